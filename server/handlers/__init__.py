@@ -1,0 +1,1 @@
+"""HTTP in, HTTP out: one thin module for each route, and what they share to answer."""

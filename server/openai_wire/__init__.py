@@ -1,0 +1,38 @@
+"""OpenAI's chat completions wire, both ways: no socket, no task, no clock.
+
+``request`` takes in what a client sends, ``decoder`` what an upstream answers; ``encoder`` writes a stream,
+``completion`` a plain answer, ``errors`` the error bodies and ``models`` the list of models.
+"""
+
+from server.openai_wire.completion import Completion
+from server.openai_wire.decoder import ChunkDecoder, completion_as_chunks, decode_completion
+from server.openai_wire.encoder import ChunkEncoder, usage_json
+from server.openai_wire.errors import (
+    error_body,
+    error_event,
+    error_headers,
+    is_error_object,
+    retry_after,
+    upstream_error,
+)
+from server.openai_wire.models import ModelCard, model_body, models_body
+from server.openai_wire.request import parse_chat
+
+__all__ = [
+    "ChunkDecoder",
+    "ChunkEncoder",
+    "Completion",
+    "ModelCard",
+    "completion_as_chunks",
+    "decode_completion",
+    "error_body",
+    "error_event",
+    "error_headers",
+    "is_error_object",
+    "model_body",
+    "models_body",
+    "parse_chat",
+    "retry_after",
+    "upstream_error",
+    "usage_json",
+]

@@ -1,0 +1,294 @@
+"""Errors on OpenAI's wire, both ways: ours as a body, an upstream's answer as one of ours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import msgspec
+
+from server.errors import (
+    ContentFiltered,
+    InsufficientQuota,
+    Overloaded,
+    RateLimited,
+    ServerError,
+    UpstreamAuth,
+    UpstreamError,
+    UpstreamRefused,
+    UpstreamTimeout,
+)
+
+_SECRETS = re.compile(
+    r"(?:https?|wss?)://\S+"  # URLs, signed ones too
+    r"|\b(?:sk|pk|key|ak)-[A-Za-z0-9*_\-.]{6,}"  # keys, also shortened by the upstream
+    r"|\bBearer\s+\S+"
+    r"|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b"  # addresses
+    r"|\[?(?:[0-9a-fA-F]{1,4}:){3,}[0-9a-fA-F:]*\]?",
+    re.IGNORECASE,
+)
+_MODERATION = ("content_filter", "content_policy_violation", "data_inspection_failed", "sensitive")
+_QUOTA = ("insufficient_quota", "arrearage", "exceeded_current_quota_error", "1113", "1008")
+_TOO_LONG = ("context_length_exceeded", "string_above_max_length")
+MAX_MESSAGE = 2000
+
+
+def error_body(error: ServerError) -> bytes:
+    """The JSON body of an error: ``{"error": {message, type, param, code, details?}}``."""
+    fields: dict[str, Any] = {
+        "message": error.message,
+        "type": error.type,
+        "param": error.param,
+        "code": error.code,
+    }
+    if error.details:
+        fields["details"] = dict(error.details)
+    return msgspec.json.encode({"error": fields})
+
+
+def error_event(error: ServerError) -> bytes:
+    """The SSE event that ends a stream which failed after its first delta; no ``[DONE]`` follows it."""
+    return b"data: " + error_body(error) + b"\n\n"
+
+
+def error_headers(error: ServerError) -> dict[str, str]:
+    """Headers that go with an error's status: how long to wait, and whether to repeat at all."""
+    headers: dict[str, str] = {}
+    if error.retry_after_s is not None and error.status in (429, 503):
+        wait = max(0.0, error.retry_after_s)
+        headers["Retry-After"] = str(int(-(-wait // 1)))
+        headers["Retry-After-Ms"] = str(int(wait * 1000))
+    elif error.should_retry is not None:
+        headers["X-Should-Retry"] = "true" if error.should_retry else "false"
+    if error.status == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="antiphon"'
+    return headers
+
+
+def retry_after(headers: Mapping[str, str], *, now: Callable[[], float]) -> float | None:
+    """Seconds to wait, from ``retry-after-ms`` or ``Retry-After`` (seconds or a date); None if not said.
+
+    ``now`` gives the Unix time against which a date is read; a time in the past is 0.
+    """
+    if (value := headers.get("retry-after-ms")) is not None:
+        try:
+            return max(0.0, float(value) / 1000)
+        except ValueError:
+            pass  # garbage: the plain header may still be good
+    value = headers.get("retry-after")
+    if value is None:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass  # not seconds: perhaps a date
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - now())
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+class _Fault(msgspec.Struct):
+    """An upstream's error, whatever form it came in."""
+
+    message: str = ""
+    type: str = ""
+    code: str = ""
+    param: str | None = None
+    status: int | None = None
+
+
+def upstream_error(
+    status: int,
+    body: bytes,
+    *,
+    wait_s: float | None = None,
+    secrets: tuple[str, ...] = (),
+    names: Mapping[str, str] | None = None,
+) -> ServerError:
+    """An upstream's error answer → one of ours, by the table in ``docs/behaviour.md``.
+
+    ``wait_s`` is its ``Retry-After``. ``secrets`` are removed from what is passed on, and so are URLs, keys
+    and addresses; ``names`` maps the upstream's model name to the public one.
+    """
+    fault = _read_fault(body)
+    if status < 400:  # an error inside a 200
+        status = (fault.status if fault else None) or _status_of(fault)
+    kind = _classify(status, fault)
+    error = kind(fault, status)
+    error.upstream_status = status
+    if wait_s is not None and error.status in (429, 503):
+        error.retry_after_s = wait_s
+    error.message = clean(error.message, secrets=secrets, names=names)
+    return error
+
+
+def is_error_object(value: object) -> bool:
+    """Does this JSON object, received with a 200, tell of an error?"""
+    if not isinstance(value, dict) or "choices" in value:
+        return False
+    if value.get("error"):
+        return True
+    base = value.get("base_resp")
+    if isinstance(base, dict) and base.get("status_code"):
+        return True
+    return "code" in value and ("msg" in value or "message" in value) and value["code"] not in (0, "0", 200)
+
+
+def clean(text: str, *, secrets: tuple[str, ...] = (), names: Mapping[str, str] | None = None) -> str:
+    """A message without keys, URLs and addresses, in the public model names, of bounded length."""
+    for secret in secrets:
+        if len(secret) >= 4:
+            text = text.replace(secret, "***")
+    text = _SECRETS.sub("***", text)
+    for theirs, public in (names or {}).items():
+        if theirs != public:
+            pattern = rf"(?<![\w/.-]){re.escape(theirs)}(?![\w/-])"
+            text = public.join(re.split(pattern, text))
+    return text[:MAX_MESSAGE]
+
+
+def _read_fault(body: bytes) -> _Fault | None:
+    try:
+        value = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if isinstance(value, list) and value:
+        value = value[0]
+    if isinstance(value, str):
+        return _Fault(message=value)
+    if not isinstance(value, dict):
+        return None
+    inner = value.get("error")
+    if isinstance(inner, str):
+        return _Fault(message=inner, code=_text(value.get("code")))
+    if isinstance(inner, dict):
+        return _fault_of(inner)
+    if isinstance(base := value.get("base_resp"), dict):
+        return _Fault(message=_text(base.get("status_msg")), code=_text(base.get("status_code")))
+    if isinstance(header := value.get("header"), dict):
+        return _fault_of(header)
+    return _fault_of(value)
+
+
+def _fault_of(fields: dict[str, Any]) -> _Fault | None:
+    message = next(
+        (
+            fields[key]
+            for key in ("message", "msg", "error_msg", "detail")
+            if isinstance(fields.get(key), str)
+        ),
+        "",
+    )
+    code = fields.get("code", fields.get("error_code"))
+    number = code if isinstance(code, int) and 400 <= code <= 599 else None
+    param = fields.get("param")
+    fault = _Fault(message, _text(fields.get("type")), _text(code), param if isinstance(param, str) else None)
+    fault.status = number
+    return fault if message or fault.code or fault.type else None
+
+
+def _text(value: object) -> str:
+    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+
+
+def _status_of(fault: _Fault | None) -> int:
+    """A status for an error that came inside a 200."""
+    if fault is None:
+        return 502
+    words = f"{fault.type} {fault.code}".lower()
+    if "invalid_request" in words or any(code in words for code in (*_TOO_LONG, *_MODERATION)):
+        return 400
+    if any(code in words for code in _QUOTA):
+        return 402
+    if "auth" in words or "api_key" in words:
+        return 401
+    if "rate_limit" in words:
+        return 429
+    if "overloaded" in words or "unavailable" in words:
+        return 503
+    return 502
+
+
+def _classify(status: int, fault: _Fault | None) -> Callable[[_Fault | None, int], ServerError]:
+    words = f"{fault.type} {fault.code}".lower() if fault else ""
+    if status in (400, 401, 402, 403) and any(code in words for code in _MODERATION):
+        return _moderated
+    if status == 402 or (status in (400, 403, 429) and any(code in words.split() for code in _QUOTA)):
+        return _quota
+    if status in (401, 403, 407):
+        return _auth
+    if status == 429:
+        return _rate_limited
+    if status in (400, 413, 422) or (
+        status == 404 and "model" in f"{words} {fault.message if fault else ''}".lower()
+    ):
+        return _refused
+    if status in (503, 529, 498):
+        return _overloaded
+    if status in (408, 504):
+        return _too_slow
+    return _broken
+
+
+def _moderated(fault: _Fault | None, status: int) -> ServerError:
+    return ContentFiltered(
+        _said(fault, "The upstream's moderation refused the request."), param=_param(fault)
+    )
+
+
+def _quota(fault: _Fault | None, status: int) -> ServerError:
+    return InsufficientQuota("The upstream account has no quota left; the operator must top it up.")
+
+
+def _auth(fault: _Fault | None, status: int) -> ServerError:
+    return UpstreamAuth(
+        f"The upstream refused the channel's credentials (status {status}); the operator must mend them."
+    )
+
+
+def _rate_limited(fault: _Fault | None, status: int) -> ServerError:
+    code = fault.code if fault and fault.code and not fault.code.isdigit() else None
+    return RateLimited(
+        _said(fault, "The upstream asks for fewer requests; try again later."), code=code, param=_param(fault)
+    )
+
+
+def _refused(fault: _Fault | None, status: int) -> ServerError:
+    words = f"{fault.type} {fault.code}".lower() if fault else ""
+    code = next((code for code in _TOO_LONG if code in words), None) or (fault.code if fault else "")
+    error = UpstreamRefused(
+        _said(fault, f"The upstream refused the request with status {status}."),
+        param=_param(fault),
+        status=status,
+        code=code or ("model_not_found" if status == 404 else None),
+    )
+    if fault and fault.type:
+        error.type = fault.type
+    return error
+
+
+def _overloaded(fault: _Fault | None, status: int) -> ServerError:
+    return Overloaded(f"The upstream is busy (status {status}); try again later.")
+
+
+def _too_slow(fault: _Fault | None, status: int) -> ServerError:
+    error = UpstreamTimeout("total", 0)
+    error.message = f"The upstream gave up waiting (status {status}); try again later."
+    error.code = "upstream_timeout"
+    error.retryable = True
+    return error
+
+
+def _broken(fault: _Fault | None, status: int) -> ServerError:
+    return UpstreamError(f"The upstream failed with status {status}; try again later.")
+
+
+def _said(fault: _Fault | None, otherwise: str) -> str:
+    return fault.message if fault and fault.message.strip() else otherwise
+
+
+def _param(fault: _Fault | None) -> str | None:
+    return fault.param if fault else None

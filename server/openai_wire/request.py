@@ -1,0 +1,146 @@
+"""A client's bytes → ChatRequest, or an error that names the field.
+
+Nothing is lost: the bytes are kept, the typed view only checks what is known. What cannot be a fault of the
+server is never a 5xx: syntax, types, double keys and absurd nesting are all 400 here.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+import orjson
+
+from server.chat import ChatFields, ChatRequest, JsonObject, Message
+from server.errors import InvalidRequest
+
+MAX_DEPTH = 256
+_BOM = b"\xef\xbb\xbf"
+_FIELDS = msgspec.json.Decoder(ChatFields)
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+_AT = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>[^`]*)`)?$", re.DOTALL)
+_EXPECTED = re.compile(r"Expected `(?P<want>[^`]*)`, got `(?P<got>[^`]*)`")
+_MISSING = re.compile(r"missing required field `(?P<field>[^`]*)`")
+_BYTE = re.compile(r"\(byte (\d+)\)")
+_WORDS = {"str": "a string", "int": "an integer", "float": "a number", "bool": "true or false"} | {
+    "array": "a list",
+    "object": "an object",
+    "null": "null",
+}
+IMAGE_SCHEMES = ("http://", "https://", "data:")
+
+
+def parse_chat(body: bytes, *, need_model: bool = True) -> ChatRequest:
+    """Check and take in the body of a chat request.
+
+    ``need_model=False`` lets a missing, null or empty ``model`` through (``unknown_model: default``).
+    Raises ``InvalidRequest`` with the field's place in ``param``.
+    """
+    body = body.removeprefix(_BOM)
+    chat = _decode(body)
+    fields = chat.fields
+    if need_model and not fields.model:
+        raise _missing("model", "Name a model; GET /v1/models lists them.")
+    if not fields.messages:
+        raise _missing("messages", "Send at least one message.")
+    if fields.n is not None and fields.n < 1:
+        raise InvalidRequest("n must be at least 1.", param="n")
+    for place, message in enumerate(fields.messages):
+        _check_images(message, place)
+    return chat
+
+
+def _decode(body: bytes) -> ChatRequest:
+    try:
+        _check_text(body)
+        json = JsonObject(body)
+        return ChatRequest(json, _FIELDS.decode(body))
+    except msgspec.ValidationError as error:  # before DecodeError, which it is a kind of
+        raise _invalid_field(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, orjson.JSONDecodeError) as error:
+        raise _invalid_json(body, error) from None
+    except RecursionError:
+        raise _too_deep() from None
+
+
+def _check_text(body: bytes) -> None:
+    """Refuse what the typed decoder would pass over: bad UTF-8, lone surrogates, absurd nesting."""
+    if not body.isascii():
+        body.decode()
+    if b"\\u" in body and re.search(rb"\\u[dD][89a-fA-F]", body):
+        orjson.loads(body)  # refuses a surrogate without its twin
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _depth(body) > MAX_DEPTH:
+        raise _too_deep()
+
+
+def _depth(body: bytes) -> int:
+    depth = deepest = 0
+    for match in _TOKEN.finditer(body):
+        first = body[match.start()]
+        if first in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif first in b"]}":
+            depth -= 1
+    return deepest
+
+
+def _check_images(message: Message, place: int) -> None:
+    if not isinstance(message.content, list):
+        return
+    for number, part in enumerate(message.content):
+        if part.type != "image_url":
+            continue
+        param = f"messages[{place}].content[{number}].image_url"
+        if part.image_url is None:
+            raise _missing(f"{param}.url", "An image part needs image_url.url.")
+        if not part.image_url.url.lower().startswith(IMAGE_SCHEMES):
+            raise InvalidRequest(
+                "image_url.url must begin with http://, https:// or data:.", param=f"{param}.url"
+            )
+
+
+def _missing(param: str, advice: str) -> InvalidRequest:
+    return InvalidRequest(f"{param} is missing. {advice}", param=param, code="missing_required_parameter")
+
+
+def _too_deep() -> InvalidRequest:
+    return InvalidRequest(
+        f"The request body nests deeper than {MAX_DEPTH} levels; send a flatter one.", code="invalid_json"
+    )
+
+
+def _invalid_json(body: bytes, error: Exception) -> InvalidRequest:
+    if not body.strip():
+        return InvalidRequest("The request body is empty; send a JSON object.", code="invalid_json")
+    if isinstance(error, UnicodeDecodeError):
+        where = f"byte {error.start} is not UTF-8"
+    elif isinstance(error, orjson.JSONDecodeError):
+        where = f"character {error.pos} begins or lacks half of a surrogate pair"
+    elif match := _BYTE.search(str(error)):
+        where = f"see byte {match[1]}"
+    else:
+        where = f"it ends too early or holds a broken escape; it has {len(body)} bytes"
+    return InvalidRequest(f"The request body is not valid JSON: {where}.", code="invalid_json")
+
+
+def _invalid_field(text: str) -> InvalidRequest:
+    """msgspec's words → ours; the path goes into ``param``."""
+    match = _AT.match(text)
+    path = (match["path"] or "") if match else ""
+    what = match["what"] if match else text
+    if missing := _MISSING.search(what):
+        return _missing(f"{path}.{missing['field']}".lstrip("."), "Every such object needs it.")
+    expected = _EXPECTED.search(what)
+    if expected is None:
+        return InvalidRequest("The value is out of range.", param=path or None)
+    want, got = _words(expected["want"]), _words(expected["got"])
+    if not path:
+        return InvalidRequest(f"The request body must be {want}, not {got}.", code="invalid_type")
+    return InvalidRequest(f"{path} must be {want}, not {got}.", param=path, code="invalid_type")
+
+
+def _words(types: str) -> str:
+    names = [name.strip() for name in types.split("|")]
+    wanted = [_WORDS.get(name, name) for name in names if len(names) == 1 or name != "null"]
+    return " or ".join(wanted)

@@ -1,0 +1,1 @@
+"""The only clients of the outer world: one module for each kind of upstream."""

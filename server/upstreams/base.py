@@ -1,0 +1,63 @@
+"""What an upstream promises to whoever calls it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from server.chat import ChatRequest
+from server.deltas import Deltas
+from server.errors import ServerError
+from server.settings import Timeouts
+
+
+class Observer(Protocol):
+    """Whoever wants to hear of a call's steps, besides its deltas. Calls are synchronous and never raise."""
+
+    def queued(self, waiting_for: str) -> None:
+        """The call waits for a slot of the channel ``waiting_for``; its clocks have not started."""
+
+    def attempt(self, number: int, channel: str) -> None:
+        """Attempt ``number`` (from 1) goes to ``channel``."""
+
+    def retrying(self, error: ServerError, *, delay_s: float, next_attempt: int, same_channel: bool) -> None:
+        """The attempt failed before its first delta; the next one begins after ``delay_s`` seconds."""
+
+
+class Call:
+    """How one call is to be carried out: limits and who listens. One object for each call.
+
+    ``timeouts`` None means the channel's own. ``deadline`` (event loop time, seconds) is the end of the time
+    that the caller has; no attempt begins that could not end before it. ``attempts`` is the number of tries
+    in all, None the model's own.
+    """
+
+    __slots__ = ("attempts", "deadline", "depth", "observer", "timeouts")
+
+    def __init__(
+        self,
+        *,
+        timeouts: Timeouts | None = None,
+        deadline: float | None = None,
+        attempts: int | None = None,
+        observer: Observer | None = None,
+        depth: int = 0,
+    ) -> None:
+        self.timeouts = timeouts
+        self.deadline = deadline
+        self.attempts = attempts
+        self.observer = observer
+        self.depth = depth
+
+
+class Upstream(Protocol):
+    """One that answers a chat: a channel, a routed model, or a combination of many.
+
+    ``stream`` yields batches of deltas, each all that one read brought, never empty. A stream that ends
+    without raising is complete: every choice had its ``Finished``. It raises a ``ServerError`` when it fails,
+    before the first delta or after. Closing it closes the connection beneath it within 50 ms.
+    It honours ``chat.stream``: a plain request is one plain upstream request and comes as one batch.
+    """
+
+    name: str
+
+    def stream(self, chat: ChatRequest, call: Call) -> Deltas: ...
