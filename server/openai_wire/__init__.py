@@ -1,13 +1,16 @@
 """OpenAI's chat completions wire, both ways: no socket, no task, no clock.
 
-``request`` takes in what a client sends, ``decoder`` what an upstream answers; ``encoder`` writes a stream,
+``request`` takes in what a client sends, ``answer`` and ``decoder`` what an upstream answers;
+``encoder`` writes a stream,
 ``completion`` a plain answer, ``errors`` the error bodies and ``models`` the list of models.
 """
 
+from server.openai_wire.answer import AnswerReader
 from server.openai_wire.completion import Completion
 from server.openai_wire.decoder import ChunkDecoder, completion_as_chunks, decode_completion
 from server.openai_wire.encoder import ChunkEncoder, usage_json
 from server.openai_wire.errors import (
+    clean,
     error_body,
     error_event,
     error_headers,
@@ -19,10 +22,12 @@ from server.openai_wire.models import ModelCard, model_body, models_body
 from server.openai_wire.request import parse_chat
 
 __all__ = [
+    "AnswerReader",
     "ChunkDecoder",
     "ChunkEncoder",
     "Completion",
     "ModelCard",
+    "clean",
     "completion_as_chunks",
     "decode_completion",
     "error_body",

@@ -1,0 +1,119 @@
+"""Access key → principal: who asks, and what they may.
+
+Keys are kept as SHA-256 and compared in constant time; the table is looked up by the hash of what was sent,
+so neither time nor an error tells anything about a key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+
+import msgspec
+
+from server.errors import AuthenticationError, NotAllowed
+from server.settings import Access, AccessKey
+
+_ADVICE = "Send it as 'Authorization: Bearer KEY'."
+
+
+class Principal(msgspec.Struct, frozen=True):
+    """Who a key stands for. ``models`` None: all. ``name`` is fit for logs; the key itself is not kept."""
+
+    name: str
+    admin: bool = False
+    models: frozenset[str] | None = None
+
+    def may_call(self, model: str) -> bool:
+        """May this key call the model or combination of this name?"""
+        return self.models is None or model in self.models
+
+
+ANONYMOUS = Principal("anonymous", admin=True)
+"""Everybody, where no keys are configured (loopback only)."""
+
+
+class _Entry(msgspec.Struct, frozen=True):
+    digest: bytes
+    principal: Principal
+    disabled: bool
+    expires: float | None
+    networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
+
+
+class Keyring:
+    """The configured access keys. ``wall`` gives Unix seconds."""
+
+    def __init__(self, access: Access, wall: Callable[[], float]) -> None:
+        self._entries = {entry.digest: entry for entry in map(_entry, access.keys)}
+        self._wall = wall
+
+    @property
+    def open(self) -> bool:
+        """Are there no keys at all?"""
+        return not self._entries
+
+    def authenticate(self, key: str | None, address: str | None = None) -> Principal:
+        """Who sent this key from this address.
+
+        Raises ``AuthenticationError`` (its code says why), ``NotAllowed`` for a wrong address.
+        """
+        if not self._entries:
+            return ANONYMOUS
+        if not key:
+            raise AuthenticationError(f"An access key is missing. {_ADVICE}", code="missing_api_key")
+        digest = hashlib.sha256(key.encode(errors="surrogateescape")).digest()
+        entry = self._entries.get(digest)
+        if entry is None or not hmac.compare_digest(entry.digest, digest):
+            raise AuthenticationError("The access key is not valid; check it or ask for another.")
+        if entry.disabled:
+            raise AuthenticationError(
+                "The access key is switched off; ask for another.", code="disabled_api_key"
+            )
+        if entry.expires is not None and self._wall() >= entry.expires:
+            raise AuthenticationError("The access key has expired; ask for another.", code="expired_api_key")
+        if entry.networks and not _within(address, entry.networks):
+            raise NotAllowed("This key may not be used from this address.", code="address_not_allowed")
+        return entry.principal
+
+
+def key_from_headers(headers: Mapping[str, str]) -> str | None:
+    """The key that a client sent: Bearer first, then ``x-api-key``, then ``api-key``; None if there is none."""
+    authorization = headers.get("Authorization")
+    if authorization is not None:
+        scheme, _, key = authorization.strip().partition(" ")
+        if scheme.lower() == "bearer" and key.strip():
+            return key.strip()
+    for name in ("x-api-key", "api-key"):
+        value = headers.get(name)
+        if value is not None and value.strip():
+            return value.strip()
+    return None
+
+
+def _entry(key: AccessKey) -> _Entry:
+    expires = None
+    if key.expires is not None:
+        moment = datetime.fromisoformat(key.expires)
+        expires = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    return _Entry(
+        hashlib.sha256(key.key.encode()).digest(),
+        Principal(key.name, key.admin, frozenset(key.models) if key.models else None),
+        key.disabled,
+        expires,
+        tuple(ipaddress.ip_network(address, strict=False) for address in key.addresses),
+    )
+
+
+def _within(address: str | None, networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]) -> bool:
+    if address is None:
+        return False
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(parsed, "ipv4_mapped", None)
+    return any((mapped or parsed) in network for network in networks)

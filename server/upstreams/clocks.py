@@ -1,0 +1,91 @@
+"""The clocks of one upstream call: first token, idle and total.
+
+One timer serves them all: it is set once, looks at its expiry whether it is really time, and sets itself
+anew. So a chunk costs one store, not a timer. (The connect clock is the HTTP client's own.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from server.errors import UpstreamTimeout
+from server.settings import Timeouts
+
+_NEVER = float("inf")
+
+
+class Clocks:
+    """Watches one call from its start on. All times are the event loop's, in seconds.
+
+    ``plain`` calls run under the total clock alone, since a model may think for long before a plain answer.
+    ``deadline`` is the caller's, if it has one. Call ``stop`` when the call is over.
+    """
+
+    __slots__ = ("_expired", "_first_by", "_heard", "_idle_s", "_loop", "_timeouts", "_timer", "_total_by")
+
+    def __init__(self, timeouts: Timeouts, *, plain: bool, deadline: float | None) -> None:
+        self._loop = asyncio.get_running_loop()
+        now = self._heard = self._loop.time()
+        self._timeouts = timeouts
+        self._total_by = min(now + (timeouts.total_s or _NEVER), _NEVER if deadline is None else deadline)
+        self._first_by = _NEVER if plain or not timeouts.first_token_s else now + timeouts.first_token_s
+        self._idle_s = _NEVER if plain or not timeouts.idle_s else timeouts.idle_s
+        self._timer: asyncio.TimerHandle | None = None
+        self._expired: Callable[[UpstreamTimeout], object] | None = None
+
+    @property
+    def head_by(self) -> float | None:
+        """When the answer's head must have come, or None for no limit."""
+        by = min(self._first_by, self._total_by)
+        return None if by == _NEVER else by
+
+    def error(self) -> UpstreamTimeout:
+        """The error of the clock that runs out first."""
+        _, clock = self._next()
+        limits = {"first_token": self._timeouts.first_token_s, "idle": self._timeouts.idle_s}
+        return UpstreamTimeout(clock, limits.get(clock, self._timeouts.total_s))
+
+    def watch(self, expired: Callable[[UpstreamTimeout], object]) -> None:
+        """Begin to watch the body; ``expired`` is called at most once, when a clock runs out."""
+        self._expired = expired
+        self._set()
+
+    def heard(self) -> None:
+        """Bytes of data have come."""
+        self._heard = self._loop.time()
+
+    def spoken(self) -> None:
+        """The first delta has come: the idle clock takes over from the first-token clock."""
+        self._first_by = _NEVER
+        self._heard = self._loop.time()
+
+    def stop(self) -> None:
+        """End the watch; nothing is called afterwards."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _next(self) -> tuple[float, str]:
+        if self._first_by != _NEVER:
+            silent = (self._first_by, "first_token")
+        else:
+            silent = (self._heard + self._idle_s, "idle")
+        return min(silent, (self._total_by, "total"))
+
+    def _set(self) -> None:
+        when, _ = self._next()
+        if self._first_by != _NEVER:
+            # The first token may come long before its limit; the idle limit must be seen from then on.
+            when = min(when, self._loop.time() + self._idle_s)
+        if when != _NEVER:
+            self._timer = self._loop.call_at(when, self._check)
+
+    def _check(self) -> None:
+        when, _ = self._next()
+        if when > self._loop.time():
+            self._set()
+            return
+        self._timer = None
+        assert self._expired is not None  # the timer is only set by watch
+        self._expired(self.error())
