@@ -11,7 +11,7 @@ here and not in the server. It talks to its parent over two pipes, so that nothi
 It listens on 127.0.0.1, on a port that the system chooses, and asks for the key in all but ``/health``.
 llama.cpp's log goes nowhere. SIGTERM ends it at once: it holds nothing that wants saving.
 
-What whoever asks it must know of llama.cpp's HTTP, as measured: a plain request is computed to its end even if
+What its callers must know of llama.cpp's HTTP, as measured: a plain request is computed to its end, even if
 its connection closes, so ask for streams only. A stream is dropped when a write fails; while the prompt is
 read nothing is written, unless ``return_progress`` asks for chunks about that (``prompt_progress``, one for
 each ``BATCH_TOKENS``). After a stream the connection closes, though the answer promised to keep it.
