@@ -59,7 +59,7 @@ class Keyring:
     def authenticate(self, key: str | None, address: str | None = None) -> Principal:
         """Who sent this key from this address.
 
-        Raises ``AuthenticationError`` (its code says why), ``NotAllowed`` for a wrong address.
+        Raises ``AuthenticationError`` (its code says why) or ``NotAllowed`` for a wrong address.
         """
         if not self._entries:
             return ANONYMOUS
@@ -81,7 +81,7 @@ class Keyring:
 
 
 def key_from_headers(headers: Mapping[str, str]) -> str | None:
-    """The key that a client sent: Bearer first, then ``x-api-key``, then ``api-key``; None if there is none."""
+    """The key that a client sent: as Bearer, else ``x-api-key``, else ``api-key``; None if there is none."""
     authorization = headers.get("Authorization")
     if authorization is not None:
         scheme, _, key = authorization.strip().partition(" ")

@@ -128,5 +128,10 @@ Batch: TypeAlias = Sequence[Delta]
 Deltas: TypeAlias = AsyncGenerator[Batch, None]
 """Batches as they come. Whoever iterates closes it (``contextlib.aclosing``), which closes the upstream."""
 
-CONTENT = (TextDelta, ReasoningDelta, RefusalDelta, ToolCallDelta, Finished)
-"""The deltas that count as a *first delta*: from there on nothing is retried and the 200 leaves."""
+CONTENT = frozenset({TextDelta, ReasoningDelta, RefusalDelta, ToolCallDelta, Finished})
+"""The types that count as a *first delta*: from there on nothing is retried and the 200 leaves."""
+
+
+def has_content(batch: Batch) -> bool:
+    """Does the batch hold a first delta?"""
+    return any(type(delta) in CONTENT for delta in batch)

@@ -10,12 +10,12 @@ import asyncio
 import difflib
 import random
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from typing import Protocol
 
 from server.auth import Principal
 from server.chat import ChatRequest
-from server.deltas import CONTENT, Batch, Delta
+from server.deltas import Batch, Delta, has_content
 from server.errors import (
     InsufficientQuota,
     InvalidRequest,
@@ -43,10 +43,16 @@ CREATED = 1_763_683_200
 
 
 class ChannelUpstream(Upstream, Protocol):
-    """An upstream that is a channel. ``unavailable`` says what to do when it cannot serve at all."""
+    """An upstream that is a channel.
+
+    ``unavailable`` says what to do when it cannot serve at all. ``aclose`` ends what it keeps open beyond
+    its calls, and is called by whoever built it.
+    """
 
     @property
     def unavailable(self) -> str | None: ...
+
+    async def aclose(self) -> None: ...
 
 
 class ChannelState:
@@ -57,8 +63,13 @@ class ChannelState:
         self.upstream = upstream
         self.timeouts = settings.timeouts.over(Timeouts())
         self.cooling_until = 0.0  # event loop time
-        self._slots = asyncio.Semaphore(settings.max_concurrency) if settings.max_concurrency else None
+        # The embedded model computes as many answers at a time as it has slots; the others wait here.
+        limit = settings.max_concurrency or (settings.slots if settings.kind == "local" else 0)
+        self._slots = asyncio.Semaphore(limit) if limit else None
         self._waiting = 0
+        self._in_use = 0
+        self.idle = asyncio.Event()  # no call is under way
+        self.idle.set()
 
     @property
     def name(self) -> str:
@@ -69,13 +80,26 @@ class ChannelState:
         """Give it no traffic before ``until`` (event loop time)."""
         self.cooling_until = max(self.cooling_until, until)
 
-    @asynccontextmanager
-    async def slot(self, call: Call) -> AsyncGenerator[None, None]:
-        """Hold one of the channel's slots. Raises ``Overloaded`` at once when too many wait already."""
-        if self._slots is None:
-            yield
-            return
-        if self._slots.locked():
+    async def take(self, call: Call) -> None:
+        """Begin a call, in one of the channel's slots if they are limited; ``give`` ends it.
+
+        Raises ``Overloaded`` at once when too many wait already, or when the call's deadline comes first.
+        """
+        if self._slots is not None:
+            await self._wait_for_slot(self._slots, call)
+        self._in_use += 1
+        self.idle.clear()
+
+    def give(self) -> None:
+        """End a call that ``take`` began."""
+        if self._slots is not None:
+            self._slots.release()
+        self._in_use -= 1
+        if not self._in_use:
+            self.idle.set()
+
+    async def _wait_for_slot(self, slots: asyncio.Semaphore, call: Call) -> None:
+        if slots.locked():
             if self._waiting >= self.settings.max_waiting:
                 raise Overloaded("Too many requests wait for this channel; try again later.", retry_after_s=1)
             if call.observer is not None:
@@ -83,15 +107,11 @@ class ChannelState:
         self._waiting += 1
         try:
             async with asyncio.timeout_at(call.deadline):
-                await self._slots.acquire()
+                await slots.acquire()
         except TimeoutError:
             raise Overloaded("No slot of the channel became free in time; try again later.") from None
         finally:
             self._waiting -= 1
-        try:
-            yield
-        finally:
-            self._slots.release()
 
 
 class RoutedModel:
@@ -103,6 +123,9 @@ class RoutedModel:
         self.name = name
         self.channels = list(channels)
         self._rng = rng
+        self._fit = [
+            state for state, _ in self.channels if state.settings.enabled and state.settings.weight > 0
+        ]
 
     @property
     def vision(self) -> bool | None:
@@ -125,12 +148,13 @@ class RoutedModel:
         errors: list[ServerError] = []
         spoken = False
         while True:
-            state = self._pick(chat, tried, loop.time())
+            state = self._pick(tried, loop.time())
             if call.deadline is None and state.timeouts.total_s:
                 call.deadline = loop.time() + (call.timeouts or state.timeouts).total_s
             tried.append(state)
             try:
-                async with state.slot(call):
+                await state.take(call)
+                try:
                     if call.observer is not None:
                         call.observer.attempt(len(tried), state.name)
                     held: list[Delta] = []
@@ -139,10 +163,12 @@ class RoutedModel:
                             if spoken:
                                 yield batch
                                 continue
-                            # A lone role is no first delta: kept until one comes, so failover stays possible.
+                            # A lone role is no first delta: kept, so that failover stays possible.
                             held += batch
-                            if spoken := any(isinstance(delta, CONTENT) for delta in held):
+                            if spoken := has_content(held):
                                 yield held
+                finally:
+                    state.give()
                 return
             except ServerError as error:
                 if spoken:
@@ -150,19 +176,18 @@ class RoutedModel:
                 errors.append(error)
                 await self._before_next(state, tried, errors, call)
 
-    def _pick(self, chat: ChatRequest, tried: list[ChannelState], now: float) -> ChannelState:
+    def _pick(self, tried: list[ChannelState], now: float) -> ChannelState:
         """The channel to ask: of the highest priority that is left, one by weight. Never one that cools."""
-        fit = [
-            state for state, model in self.channels if state.settings.enabled and state.settings.weight > 0
-        ]
-        able = [state for state in fit if state.upstream.unavailable is None]
+        able = [state for state in self._fit if state.upstream.unavailable is None]
         if not able:
-            reason = next((state.upstream.unavailable for state in fit), None)
+            reason = next((state.upstream.unavailable for state in self._fit), None)
             raise NoChannel(reason or f"No channel serves {self.name} now; ask the operator.")
         ready = [state for state in able if state.cooling_until <= now]
         if not ready:
             wait_s = min(state.cooling_until for state in able) - now
             raise NoChannel(f"Every channel of {self.name} is cooling down.", retry_after_s=wait_s)
+        if len(ready) == 1:
+            return ready[0]
         fresh = [state for state in ready if state not in tried] or ready
         top = max(state.settings.priority for state in fresh)
         best = [state for state in fresh if state.settings.priority == top]
@@ -181,12 +206,8 @@ class RoutedModel:
             raise _meaningful(errors, spent=len(tried) > 1)
         others = [
             one
-            for one, _ in self.channels
-            if one not in tried
-            and one.settings.enabled
-            and one.settings.weight > 0
-            and one.upstream.unavailable is None
-            and one.cooling_until <= now
+            for one in self._fit
+            if one not in tried and one.upstream.unavailable is None and one.cooling_until <= now
         ]
         delay_s = 0.0
         if not others:
@@ -277,6 +298,10 @@ class ModelRouter:
                 f"This key may not call {name}; GET /v1/models lists what it may.", param="model"
             )
         return self.find(real)
+
+    def knows(self, name: str) -> bool:
+        """Is this a configured name?"""
+        return name in self.models or name in self.combinations or name in self._aliases
 
     def names(self) -> list[str]:
         """Every public name in the order of the configuration, aliases last."""

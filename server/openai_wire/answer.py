@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from server.deltas import Delta
 from server.errors import UpstreamEmpty, UpstreamInvalid
 from server.openai_wire.decoder import ChunkDecoder, completion_as_chunks, decode_completion
@@ -17,13 +19,15 @@ class AnswerReader:
 
     The first byte that is not blank decides what came, whatever the content type says: a JSON value for a
     stream request is turned into a stream, and an event stream for a plain request is read as one. ``done``
-    is true after ``[DONE]``; ``skipped`` counts garbage. All methods raise ``ServerError``.
+    is true after ``[DONE]``; ``skipped`` counts garbage. All methods raise ``ServerError``. ``mend``, if
+    given, sees each event's data first and gives what is to be read instead, or None to pass it over.
     """
 
-    __slots__ = ("_chunks", "_json", "_size", "_sse", "_start", "_stream")
+    __slots__ = ("_chunks", "_json", "_mend", "_size", "_sse", "_start", "_stream")
 
-    def __init__(self, *, stream: bool) -> None:
+    def __init__(self, *, stream: bool, mend: Callable[[bytes], bytes | None] | None = None) -> None:
         self._stream = stream
+        self._mend = mend
         self._chunks = ChunkDecoder()
         self._sse: SSEDecoder | None = None
         self._json: list[bytes] | None = None
@@ -47,14 +51,16 @@ class AnswerReader:
                 events = self._sse.feed(data)
             except EventTooLarge:
                 raise UpstreamInvalid("The upstream sent an event that is far too long.") from None
-            if len(events) == 1 and not events[0].event:  # nearly every read of a paced stream
+            # Nearly every read of a paced stream brings one plain event.
+            if len(events) == 1 and not events[0].event and self._mend is None:
                 return self._chunks.chunk(events[0].data)
             deltas: list[Delta] = []
             for event in events:
                 if event.event == "error":
                     raise upstream_error(200, event.data)
-                if event.data:
-                    deltas += self._chunks.chunk(event.data)
+                mended = event.data if self._mend is None else self._mend(event.data)
+                if mended:
+                    deltas += self._chunks.chunk(mended)
             return deltas
         if self._json is not None:
             self._size += len(data)

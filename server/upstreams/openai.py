@@ -15,7 +15,7 @@ from aiohttp import ClientResponse, ClientSession, ClientTimeout
 from yarl import URL
 
 from server.chat import ChatRequest
-from server.deltas import CONTENT, Batch
+from server.deltas import Batch, has_content
 from server.errors import ServerError, UpstreamCut, UpstreamInvalid, UpstreamTimeout, UpstreamUnreachable
 from server.openai_wire import AnswerReader, clean, retry_after, upstream_error
 from server.settings import Channel, Timeouts
@@ -42,7 +42,8 @@ class Target(msgspec.Struct, frozen=True):
 class OpenAIUpstream:
     """One channel of kind ``openai``. The session is shared and closed by its owner.
 
-    ``find_target`` is awaited before each call where the address is not fixed (the embedded model).
+    ``find_target`` is awaited before each call where the address is not fixed (the embedded model); ``mend``
+    repairs each event's data, or drops it by giving None.
     """
 
     def __init__(
@@ -51,23 +52,30 @@ class OpenAIUpstream:
         session: ClientSession,
         *,
         find_target: Callable[[], Awaitable[Target]] | None = None,
+        mend: Callable[[bytes], bytes | None] | None = None,
     ) -> None:
         self.name = channel.name
         self._channel = channel
         self._session = session
         self._find_target = find_target or self._fixed
+        self._mend = mend
         self._target = None if find_target else fixed_target(channel)
         self._timeouts = channel.timeouts.over(Timeouts())
         self._names = {name: model.model or name for name, model in channel.served().items()}
         self._ssl = tls_context(channel)
         self._secrets = tuple(filter(None, (channel.api_key, *channel.headers.values())))
 
+    @property
+    def unavailable(self) -> str | None:
+        """Always None: whether a server answers is only known by asking it."""
+        return None
+
     async def stream(self, chat: ChatRequest, call: Call) -> AsyncGenerator[Batch, None]:
         """Yield the answer's batches; see ``upstreams.base.Upstream``."""
         target = self._target or await self._find_target()
         timeouts = call.timeouts or self._timeouts
         clocks = Clocks(timeouts, plain=not chat.stream, deadline=call.deadline)
-        reader = AnswerReader(stream=chat.stream)
+        reader = AnswerReader(stream=chat.stream, mend=self._mend)
         response: ClientResponse | None = None
         try:
             async with asyncio.timeout_at(clocks.head_by):
@@ -85,7 +93,7 @@ class OpenAIUpstream:
                 if deltas:
                     if spoken:
                         clocks.heard()
-                    elif spoken := any(isinstance(delta, CONTENT) for delta in deltas):
+                    elif spoken := has_content(deltas):
                         clocks.spoken()
                     yield deltas
                 elif not data.startswith(b":"):  # an upstream's comments do not feed the idle clock
@@ -109,6 +117,9 @@ class OpenAIUpstream:
                     response.release()
                 else:
                     response.close()
+
+    async def aclose(self) -> None:
+        """Nothing is kept open beyond the calls; the session belongs to its owner."""
 
     def body(self, chat: ChatRequest) -> bytes:
         """The request's bytes for this upstream: its own model name, and usage asked for; else as it came."""

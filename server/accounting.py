@@ -1,0 +1,158 @@
+"""The accounts of each request: one log line and the counters, written after the answer and in batches.
+
+A request hands over a record and goes; a timer of a quarter of a second writes what has gathered with one
+write. Nothing here is awaited, and nothing on the hot path formats text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TextIO
+
+import msgspec
+
+from server.deltas import Usage
+from server.metrics import Metrics
+
+FLUSH_S = 0.25
+MAX_WAITING = 1000
+
+
+class Record(msgspec.Struct, gc=False):
+    """What is known of one request at its end. Times in seconds; ``wall`` is Unix time."""
+
+    wall: float
+    method: str
+    route: str
+    status: int
+    request_id: str
+    total_s: float
+    key: str = ""
+    code: str = ""
+    run_id: str = ""
+    model: str = ""
+    channel: str = ""
+    attempts: int = 0
+    first_token_s: float | None = None
+    overhead_s: float | None = None
+    usage: Usage | None = None
+    gone: bool = False
+
+
+class Accounts:
+    """Takes records, and writes them to ``out`` (standard error) and into the metrics.
+
+    ``known`` says whether a model's name is a configured one, fit to be a label. ``close`` writes the rest.
+    """
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        *,
+        known: Callable[[str], bool],
+        log: bool = True,
+        as_json: bool = False,
+        out: TextIO | None = None,
+    ) -> None:
+        self.metrics = metrics
+        self.log = log
+        self.as_json = as_json
+        self._known = known
+        self._out = out
+        self._waiting: list[Record] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, record: Record) -> None:
+        """Take one record."""
+        self._waiting.append(record)
+        if len(self._waiting) >= MAX_WAITING:
+            self.flush()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self.flush)
+
+    def flush(self) -> None:
+        """Write what has gathered."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        records, self._waiting = self._waiting, []
+        for record in records:
+            self._count(record)
+        if self.log and records:
+            line = _json_line if self.as_json else _text_line
+            # The stream is looked up late: a test or a service manager may have replaced it.
+            out = self._out or sys.stderr
+            try:
+                out.write("".join([line(record) for record in records]))
+                out.flush()
+            except OSError:
+                self.log = False  # nobody reads our log any more; the answers matter more than it
+
+    def close(self) -> None:
+        """Write the rest; the timer is gone."""
+        self.flush()
+
+    def _count(self, record: Record) -> None:
+        metrics = self.metrics
+        metrics.requests[record.route, record.method, str(record.status)] += 1
+        if record.code:
+            metrics.errors[record.code] += 1
+        if record.gone:
+            metrics.gone += 1
+        if not record.model:
+            return
+        model = record.model if self._known(record.model) else "other"
+        if record.first_token_s is not None:
+            metrics.first_token_after(model, record.first_token_s)
+        if record.overhead_s is not None:
+            metrics.overhead.add(record.overhead_s)
+        if record.usage is not None:
+            metrics.tokens[model, "prompt"] += record.usage.prompt_tokens
+            metrics.tokens[model, "completion"] += record.usage.completion_tokens
+
+
+def _fields(record: Record) -> dict[str, object]:
+    fields: dict[str, object] = {
+        "id": record.request_id,
+        "run": record.run_id,
+        "key": record.key,
+        "model": record.model[:100],
+        "channel": record.channel,
+        "attempts": record.attempts,
+        "code": "client_gone" if record.gone else record.code,
+        "ttft_ms": None if record.first_token_s is None else round(record.first_token_s * 1000, 1),
+        "tokens": record.usage.total_tokens if record.usage else 0,
+    }
+    return {name: value for name, value in fields.items() if value}
+
+
+def _time(record: Record) -> str:
+    return datetime.fromtimestamp(record.wall, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _text_line(record: Record) -> str:
+    rest = " ".join(f"{name}={_plain(value)}" for name, value in _fields(record).items())
+    total = round(record.total_s * 1000, 1)
+    return f"{_time(record)} {record.method} {record.route} {record.status} {total}ms {rest}\n"
+
+
+def _plain(value: object) -> str:
+    """A value on one line: a client's model name must not forge a line of its own."""
+    text = str(value)
+    return text if text.isprintable() and " " not in text else msgspec.json.encode(text).decode()
+
+
+def _json_line(record: Record) -> str:
+    fields = {
+        "time": _time(record),
+        "level": "info",
+        "message": "request",
+        "method": record.method,
+        "route": record.route,
+        "status": record.status,
+        "total_ms": round(record.total_s * 1000, 1),
+    }
+    return msgspec.json.encode(fields | _fields(record)).decode() + "\n"

@@ -1,0 +1,58 @@
+"""What the application and each request hold, by typed key: the index of everything shared."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from collections.abc import Callable
+
+from aiohttp import web
+
+from server.accounting import Accounts, Record
+from server.auth import Keyring, Principal
+from server.metrics import Metrics
+from server.router import ModelRouter
+from server.run_log import Runs
+from server.settings import Settings
+from server.tasks import TaskOwner
+
+
+class Snapshot:
+    """The configuration and all that is made from it. A reload puts a new one in its place."""
+
+    __slots__ = ("keyring", "router", "settings", "trusted_proxies")
+
+    def __init__(self, settings: Settings, router: ModelRouter) -> None:
+        self.settings = settings
+        self.router = router
+        self.keyring = Keyring(settings.access, time.time)
+        self.trusted_proxies = tuple(
+            ipaddress.ip_network(address, strict=False) for address in settings.access.trusted_proxies
+        )
+
+
+class Current:
+    """Holds the snapshot in force, from the application's start on.
+
+    ``make`` builds a snapshot from settings. ``draining`` is set when the server is about to end.
+    """
+
+    __slots__ = ("draining", "make", "snapshot")
+
+    snapshot: Snapshot
+    make: Callable[[Settings], Snapshot]
+
+    def __init__(self) -> None:
+        self.draining = False
+
+
+CURRENT = web.AppKey("current", Current)
+RUNS = web.AppKey("runs", Runs)
+METRICS = web.AppKey("metrics", Metrics)
+ACCOUNTS = web.AppKey("accounts", Accounts)
+TASKS = web.AppKey("tasks", TaskOwner)
+
+SNAPSHOT = web.RequestKey("snapshot", Snapshot)
+PRINCIPAL = web.RequestKey("principal", Principal)
+RECORD = web.RequestKey("record", Record)
+STARTED = web.RequestKey("started", float)  # event loop time

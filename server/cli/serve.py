@@ -1,0 +1,115 @@
+"""``antiphon serve``: run the server."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import logging
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+
+from server.app import create_app, drain, last_words, replace_settings
+from server.config import ConfigError, default_path, load
+from server.logs import set_up_logging
+from server.serving import CannotListen, ServeOptions, serve
+from server.serving import run as run_loop
+from server.settings import Settings
+
+log = logging.getLogger("antiphon")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's own options."""
+    parser.add_argument(
+        "--config", type=Path, help="configuration file (default: $ANTIPHON_CONFIG, ./conf/config.yaml, ours)"
+    )
+    parser.add_argument("--host", help="address to listen on, instead of server.host")
+    parser.add_argument(
+        "--port", type=int, help="port to listen on, instead of server.port; 0 takes a free one"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serve until a signal. Status 2 when the configuration is wrong or the address is taken."""
+    path = options.config or default_path()
+    try:
+        loaded = load(path)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    set_up_logging(loaded.settings.logging)
+    for warning in loaded.warnings:
+        log.warning("%s", warning)
+    settings = _with_address(loaded.settings, options)
+    try:
+        run_loop(_serve(settings, path, options))
+    except CannotListen as error:
+        print(f"antiphon: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+async def _serve(settings: Settings, path: Path, options: argparse.Namespace) -> None:
+    app = create_app(settings)
+    server = settings.server
+    serve_options = ServeOptions(
+        host=server.host,
+        port=server.port,
+        header_timeout_s=server.header_timeout_s,
+        keepalive_s=server.keepalive_s,
+        drain_s=server.drain_s,
+        on_drain=lambda: drain(app),
+        on_drain_timeout=lambda: last_words(app),
+    )
+    # What the start made stays: the collector need not look at it again with every old generation.
+    gc.collect()
+    gc.freeze()
+
+    def ready(url: str) -> None:
+        print(_greeting(url, settings), file=sys.stderr, flush=True)
+
+    await serve(app, serve_options, on_ready=ready, reload=_reloader(app, path, options))
+
+
+def _reloader(app: object, path: Path, options: argparse.Namespace) -> Callable[[], Awaitable[None]]:
+    async def reload() -> None:
+        try:
+            loaded = await asyncio.to_thread(load, path)
+        except ConfigError as error:
+            log.error("the new configuration is refused, the old one stays:\n%s", error)
+            return
+        for warning in loaded.warnings:
+            log.warning("%s", warning)
+        replace_settings(app, _with_address(loaded.settings, options))  # type: ignore[arg-type]
+        log.info("configuration reloaded from %s", path)
+
+    return reload
+
+
+def _with_address(settings: Settings, options: argparse.Namespace) -> Settings:
+    changes = {
+        name: getattr(options, name) for name in ("host", "port") if getattr(options, name) is not None
+    }
+    if not changes:
+        return settings
+    return msgspec.structs.replace(settings, server=msgspec.structs.replace(settings.server, **changes))
+
+
+def _greeting(url: str, settings: Settings) -> str:
+    model = next((one.name for one in settings.combinations), None)
+    if model is None:
+        model = next((name for channel in settings.channels for name in channel.served()), "MODEL")
+    body = (
+        f'{{"model":"{model}","stream":true,"messages":[{{"role":"user","content":"Why is the sky blue?"}}]}}'
+    )
+    key = "" if not settings.access.keys else " -H 'Authorization: Bearer YOUR_KEY'"
+    return (
+        f"Antiphon serves {url}/v1 — models: {url}/v1/models\n"
+        f"  try:   curl -N {url}/v1/chat/completions -H 'Content-Type: application/json'{key} \\\n"
+        f"           -d '{body}'\n"
+        f"  watch: antiphon watch --url {url}"
+    )

@@ -1,0 +1,57 @@
+"""Is it alive, is it ready, what does it count."""
+
+from __future__ import annotations
+
+import ipaddress
+
+import msgspec
+from aiohttp import web
+
+from server.app_keys import ACCOUNTS, CURRENT, METRICS, PRINCIPAL, SNAPSHOT
+from server.auth import key_from_headers
+from server.metrics import CONTENT_TYPE
+from server.middlewares import needs_no_key
+
+
+@needs_no_key
+async def alive(request: web.Request) -> web.Response:
+    """200 while the process can answer; asks nobody."""
+    return _json({"status": "healthy"})
+
+
+@needs_no_key
+async def ready(request: web.Request) -> web.Response:
+    """503 while draining. A sick upstream alone does not make us unready; it is shown."""
+    current = request.app[CURRENT]
+    parts: dict[str, str] = {"server": "draining" if current.draining else "ready"}
+    for name, state in current.snapshot.router.channels.items():
+        if not state.settings.enabled:
+            parts[f"channel:{name}"] = "disabled"
+        else:
+            parts[f"channel:{name}"] = "unavailable" if state.upstream.unavailable else "ready"
+    status = 503 if current.draining else 200
+    return _json({"status": parts["server"], "parts": parts}, status=status)
+
+
+@needs_no_key
+async def metrics(request: web.Request) -> web.Response:
+    """Prometheus text. Needs a key, unless asked from loopback without keys, or opened."""
+    snapshot = request[SNAPSHOT]
+    if not (snapshot.settings.server.metrics_open or _is_local(request)):
+        request[PRINCIPAL] = snapshot.keyring.authenticate(key_from_headers(request.headers), request.remote)
+    request.app[ACCOUNTS].flush()
+    return web.Response(body=request.app[METRICS].render(), headers={"Content-Type": CONTENT_TYPE})
+
+
+def _is_local(request: web.Request) -> bool:
+    """From this machine itself, and not on behalf of somebody else."""
+    if "X-Forwarded-For" in request.headers or "Forwarded" in request.headers:
+        return False
+    try:
+        return ipaddress.ip_address(request.remote or "").is_loopback
+    except ValueError:
+        return False
+
+
+def _json(value: object, status: int = 200) -> web.Response:
+    return web.Response(body=msgspec.json.encode(value), content_type="application/json", status=status)

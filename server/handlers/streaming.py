@@ -1,0 +1,135 @@
+"""A server-sent event response whose head waits for the first delta, and which never goes silent.
+
+The head leaves with the first piece of the answer, so an early failure is still a real status; or at the
+commit time, with a comment, since clients give up without a head. Silence is filled with comments. A reader
+that takes nothing for too long is cut off. One timer serves all three.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+
+from aiohttp import HttpVersion11, web
+
+from server.app_keys import RECORD, SNAPSHOT, STARTED, TASKS
+from server.errors import ServerError
+from server.openai_wire import error_event
+from server.sse import CONTENT_TYPE, KEEP_ALIVE
+
+_FRAMED_KEEP_ALIVE = b"%x\r\n%b\r\n" % (len(KEEP_ALIVE), KEEP_ALIVE)
+
+
+class EventStream:
+    """One ``text/event-stream`` answer. Use as an async context manager; ``response`` is what to return.
+
+    ``started`` tells whether the head has left. Writing raises ``ConnectionResetError`` when the client has
+    gone. ``waited_s`` is what of the time up to now was spent waiting for upstreams; it is taken off the
+    overhead that the head tells.
+    """
+
+    def __init__(self, request: web.Request, *, commit_after_s: float) -> None:
+        settings = request[SNAPSHOT].settings.server
+        self._request = request
+        self._loop = asyncio.get_running_loop()
+        self._commit_at = request[STARTED] + commit_after_s
+        self._heartbeat_s = settings.heartbeat_s
+        self._write_timeout_s = settings.write_timeout_s
+        self._last_write = self._loop.time()
+        self._writing_since: float | None = None
+        self._chunked = request.version >= HttpVersion11
+        self._committing: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._ended = False
+        self.waited_s = 0.0
+        self.response = web.StreamResponse(
+            headers={
+                "Content-Type": CONTENT_TYPE,
+                "Cache-Control": "no-cache",
+                "X-Accel-Buffering": "no",
+            }
+        )
+
+    @property
+    def started(self) -> bool:
+        """Has the head left, or is it just leaving?"""
+        return self.response.prepared or self._committing is not None
+
+    async def __aenter__(self) -> EventStream:
+        self._set_timer()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._committing is not None and not self._committing.done():
+            self._committing.cancel()
+            await asyncio.wait((self._committing,))
+
+    async def write(self, data: bytes) -> None:
+        """Send whole events; waits while the client's socket is full."""
+        if self._committing is not None:
+            await asyncio.shield(self._committing)
+        if not self.response.prepared:
+            await self._prepare()
+        now = self._loop.time()
+        self._last_write = self._writing_since = now
+        await self.response.write(data)
+        self._writing_since = None
+
+    async def end(self) -> None:
+        """End the body in good order."""
+        self._ended = True
+        await self.response.write_eof()
+
+    async def fail(self, error: ServerError) -> None:
+        """Tell of a failure after the head has left: one error event, and the end of the body."""
+        self._request[RECORD].code = error.code
+        await self.write(error_event(error))
+        await self.end()
+
+    async def _prepare(self) -> None:
+        overhead_s = max(0.0, self._loop.time() - self._request[STARTED] - self.waited_s)
+        self._request[RECORD].overhead_s = overhead_s
+        self.response.headers["X-Antiphon-Overhead-Ms"] = f"{overhead_s * 1000:.2f}"
+        await self.response.prepare(self._request)
+
+    async def _commit(self) -> None:
+        """Send the head and a comment: no delta has come, and the client must not give up."""
+        self.waited_s = self._loop.time() - self._request[STARTED]  # all of it was waiting
+        await self._prepare()
+        self._last_write = self._loop.time()
+        await self.response.write(KEEP_ALIVE)
+
+    def _set_timer(self) -> None:
+        if not self.started:
+            when = self._commit_at
+        elif self._writing_since is not None:
+            when = self._writing_since + self._write_timeout_s
+        else:
+            when = self._last_write + min(self._heartbeat_s or self._write_timeout_s, self._write_timeout_s)
+        self._timer = self._loop.call_at(when, self._due)
+
+    def _due(self) -> None:
+        """The timer's moment: commit, cut off, keep alive, or nothing after all."""
+        now = self._loop.time()
+        transport = self._request.transport
+        if self._ended or transport is None:
+            return
+        if not self.started:
+            if now >= self._commit_at:
+                self._committing = self._request.app[TASKS].create(
+                    self._commit(), name="commit a stream", awaited=True
+                )
+        elif self._writing_since is not None:
+            if now >= self._writing_since + self._write_timeout_s:
+                transport.abort()  # type: ignore[attr-defined]  # aiohttp then cancels the handler
+                return
+        elif self._heartbeat_s and now >= self._last_write + self._heartbeat_s:
+            # Between two events by nature: each leaves in one call. Not counted as unread: it is tiny.
+            transport.write(_FRAMED_KEEP_ALIVE if self._chunked else KEEP_ALIVE)
+            self._last_write = now
+        self._set_timer()

@@ -1,0 +1,124 @@
+"""What the server counts, and how Prometheus reads it.
+
+Counting is a dictionary entry; the families are built by prometheus-client only when somebody scrapes.
+Labels are route templates, configured names and our own codes: never a key, a path, an id or user text.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+
+BUCKETS_S = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+OVERHEAD_BUCKETS_S = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.1, 0.5)
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Distribution:
+    """Counts in buckets, and a sum. Seconds."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def add(self, value: float) -> None:
+        """Count one observation."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Cumulative counts, as Prometheus wants them."""
+        made, running = [], 0
+        for bound, count in zip((*self.bounds, None), self.counts, strict=True):
+            running += count
+            made.append(("+Inf" if bound is None else repr(bound), float(running)))
+        return made
+
+
+class Metrics:
+    """The counters of one process. ``gauges`` are asked at each scrape: name → (help, function)."""
+
+    def __init__(self) -> None:
+        self.requests: Counter[tuple[str, str, str]] = Counter()  # route, method, status
+        self.errors: Counter[str] = Counter()  # code
+        self.attempts: Counter[tuple[str, str]] = Counter()  # channel, "ok" or a code
+        self.tokens: Counter[tuple[str, str]] = Counter()  # model, prompt or completion
+        self.gone = 0
+        self.in_flight = 0
+        self.first_token: dict[str, Distribution] = {}  # model
+        self.overhead = Distribution(OVERHEAD_BUCKETS_S)
+        self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
+
+    def first_token_after(self, model: str, seconds: float) -> None:
+        """Count one time to the first token."""
+        if (kept := self.first_token.get(model)) is None:
+            kept = self.first_token[model] = Distribution(BUCKETS_S)
+        kept.add(seconds)
+
+    def render(self) -> bytes:
+        """Prometheus' text format."""
+        from prometheus_client import CollectorRegistry, generate_latest
+
+        registry = CollectorRegistry()
+        registry.register(_Collector(self))
+        return generate_latest(registry)
+
+    def families(self) -> Iterator[Metric]:
+        """All metric families, as prometheus-client shapes them."""
+        from prometheus_client.core import (
+            CounterMetricFamily,
+            GaugeMetricFamily,
+            HistogramMetricFamily,
+        )
+
+        requests = CounterMetricFamily(
+            "antiphon_requests", "Requests answered.", labels=["route", "method", "status"]
+        )
+        for labels, count in self.requests.items():
+            requests.add_metric(labels, count)
+        yield requests
+        errors = CounterMetricFamily("antiphon_errors", "Errors told to clients, by code.", labels=["code"])
+        for code, count in self.errors.items():
+            errors.add_metric((code,), count)
+        yield errors
+        attempts = CounterMetricFamily(
+            "antiphon_upstream_attempts", "Calls to channels, by outcome.", labels=["channel", "outcome"]
+        )
+        for labels2, count in self.attempts.items():
+            attempts.add_metric(labels2, count)
+        yield attempts
+        tokens = CounterMetricFamily("antiphon_tokens", "Tokens used.", labels=["model", "kind"])
+        for labels2, count in self.tokens.items():
+            tokens.add_metric(labels2, count)
+        yield tokens
+        yield CounterMetricFamily("antiphon_clients_gone", "Clients that left early.", value=self.gone)
+        yield GaugeMetricFamily("antiphon_requests_in_flight", "Requests under way.", value=self.in_flight)
+        for name, (help_text, value) in self.gauges.items():
+            yield GaugeMetricFamily(f"antiphon_{name}", help_text, value=value())
+        first = HistogramMetricFamily(
+            "antiphon_first_token_seconds", "Time to the first token.", labels=["model"]
+        )
+        for model, kept in self.first_token.items():
+            first.add_metric((model,), kept.buckets(), kept.total)
+        yield first
+        overhead = HistogramMetricFamily("antiphon_overhead_seconds", "Our own time up to the first byte.")
+        overhead.add_metric((), self.overhead.buckets(), self.overhead.total)
+        yield overhead
+
+
+class _Collector:
+    """What prometheus-client asks."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[Metric]:
+        return self._metrics.families()

@@ -1,0 +1,297 @@
+"""What happens around every handler: its record, the limits, who asks, and errors as JSON.
+
+In order of entry: ``keep_record`` (request id, accounts), ``answer_errors`` (every failure becomes one JSON
+body), ``guard`` (preflight, draining, host and origin, size, key). Headers common to all answers are put on
+by ``add_headers``, a signal, since a stream's head leaves from within its handler.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import os
+import re
+import time
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from server.accounting import Record
+from server.app_keys import ACCOUNTS, CURRENT, METRICS, PRINCIPAL, RECORD, SNAPSHOT, STARTED, Snapshot
+from server.auth import Principal, key_from_headers
+from server.errors import (
+    AuthenticationError,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotAllowed,
+    NotFound,
+    RequestTooLarge,
+    ServerError,
+    ShuttingDown,
+    UnsupportedMediaType,
+)
+from server.openai_wire import error_body, error_headers
+
+log = logging.getLogger("antiphon.http")
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+H = TypeVar("H", bound=Callable[..., object])
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_ENCODINGS = frozenset({"", "identity", "gzip", "deflate"})
+_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+_EXPOSED = ", ".join(
+    (
+        "x-request-id, x-run-id, retry-after, retry-after-ms, x-should-retry, x-antiphon-overhead-ms",
+        "x-antiphon-level, x-ratelimit-limit-requests, x-ratelimit-remaining-requests",
+        "x-ratelimit-reset-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens",
+        "x-ratelimit-reset-tokens",
+    )
+)
+_ALLOWED_HEADERS = ("authorization", "content-type", "x-api-key", "x-request-id", "x-run-id")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
+
+
+def needs_no_key(handler: H) -> H:
+    """Mark a handler that anybody may call (health)."""
+    handler.access = "open"  # type: ignore[attr-defined]
+    return handler
+
+
+def authenticates_later(handler: H) -> H:
+    """Mark a handler that looks for a key itself when the headers bring none (the websocket)."""
+    handler.access = "late"  # type: ignore[attr-defined]
+    return handler
+
+
+@web.middleware
+async def keep_record(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give the request an id and a record, and hand the record to the accounts at the end."""
+    app = request.app
+    loop = asyncio.get_running_loop()
+    started = request[STARTED] = loop.time()
+    snapshot = request[SNAPSHOT] = app[CURRENT].snapshot
+    given = request.headers.get("x-request-id")
+    request_id = given if given and _REQUEST_ID.fullmatch(given) else f"req_{os.urandom(12).hex()}"
+    route = request.match_info.route.resource
+    record = request[RECORD] = Record(
+        wall=time.time(),
+        method=request.method if request.method in _METHODS else "OTHER",
+        route=route.canonical if route is not None else "unmatched",
+        status=499,
+        request_id=request_id,
+        total_s=0,
+    )
+    metrics = app[METRICS]
+    metrics.in_flight += 1
+    try:
+        response = await handler(request)
+        record.status = response.status
+        return response
+    except asyncio.CancelledError:
+        record.gone = True
+        raise
+    finally:
+        metrics.in_flight -= 1
+        record.total_s = loop.time() - started
+        if snapshot.settings.logging.access or record.status >= 500:
+            app[ACCOUNTS].add(record)
+
+
+@web.middleware
+async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn whatever a handler raises into OpenAI's error body; nothing of ours leaks."""
+    try:
+        return await handler(request)
+    except ServerError as error:
+        return error_response(request, error)
+    except web.HTTPException as error:
+        return error_response(request, _from_aiohttp(request, error))
+    except ConnectionResetError:
+        raise asyncio.CancelledError from None  # the client left while we wrote: nobody is there to tell
+    except Exception:  # the one edge: a bug is logged with its traceback and told without it
+        log.exception("request %s failed", request[RECORD].request_id)
+        return error_response(
+            request, ServerError("The server failed; the operator finds the cause under the request id.")
+        )
+
+
+def error_response(request: web.Request, error: ServerError) -> web.Response:
+    """The answer that tells of an error, and its place in the record."""
+    request[RECORD].code = error.code
+    response = web.Response(
+        status=error.status,
+        body=error_body(error),
+        headers=error_headers(error),
+        content_type="application/json",
+    )
+    if isinstance(error, MethodNotAllowed):
+        response.headers["Allow"] = error.allow
+    if error.status in (408, 413):
+        response.force_close()
+    return response
+
+
+@web.middleware
+async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Let in whoever may come in, before anything of the body is read."""
+    snapshot = request[SNAPSHOT]
+    if request.method == "OPTIONS":
+        return _preflight(request)
+    access = getattr(request.match_info.handler, "access", None)
+    if request.app[CURRENT].draining and access != "open":
+        raise ShuttingDown("The server is shutting down; try again in a moment.", retry_after_s=2)
+    if snapshot.keyring.open:
+        _check_local(request, snapshot)
+    if access != "open":
+        principal = _authenticate(request, snapshot, late=access == "late")
+        if principal is not None:
+            request[PRINCIPAL] = principal
+            request[RECORD].key = principal.name
+    if request.match_info.http_exception is not None:
+        raise request.match_info.http_exception
+    _check_body_head(request, snapshot)
+    return await handler(request)
+
+
+async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Signal ``on_response_prepare``: the headers that every answer has."""
+    headers = response.headers
+    headers["Server"] = "antiphon"
+    record = request.get(RECORD)
+    if record is None:
+        return
+    headers["X-Request-Id"] = record.request_id
+    if record.run_id:
+        headers["X-Run-Id"] = record.run_id
+    origin = _cors_origin(request, request[SNAPSHOT])
+    if origin is not None:
+        headers["Access-Control-Allow-Origin"] = origin
+        headers["Access-Control-Expose-Headers"] = _EXPOSED
+        if origin != "*":
+            headers["Vary"] = "Origin"
+
+
+def client_address(request: web.Request, snapshot: Snapshot) -> str | None:
+    """The peer's address, or the one that a trusted proxy tells of."""
+    peer = request.remote
+    if peer is None or not snapshot.trusted_proxies:
+        return peer
+    hops = [hop.strip() for hop in ",".join(request.headers.getall("X-Forwarded-For", [])).split(",")]
+    for hop in reversed([hop for hop in hops if hop]):
+        if not _trusted(peer, snapshot):
+            break
+        peer = hop
+    return peer
+
+
+def _trusted(address: str, snapshot: Snapshot) -> bool:
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return any(parsed in network for network in snapshot.trusted_proxies)
+
+
+def _authenticate(request: web.Request, snapshot: Snapshot, *, late: bool) -> Principal | None:
+    key = key_from_headers(request.headers)
+    try:
+        return snapshot.keyring.authenticate(key, client_address(request, snapshot))
+    except AuthenticationError:
+        if late and key is None:
+            return None
+        raise
+
+
+def _check_local(request: web.Request, snapshot: Snapshot) -> None:
+    """Without keys: only for loopback names, and not for the scripts of foreign pages (B8)."""
+    settings = snapshot.settings.server
+    allowed = {settings.host, *settings.allowed_hosts}
+    host = _host_name(request.headers.get("Host", ""))
+    if not (host in allowed or _is_loopback(host)):
+        raise NotAllowed(
+            "This server is open to this machine only; address it by a loopback name, or configure keys.",
+            code="address_not_allowed",
+        )
+    origin = request.headers.get("Origin")
+    if origin is None or origin in snapshot.settings.cors.origins:
+        return
+    name = _host_name(urlsplit(origin).netloc)
+    if not (name in allowed or _is_loopback(name)):
+        raise NotAllowed("This origin may not call a server without keys.", code="origin_not_allowed")
+
+
+def _host_name(host: str) -> str:
+    """The name in ``name:port`` or ``[address]:port``, in lower case."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0].lower()
+    return host.rpartition(":")[0].lower() if ":" in host else host.lower()
+
+
+def _is_loopback(name: str) -> bool:
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def _check_body_head(request: web.Request, snapshot: Snapshot) -> None:
+    """Refuse by the head alone what would be refused by the body."""
+    if not request.can_read_body:
+        return
+    limit = snapshot.settings.server.body_bytes
+    length = request.content_length
+    if length is not None and length > limit:
+        raise RequestTooLarge(f"The request body has {length} bytes; the limit is {limit}.")
+    if request.headers.get("Content-Encoding", "").lower() not in _ENCODINGS:
+        raise UnsupportedMediaType("Send the body as it is, or with Content-Encoding gzip or deflate.")
+    if request.content_type in _FORMS and "Content-Type" in request.headers:
+        raise UnsupportedMediaType("Send JSON, with Content-Type: application/json.")
+
+
+def _cors_origin(request: web.Request, snapshot: Snapshot) -> str | None:
+    origin = request.headers.get("Origin")
+    origins = snapshot.settings.cors.origins
+    if origins:
+        return origin if origin in origins else None
+    if not snapshot.keyring.open:
+        return "*"
+    # Open mode: guard has refused foreign origins; their refusal is still told to the page's console.
+    return origin
+
+
+def _preflight(request: web.Request) -> web.Response:
+    asked = request.headers.get("Access-Control-Request-Headers", "")
+    names = [name.strip().lower() for name in asked.split(",")]
+    wanted = [name for name in names[:100] if _HEADER_NAME.fullmatch(name)]
+    return web.Response(
+        status=HTTPStatus.NO_CONTENT,
+        headers={
+            "Access-Control-Allow-Methods": "GET, POST, DELETE, OPTIONS",
+            "Access-Control-Allow-Headers": ", ".join(dict.fromkeys((*_ALLOWED_HEADERS, *wanted))),
+            "Access-Control-Max-Age": "86400",
+        },
+    )
+
+
+def _from_aiohttp(request: web.Request, error: web.HTTPException) -> ServerError:
+    """aiohttp's own refusals, in our words."""
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allow = ", ".join(sorted(error.allowed_methods | {"OPTIONS"}))
+        return MethodNotAllowed(f"This path does not take {error.method}; it takes {allow}.", allow=allow)
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        return RequestTooLarge("The request body is too large.")
+    if isinstance(error, web.HTTPNotFound):
+        if request.path.startswith("/v1/v1"):
+            return NotFound("There is /v1 twice in this path; end the base URL with one /v1.")
+        return NotFound("There is no such path; see docs/behaviour.md for what there is.")
+    if error.status < 500:
+        return InvalidRequest("The request cannot be understood.", status=error.status)
+    return ServerError("The server failed; try again later.", status=error.status)
