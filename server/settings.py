@@ -6,9 +6,18 @@ holds a ``Settings`` holds a snapshot: a reload makes a new one and leaves runs 
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
+from msgspec import Meta
+
+# What a number may be. ``config_types.py`` reads the bounds and says them in words.
+Above0: TypeAlias = Annotated[float, Meta(gt=0)]
+From0: TypeAlias = Annotated[float, Meta(ge=0)]
+Whole0: TypeAlias = Annotated[int, Meta(ge=0)]
+Whole1: TypeAlias = Annotated[int, Meta(ge=1)]
+Port: TypeAlias = Annotated[int, Meta(ge=0, le=65535)]
+TopP: TypeAlias = Annotated[float, Meta(gt=0, le=1)]
 
 
 class _Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -18,19 +27,19 @@ class _Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 class Timeouts(_Frozen, frozen=True):
     """The four clocks of one upstream call, in seconds; 0 switches one off."""
 
-    connect_s: float = 5
-    first_token_s: float = 60
-    idle_s: float = 60
-    total_s: float = 600
+    connect_s: From0 = 5
+    first_token_s: From0 = 60
+    idle_s: From0 = 60
+    total_s: From0 = 600
 
 
 class TimeoutsPatch(_Frozen, frozen=True):
     """Some of the four clocks; None keeps the value of the level above."""
 
-    connect_s: float | None = None
-    first_token_s: float | None = None
-    idle_s: float | None = None
-    total_s: float | None = None
+    connect_s: From0 | None = None
+    first_token_s: From0 | None = None
+    idle_s: From0 | None = None
+    total_s: From0 | None = None
 
     def over(self, base: Timeouts) -> Timeouts:
         """``base`` with what is set here put over it."""
@@ -42,19 +51,19 @@ class Server(_Frozen, frozen=True):
     """The listening side."""
 
     host: str = "127.0.0.1"
-    port: int = 18888
+    port: Port = 18888
     # Names under which an open (keyless) server may be addressed, besides loopback ones.
     allowed_hosts: tuple[str, ...] = ()
-    header_timeout_s: float = 10
-    keepalive_s: float = 75
-    body_bytes: int = 32 * 1024 * 1024
-    body_idle_s: float = 15
-    body_total_s: float = 60
+    header_timeout_s: Above0 = 10
+    keepalive_s: From0 = 75
+    body_bytes: Whole1 = 32 * 1024 * 1024
+    body_idle_s: Above0 = 15
+    body_total_s: Above0 = 60
     # The 200 of a stream leaves after this time even when no model has said anything yet.
-    commit_after_s: float = 10
-    heartbeat_s: float = 10
-    write_timeout_s: float = 60
-    drain_s: float = 30
+    commit_after_s: From0 = 10
+    heartbeat_s: Above0 = 10
+    write_timeout_s: Above0 = 60
+    drain_s: From0 = 30
     metrics_open: bool = False
 
 
@@ -101,7 +110,7 @@ class ChannelModel(_Frozen, frozen=True):
     model: str | None = None
     vision: bool | None = None  # None: unknown, images go through
     tools: bool | None = None
-    context_length: int | None = None
+    context_length: Whole1 | None = None
 
 
 class Channel(_Frozen, frozen=True):
@@ -117,17 +126,17 @@ class Channel(_Frozen, frozen=True):
     stream_usage: Literal["ask", "given", "refused"] = "ask"
     enabled: bool = True
     priority: int = 0  # higher is asked first
-    weight: float = 1
+    weight: From0 = 1  # 0: takes no calls
     timeouts: TimeoutsPatch = TimeoutsPatch()
-    max_concurrency: int = 0  # 0: no limit
-    max_waiting: int = 1000
+    max_concurrency: Whole0 = 0  # 0: no limit
+    max_waiting: Whole0 = 1000
     proxy: str | None = None
     tls: Tls = Tls()
     # kind local
     path: str | None = None
-    threads: int | None = None
-    slots: int = 2
-    context: int = 4096
+    threads: Whole1 | None = None
+    slots: Whole1 = 2
+    context: Whole1 = 3072
 
     def __repr__(self) -> str:
         return f"Channel(name={self.name!r}, kind={self.kind!r})"
@@ -144,16 +153,16 @@ class Member(_Frozen, frozen=True):
 
     model: str
     id: str | None = None
-    weight: float = 1
-    samples: int = 1
-    temperature: float | None = None
-    top_p: float | None = None
+    weight: Above0 = 1
+    samples: Whole1 = 1
+    temperature: From0 | None = None
+    top_p: TopP | None = None
     params: dict[str, Any] = {}
     force: bool = False
     system: str | None = None
-    attempts: int | None = None
+    attempts: Whole1 | None = None
     timeouts: TimeoutsPatch = TimeoutsPatch()
-    draft_max_tokens: int | None = None
+    draft_max_tokens: Whole1 | None = None
 
 
 class Summary(_Frozen, frozen=True):
@@ -162,15 +171,16 @@ class Summary(_Frozen, frozen=True):
     model: str
     mode: Literal["direct"] = "direct"
     prompt: str | None = None
-    history: Literal["all", "last"] | int = "all"
-    draft_tokens: int | None = None
+    history: Literal["all", "last"] | Whole1 = "all"
+    draft_tokens: Whole1 | None = None
     fallback: tuple[str, ...] = ()  # models, or "best_draft"
     timeouts: TimeoutsPatch = TimeoutsPatch()
-    attempts: int = 2
-    temperature: float | None = None
+    attempts: Whole1 = 2
+    temperature: From0 | None = None
     params: dict[str, Any] = {}
 
 
+Overridable: TypeAlias = Literal["strategy", "quorum", "grace_s", "deadline_s", "members"]
 Strategy: TypeAlias = Literal["direct", "synthesize", "all"]
 
 
@@ -188,20 +198,20 @@ class Combination(_Frozen, frozen=True):
     vision_by: Literal["last_turn", "history"] = "last_turn"
     summary: Summary | None = None
     vision_summary: Summary | None = None
-    min_success: int = 1
-    quorum: int | None = None  # None: two thirds of the calls, rounded up
-    grace_s: float = 5
-    deadline_s: float = 60
+    min_success: Whole1 = 1
+    quorum: Whole1 | None = None  # None: two thirds of the calls, rounded up
+    grace_s: From0 = 5
+    deadline_s: Above0 = 60
     timeouts: TimeoutsPatch = TimeoutsPatch()
-    attempts: int = 2
+    attempts: Whole1 = 2
     partial_drafts: bool = True
-    partial_min_chars: int = 200
-    draft_max_tokens: int | None = None
-    max_members: int = 8
+    partial_min_chars: Whole0 = 200
+    draft_max_tokens: Whole1 | None = None
+    max_members: Whole1 = 8
     order: Literal["shuffled", "configured"] = "shuffled"
     tools: Literal["agree", "summary", "refuse"] = "refuse"
-    commit_after_s: float = 2
-    overridable: tuple[str, ...] = ("strategy", "quorum", "grace_s", "deadline_s", "members")
+    commit_after_s: From0 = 2
+    overridable: tuple[Overridable, ...] = ("strategy", "quorum", "grace_s", "deadline_s", "members")
 
 
 MEMBER_TIMEOUTS = Timeouts(connect_s=5, first_token_s=20, idle_s=15, total_s=55)
@@ -211,10 +221,10 @@ MEMBER_TIMEOUTS = Timeouts(connect_s=5, first_token_s=20, idle_s=15, total_s=55)
 class Runs(_Frozen, frozen=True):
     """How long and how much of ended runs is kept in memory."""
 
-    keep_s: float = 600
-    max_events: int = 2048
-    max_runs: int = 1000
-    max_topic_events: int = 10_000
+    keep_s: From0 = 600
+    max_events: Whole1 = 2048
+    max_runs: Whole1 = 1000
+    max_topic_events: Whole1 = 10_000
     keep_text: bool = False
 
 
@@ -222,14 +232,14 @@ class Events(_Frozen, frozen=True):
     """The status channel."""
 
     origins: tuple[str, ...] = ()
-    max_connections: int = 100  # for each key
-    max_subscriptions: int = 128
-    outbox_events: int = 1024
-    outbox_bytes: int = 1024 * 1024
-    ping_s: float = 20
-    idle_ping_s: float = 25
-    pong_timeout_s: float = 10
-    init_timeout_s: float = 10
+    max_connections: Whole1 = 100  # for each key
+    max_subscriptions: Whole1 = 128
+    outbox_events: Whole1 = 1024
+    outbox_bytes: Whole1 = 1024 * 1024
+    ping_s: Above0 = 20
+    idle_ping_s: Above0 = 25
+    pong_timeout_s: Above0 = 10
+    init_timeout_s: Above0 = 10
 
 
 class Logging(_Frozen, frozen=True):
