@@ -88,7 +88,8 @@ class Completion:
                     self._whole = original.data
                 else:
                     self._keep_unknown(original.data)
-            self._add(delta)
+            if self._whole is None or type(delta) is UsageDelta:
+                self._add(delta)
 
     def encode(self, usage: Usage | None = None, antiphon: bytes | None = None) -> bytes:
         """The body. ``usage`` is used where the upstream gave none; ``antiphon`` is that field's JSON."""

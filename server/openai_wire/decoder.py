@@ -80,7 +80,7 @@ class ChunkDecoder:
         if (
             type(chunk.choices) is list
             and len(chunk.choices) == 1
-            and chunk.usage is UNSET
+            and (chunk.usage is UNSET or chunk.usage is None)
             and chunk.error is UNSET
         ):
             choice = chunk.choices[0]
@@ -102,6 +102,8 @@ class ChunkDecoder:
                 and not state.finished
             ):
                 state.content = True
+                if chunk.usage is None:
+                    data = without_usage(data)
                 return [TextDelta(said.content, choice.index, Original("openai.chunk", data))]
         return self._any(chunk, data)
 
@@ -297,13 +299,43 @@ def decode_completion(data: bytes) -> list[Delta]:
         completion = lenient
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise UpstreamInvalid("The upstream's answer is not JSON; try again later.") from None
-    if is_error_object(msgspec.json.decode(data)) if not isinstance(completion.choices, list) else False:
-        raise upstream_error(200, data)
     if not isinstance(completion.choices, list):
+        if is_error_object(msgspec.json.decode(data)):
+            raise upstream_error(200, data)
         raise UpstreamInvalid("The upstream's answer is not a chat completion; try again later.")
     if not completion.choices:
         raise UpstreamEmpty("The upstream answered without any choice; try again later.")
-    return _completion_deltas(completion, data)
+    return _plain_text(completion, data) or _completion_deltas(completion, data)
+
+
+def _plain_text(completion: Chunk, data: bytes) -> list[Delta] | None:
+    """The road that nearly every completion takes: one choice, text, a finish reason, usage."""
+    choices, usage = completion.choices, completion.usage
+    if not (isinstance(choices, list) and len(choices) == 1 and isinstance(usage, chunks.UsageFields)):
+        return None
+    said, reason = choices[0].message, choices[0].finish_reason
+    if (
+        said is None
+        or not said.content
+        or not reason
+        or said.tool_calls
+        or said.refusal
+        or said.reasoning_content
+        or said.reasoning
+        or usage.prompt_tokens is None
+        or usage.completion_tokens is None
+        or usage.total_tokens is None
+        or choices[0].index
+    ):
+        return None
+    # The figures stand in the whole body, which travels along; no need to cut them out of it.
+    counted = Usage(usage.prompt_tokens, usage.completion_tokens, usage.total_tokens)
+    rest = Original("openai.completion", b"")
+    return [
+        TextDelta(said.content, 0, Original("openai.completion", data)),
+        Finished(reason, 0, rest),
+        UsageDelta(counted, rest),
+    ]
 
 
 def _completion_deltas(completion: Chunk, data: bytes) -> list[Delta]:
