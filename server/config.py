@@ -120,9 +120,12 @@ def _variables(
     """What ``${NAME}`` may name, and the .env files it came from; the one beside ``path`` wins."""
     variables: dict[str, str] = {}
     read: list[Path] = []
-    for file in (Path(".env"), path.parent / ".env"):
+    files = [Path(".env"), path.parent / ".env"]
+    if files[0].absolute() == files[1].absolute():
+        files.pop()
+    for file in files:
         try:
-            if not file.is_file() or any(file.samefile(other) for other in read):
+            if not file.is_file():
                 continue  # a folder .env is somebody's virtual environment
             with file.open("rb") as opened:
                 text = opened.read(MAX_FILE_BYTES).decode("utf-8-sig")
@@ -204,9 +207,9 @@ def _section(title: str, lines: list[str]) -> list[str]:
 def _channel_line(settings: Settings, at: int) -> str:
     channel = settings.channels[at]
     state = "" if channel.enabled else "  (disabled)"
-    return (
-        f"{channel.name}  {channel.kind}, {len(channel.served())} models, priority {channel.priority}{state}"
-    )
+    count = len(channel.served())
+    models = "1 model" if count == 1 else f"{count} models"
+    return f"{channel.name}  {channel.kind}, {models}, priority {channel.priority}{state}"
 
 
 def _combination(one: Combination) -> list[str]:

@@ -174,7 +174,8 @@ class Reader:
 
     def _not_a_choice(self, node: Scalar, kind: types.LiteralType, path: Path) -> Any:
         choices = [str(value) for value in kind.values]
-        near = [] if node.substituted else difflib.get_close_matches(node.text.lower(), choices, n=1)
+        hidden = node.substituted or node.tag == "bool"
+        near = [] if hidden else difflib.get_close_matches(node.text.lower(), choices, n=1)
         message = f"must be {_expected(kind, path)}" + (f"; did you mean {near[0]}?" if near else "")
         if node.tag == "bool":
             message += f": {_yes_no(node)}"

@@ -131,7 +131,7 @@ def parse(data: bytes, faults: Faults) -> Node | None:
         before_it = text[: int(error.position)].split("\n")
         place = Place(len(before_it), len(before_it[-1]) + 1)
         faults.add(place, (), "holds a control character, which YAML does not allow")
-    except ValueError:  # PyYAML on an escape such as "\UFFFFFFFF" or a version with too many digits
+    except (ValueError, OverflowError):  # PyYAML on an escape such as "\UFFFFFFFF"
         faults.add(Place(1, 1), (), "is not valid YAML")
     return None
 
