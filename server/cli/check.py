@@ -16,14 +16,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print what would be served, or every fault with its place."""
-    path = options.file or default_path()
+    path = default_path(options.file)
     try:
         loaded = load(path)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
-    print(describe(loaded.settings))
-    for warning in loaded.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    print(f"{path}: good.")
+    print(describe(loaded.settings, loaded.warnings))
     return 0

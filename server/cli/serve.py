@@ -6,11 +6,12 @@ import argparse
 import asyncio
 import gc
 import logging
+import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
-import msgspec
+from aiohttp import web
 
 from server.app import create_app, drain, last_words, replace_settings
 from server.config import ConfigError, default_path, load
@@ -35,25 +36,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve until a signal. Status 2 when the configuration is wrong or the address is taken."""
-    path = options.config or default_path()
+    path = default_path(options.config)
+    environ = _environment(options)
     try:
-        loaded = load(path)
+        loaded = load(path, environ)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
     set_up_logging(loaded.settings.logging)
     for warning in loaded.warnings:
         log.warning("%s", warning)
-    settings = _with_address(loaded.settings, options)
     try:
-        run_loop(_serve(settings, path, options))
+        run_loop(_serve(loaded.settings, path, environ))
     except CannotListen as error:
         print(f"antiphon: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-async def _serve(settings: Settings, path: Path, options: argparse.Namespace) -> None:
+async def _serve(settings: Settings, path: Path, environ: Mapping[str, str]) -> None:
     app = create_app(settings)
     server = settings.server
     serve_options = ServeOptions(
@@ -72,31 +73,28 @@ async def _serve(settings: Settings, path: Path, options: argparse.Namespace) ->
     def ready(url: str) -> None:
         print(_greeting(url, settings), file=sys.stderr, flush=True)
 
-    await serve(app, serve_options, on_ready=ready, reload=_reloader(app, path, options))
+    await serve(app, serve_options, on_ready=ready, reload=_reloader(app, path, environ))
 
 
-def _reloader(app: object, path: Path, options: argparse.Namespace) -> Callable[[], Awaitable[None]]:
+def _reloader(app: web.Application, path: Path, environ: Mapping[str, str]) -> Callable[[], Awaitable[None]]:
     async def reload() -> None:
         try:
-            loaded = await asyncio.to_thread(load, path)
+            loaded = await asyncio.to_thread(load, path, environ)
         except ConfigError as error:
             log.error("the new configuration is refused, the old one stays:\n%s", error)
             return
         for warning in loaded.warnings:
             log.warning("%s", warning)
-        replace_settings(app, _with_address(loaded.settings, options))  # type: ignore[arg-type]
+        replace_settings(app, loaded.settings)
         log.info("configuration reloaded from %s", path)
 
     return reload
 
 
-def _with_address(settings: Settings, options: argparse.Namespace) -> Settings:
-    changes = {
-        name: getattr(options, name) for name in ("host", "port") if getattr(options, name) is not None
-    }
-    if not changes:
-        return settings
-    return msgspec.structs.replace(settings, server=msgspec.structs.replace(settings.server, **changes))
+def _environment(options: argparse.Namespace) -> Mapping[str, str]:
+    """The environment with the options over it, so that they are checked like any other setting."""
+    over = {"ANTIPHON_HOST": options.host, "ANTIPHON_PORT": options.port}
+    return {**os.environ, **{name: str(value) for name, value in over.items() if value is not None}}
 
 
 def _greeting(url: str, settings: Settings) -> str:
