@@ -9,7 +9,7 @@ once, on first use, and is what an upstream of another dialect reads.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -108,22 +108,32 @@ class JsonObject:
     object, and ``InvalidRequest`` (``duplicate_key``) if a top-level key stands twice.
     """
 
-    __slots__ = ("_spans", "data")
+    __slots__ = ("_places", "_values", "data")
 
     def __init__(self, data: bytes) -> None:
         self.data = data
-        self._spans = _top_level(data)
+        self._values = _RAW_OBJECT.decode(data)
+        # Places are only needed for an edit. Written without blanks, as SDKs do, the pairs that the decoder
+        # kept fill the whole object exactly if none stood twice.
+        compact = _compact_length(self._values) == len(data)
+        self._places = None if compact else _top_level(data, self._values)
 
     def __contains__(self, key: str) -> bool:
-        return key in self._spans
+        return key in self._values
 
-    def __iter__(self) -> Iterable[str]:
-        return iter(self._spans)
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
 
     def raw(self, key: str) -> bytes | None:
         """The bytes of a value, or None if the key is absent."""
-        span = self._spans.get(key)
-        return None if span is None else self.data[span[1] : span[2]]
+        value = self._values.get(key)
+        return None if value is None else bytes(value)
+
+    @property
+    def _spans(self) -> dict[str, tuple[int, int, int]]:
+        if self._places is None:
+            self._places = _top_level(self.data, self._values)
+        return self._places
 
     def edit(self, changes: Mapping[str, bytes | None]) -> bytes:
         """The object with values replaced or added (JSON) or removed (None); the rest byte for byte."""
@@ -163,13 +173,22 @@ class JsonObject:
         return b"{" + b",".join(pairs) + b"}"
 
 
-def _top_level(data: bytes) -> dict[str, tuple[int, int, int]]:
+def _compact_length(values: dict[str, Raw]) -> int:
+    """Bytes of an object of these pairs without any blanks and with plain ASCII keys; 0 if a key is not."""
+    length = 1 + len(values)  # the braces, and a comma between pairs
+    for key, value in values.items():
+        if not key.isascii():
+            return 0
+        length += len(key) + 3 + memoryview(value).nbytes
+    return length
+
+
+def _top_level(data: bytes, values: dict[str, Raw]) -> dict[str, tuple[int, int, int]]:
     """Key → (start of the key's pair, start of its value, end of its value), in order.
 
     The decoder has already checked the syntax and keeps the last value of a double key; so where the bytes do
     not go on with the value that it kept, a key stood twice. That needs no scanner of our own.
     """
-    values = _RAW_OBJECT.decode(data)
     spans: dict[str, tuple[int, int, int]] = {}
     opening = _OPEN.match(data)
     assert opening is not None  # the decoder saw an object
