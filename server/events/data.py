@@ -1,0 +1,330 @@
+"""One struct for the data of each type of event.
+
+A field that is UNSET is left out of the JSON; one that is None is told as null. Lengths are Unicode code
+points, times milliseconds unless the name says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from msgspec import UNSET, UnsetType
+
+from server.events.parts import (
+    Data,
+    ErrorInfo,
+    MemberFailure,
+    Names,
+    OptInt,
+    OptStr,
+    PlannedMember,
+    Timings,
+    TokenUsage,
+)
+
+
+class RunCreated(Data, frozen=True, gc=False, kw_only=True):
+    type: ClassVar[str] = "run.created"
+    response_id: str
+    model: str
+    strategy: str
+    stream: bool
+    members: tuple[PlannedMember, ...] = ()
+    summary: str | None = None
+    min_success: int = 1
+    quorum: int = 1
+    grace_s: int | float | None = None
+    deadline_s: int | float | None = None
+    cost_ceiling: float | None = None
+    background: bool | UnsetType = UNSET
+    parent: OptStr = UNSET
+
+
+class RunQueued(Data, frozen=True, gc=False):
+    type: ClassVar[str] = "run.queued"
+    status: ClassVar[str | None] = "queued"
+    waiting_for: str
+    position: OptInt = UNSET
+
+
+class RunInProgress(Data, frozen=True, gc=False):
+    type: ClassVar[str] = "run.in_progress"
+    status: ClassVar[str | None] = "in_progress"
+
+
+class RunDegraded(Data, frozen=True, gc=False):
+    type: ClassVar[str] = "run.degraded"
+    level: str
+    reason: str
+    members: Names = ()
+
+
+class RunControl(Data, frozen=True, gc=False):
+    """A watcher's command that was carried out. ``by`` is the name of its key, or ``admin``."""
+
+    type: ClassVar[str] = "run.control"
+    verb: str
+    target: OptStr = UNSET
+    by: str = "admin"
+
+
+class RunCompleted(Data, frozen=True, gc=False, kw_only=True):
+    """``answer_by`` is ``summary`` or a member's id (of several answers: the first)."""
+
+    type: ClassVar[str] = "run.completed"
+    status: ClassVar[str | None] = "completed"
+    terminal: ClassVar[bool] = True
+    answer_by: str | None
+    level: str = "none"
+    finish_reason: str
+    used: Names = ()
+    usage: TokenUsage | None = None
+    cost: float | None = None
+    timings: Timings = Timings()
+
+
+class RunIncomplete(Data, frozen=True, gc=False, kw_only=True):
+    """The answer ended early in good order; ``reason`` is ``length`` or ``content_filter``."""
+
+    type: ClassVar[str] = "run.incomplete"
+    status: ClassVar[str | None] = "incomplete"
+    terminal: ClassVar[bool] = True
+    reason: str
+    answer_by: str | None
+    level: str = "none"
+    finish_reason: str
+    used: Names = ()
+    usage: TokenUsage | None = None
+    cost: float | None = None
+    timings: Timings = Timings()
+
+
+class RunFailed(Data, frozen=True, gc=False, kw_only=True):
+    type: ClassVar[str] = "run.failed"
+    status: ClassVar[str | None] = "failed"
+    terminal: ClassVar[bool] = True
+    error: ErrorInfo
+    members: tuple[MemberFailure, ...] = ()
+    level: OptStr = UNSET
+    usage: TokenUsage | None = None
+    cost: float | None = None
+    timings: Timings = Timings()
+
+
+class RunCancelled(Data, frozen=True, gc=False, kw_only=True):
+    """``by`` is ``client``, ``watcher`` or ``shutdown``."""
+
+    type: ClassVar[str] = "run.cancelled"
+    status: ClassVar[str | None] = "cancelled"
+    terminal: ClassVar[bool] = True
+    by: str
+    level: OptStr = UNSET
+    usage: TokenUsage | None = None
+    cost: float | None = None
+    timings: Timings = Timings()
+
+
+class StageStarted(Data, frozen=True, gc=False):
+    type: ClassVar[str] = "stage.started"
+    expected: Names
+    title: OptStr = UNSET
+
+
+class StageQuorumReached(Data, frozen=True, gc=False):
+    type: ClassVar[str] = "stage.quorum_reached"
+    drafts: int
+    of: int
+    grace_ms: int
+
+
+class StageDeadlineReached(Data, frozen=True, gc=False):
+    type: ClassVar[str] = "stage.deadline_reached"
+    drafts: int
+    of: int
+
+
+class StageFinished(Data, frozen=True, gc=False, kw_only=True):
+    """``ended_by``: all, quorum, deadline, answer_now, winner, cancelled. The counts are a draft stage's."""
+
+    type: ClassVar[str] = "stage.finished"
+    ended_by: str
+    drafts: OptInt = UNSET
+    partial: OptInt = UNSET
+    failed: OptInt = UNSET
+    cancelled: OptInt = UNSET
+    skipped: OptInt = UNSET
+    title: OptStr = UNSET
+    next_action: OptStr = UNSET
+    chars: OptInt = UNSET
+    duration_ms: int
+
+
+class ModelQueued(Data, frozen=True, gc=False):
+    type: ClassVar[str] = "model.queued"
+    waiting_for: str
+
+
+class ModelStarted(Data, frozen=True, gc=False):
+    type: ClassVar[str] = "model.started"
+    gated: ClassVar[Mapping[str, str]] = {"channel": "channels"}
+    channel: OptStr = UNSET
+
+
+class ModelFirstToken(Data, frozen=True, gc=False):
+    """``kind``: text, reasoning, tool_call, refusal."""
+
+    type: ClassVar[str] = "model.first_token"
+    ttft_ms: int
+    kind: str = "text"
+
+
+class ModelProgress(Data, frozen=True, gc=False):
+    type: ClassVar[str] = "model.progress"
+    volatile: ClassVar[bool] = True
+    chars: int
+    tokens_estimated: int
+
+
+class ModelDelta(Data, frozen=True, gc=False):
+    type: ClassVar[str] = "model.delta"
+    volatile: ClassVar[bool] = True
+    kind: str
+    text: str
+    text_offset: int
+
+
+class ModelRetrying(Data, frozen=True, gc=False):
+    type: ClassVar[str] = "model.retrying"
+    code: str
+    http_status: int | None
+    delay_ms: int
+    next_attempt: int
+    same_channel: bool
+
+
+class ModelHedged(Data, frozen=True, gc=False):
+    type: ClassVar[str] = "model.hedged"
+    after_ms: int
+    next: str
+
+
+class ModelFinished(Data, frozen=True, gc=False):
+    type: ClassVar[str] = "model.finished"
+    finish_reason: str
+    chars: int
+    latency_ms: int
+    usage: TokenUsage | None = None
+
+
+class ModelFailed(Data, frozen=True, gc=False, kw_only=True):
+    """``partial``: its text is used as a draft."""
+
+    type: ClassVar[str] = "model.failed"
+    code: str
+    http_status: int | None
+    retryable: bool
+    attempts: int = 1
+    latency_ms: int
+    chars: int = 0
+    partial: bool = False
+    usage: TokenUsage | None = None
+    message: str
+
+
+class ModelCancelled(Data, frozen=True, gc=False, kw_only=True):
+    """``reason``: quorum, deadline, answer_now, lost_race, watcher, client, shutdown."""
+
+    type: ClassVar[str] = "model.cancelled"
+    reason: str
+    chars: int = 0
+    partial: bool = False
+    latency_ms: int
+    usage: TokenUsage | None = None
+
+
+class ModelSkipped(Data, frozen=True, gc=False):
+    """``reason``: breaker, budget, no_vision, not_allowed."""
+
+    type: ClassVar[str] = "model.skipped"
+    reason: str
+
+
+class DecisionMade(Data, frozen=True, gc=False, kw_only=True):
+    """``method``: vote, best_of, race, rank, lone, tools, accept."""
+
+    type: ClassVar[str] = "decision.made"
+    gated: ClassVar[Mapping[str, str]] = {"analysis": "drafts"}
+    method: str
+    winner: str | None
+    ranking: Names | UnsetType = UNSET
+    tallies: dict[str, float] | UnsetType = UNSET
+    weights: dict[str, float] | UnsetType = UNSET
+    agreement: float | UnsetType | None = UNSET
+    abstained: Names | UnsetType = UNSET
+    tie_broken_by: str | UnsetType | None = UNSET
+    seed: int | UnsetType = UNSET
+    analysis: dict[str, Any] | UnsetType = UNSET
+
+
+class SummaryStarted(Data, frozen=True, gc=False):
+    """``order``: the drafts as they were shown; ``truncated``: those that were shown cut."""
+
+    type: ClassVar[str] = "summary.started"
+    model: str
+    attempt: int = 1
+    order: Names = ()
+    seed: int | None = None
+    truncated: Names = ()
+
+
+class SummaryFirstToken(Data, frozen=True, gc=False):
+    type: ClassVar[str] = "summary.first_token"
+    ttft_ms: int
+    kind: str = "text"
+
+
+class SummaryDelta(Data, frozen=True, gc=False):
+    type: ClassVar[str] = "summary.delta"
+    volatile: ClassVar[bool] = True
+    kind: str
+    text: str
+    text_offset: int
+
+
+class SummaryFinished(Data, frozen=True, gc=False):
+    type: ClassVar[str] = "summary.finished"
+    finish_reason: str
+    chars: int
+    latency_ms: int
+    usage: TokenUsage | None = None
+
+
+class SummaryFailed(Data, frozen=True, gc=False):
+    type: ClassVar[str] = "summary.failed"
+    code: str
+    http_status: int | None
+    retryable: bool
+    chars: int = 0
+
+
+class SummaryFallback(Data, frozen=True, gc=False):
+    """``to`` is ``model`` or ``draft``; then ``model`` or ``member`` names it."""
+
+    type: ClassVar[str] = "summary.fallback"
+    to: str
+    model: OptStr = UNSET
+    member: OptStr = UNSET
+
+
+def _leaves(base: type[Data]) -> list[type[Data]]:
+    return [leaf for kind in base.__subclasses__() for leaf in (_leaves(kind) or [kind])]
+
+
+DATA_TYPES: Mapping[str, type[Data]] = {kind.type: kind for kind in _leaves(Data)}
+"""Name of each event type → the struct of its data."""
+
+TEXT_TYPES = frozenset({"model.delta", "summary.delta"})
+MEMBER_ENDS = frozenset({"model.finished", "model.failed", "model.cancelled", "model.skipped"})
+SUMMARY_ENDS = frozenset({"summary.finished", "summary.failed"})
+RUN_ENDS = frozenset(name for name, kind in DATA_TYPES.items() if kind.terminal)
