@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from server import errors
 from server.bus import Sleepers, Topic
@@ -32,6 +32,13 @@ if TYPE_CHECKING:
 log = logging.getLogger("antiphon.runs")
 
 
+class _Owner(NamedTuple):
+    """Who a run belongs to, as ``Runs`` asks it."""
+
+    name: str
+    admin: bool = False
+
+
 class Run:
     """One client request being carried out. Made by ``Runs.start``.
 
@@ -46,6 +53,7 @@ class Run:
         "_monotonic",
         "_runs",
         "_task",
+        "_text_watchers",
         "_topics",
         "_view",
         "cancelled_by",
@@ -87,6 +95,7 @@ class Run:
         self._lanes: dict[str, Lane] | None = None
         self._runs = runs
         self._task: asyncio.Task[Any] | None = None
+        self._text_watchers = 0
         self._topics = topics
         self._view: RunView | None = None
 
@@ -166,11 +175,11 @@ class Run:
         lanes = self.lanes
         lane = lanes.get(name)
         if lane is None:
-            if self.text_sleepers is None:
-                self.text_sleepers = Sleepers()
-            lane = lanes[name] = Lane(name, self.text_sleepers)
+            lane = lanes[name] = Lane(name, self.text_naps())
             if self._runs.keep_text:
                 lane.keep()
+            elif self._text_watchers:
+                lane.begin()
         if stage is not None:
             lane.stage = stage
         if member is not None:
@@ -178,6 +187,30 @@ class Run:
         if answer is not None:
             lane.answer = answer
         return lane
+
+    def text_naps(self) -> Sleepers:
+        """Where to sleep until there is more text."""
+        if self.text_sleepers is None:
+            self.text_sleepers = Sleepers()
+        return self.text_sleepers
+
+    def watch_text(self) -> None:
+        """A text watcher comes: from now on every text is kept. To be paired with ``unwatch_text``."""
+        self._text_watchers += 1
+        if self._text_watchers == 1:
+            for lane in self.lanes.values():
+                lane.begin()
+
+    def unwatch_text(self) -> None:
+        """A text watcher leaves; with the last one go the texts that nobody else needs."""
+        self._text_watchers -= 1
+        if not self._text_watchers:
+            for lane in self.lanes.values():
+                lane.end()
+
+    def child(self, model: str) -> Run:
+        """A run of the same key, carried out for this one."""
+        return self._runs.start(model=model, principal=_Owner(self.key))
 
     # Ending
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import msgspec
+
 from server.chat import ChatRequest
-from server.deltas import Deltas
+from server.deltas import Deltas, Usage
 from server.errors import ServerError
 from server.settings import Timeouts
 
@@ -23,15 +25,46 @@ class Observer(Protocol):
         """The attempt failed before its first delta; the next one begins after ``delay_s`` seconds."""
 
 
+class CallInfo(msgspec.Struct, frozen=True):
+    """One call that was made for an answer.
+
+    ``state`` is finished, failed or cancelled, ``code`` says why it is not finished. ``usage`` None: it cost
+    nothing.
+    """
+
+    id: str
+    model: str
+    state: str
+    usage: Usage | None = None
+    code: str | None = None
+
+
+class AnswerInfo(msgspec.Struct, frozen=True):
+    """How an answer came about. ``answer_by`` is ``summary`` or a member's id."""
+
+    strategy: str
+    level: str
+    answer_by: str | None
+    members: tuple[CallInfo, ...] = ()
+
+
+class ParentRun(Protocol):
+    """The run that a call belongs to, as far as an upstream may know it."""
+
+    @property
+    def id(self) -> str: ...
+
+
 class Call:
     """How one call is to be carried out: limits and who listens. One object for each call.
 
     ``timeouts`` None means the channel's own. ``deadline`` (event loop time, seconds) is the end of the time
     that the caller has; no attempt begins that could not end before it. ``attempts`` is the number of tries
-    in all, None the model's own.
+    in all, None the model's own. ``run`` is the run that it belongs to, ``depth`` how many combinations it is
+    within. ``answer`` is set when the answer is complete, by whoever knows how it came about.
     """
 
-    __slots__ = ("attempts", "deadline", "depth", "observer", "timeouts")
+    __slots__ = ("answer", "attempts", "deadline", "depth", "observer", "run", "timeouts")
 
     def __init__(
         self,
@@ -40,13 +73,16 @@ class Call:
         deadline: float | None = None,
         attempts: int | None = None,
         observer: Observer | None = None,
+        run: ParentRun | None = None,
         depth: int = 0,
     ) -> None:
         self.timeouts = timeouts
         self.deadline = deadline
         self.attempts = attempts
         self.observer = observer
+        self.run = run
         self.depth = depth
+        self.answer: AnswerInfo | None = None
 
 
 class Upstream(Protocol):

@@ -1,0 +1,390 @@
+"""What one call of a run tells: its events, its figures, its text.
+
+It is the call's ``Observer`` and is handed each batch. Nothing is told after its end, so an upstream that is
+still closing cannot speak out of turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+
+from msgspec.structs import replace
+
+from server.chat import ChatRequest
+from server.coordinator.estimates import estimate_usage, size_of
+from server.deltas import (
+    Batch,
+    Delta,
+    Finished,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+    UsageDelta,
+)
+from server.errors import ServerError, UpstreamInvalid
+from server.events import (
+    MemberRef,
+    ModelCancelled,
+    ModelFailed,
+    ModelFinished,
+    ModelFirstToken,
+    ModelQueued,
+    ModelRetrying,
+    ModelStarted,
+    StageRef,
+    SummaryFailed,
+    SummaryFinished,
+    SummaryFirstToken,
+    SummaryStarted,
+    token_usage,
+)
+from server.run_log import Run
+
+# Code points of a text that is kept for later use (a draft); beyond them the call fails.
+MAX_TEXT = 8 * 1024 * 1024
+BUG = "The server made a mistake; please report it with the request's id."
+
+
+class CallLog(ABC):
+    """One call's figures; one of the two kinds below tells them.
+
+    ``state`` is as in the run's snapshot: queued, started, finished, failed or cancelled. With ``keep`` the
+    answer's text is kept. ``began`` is event loop time; ``said``: has anything come?
+    """
+
+    __slots__ = (
+        "_beyond_ascii",
+        "_lane",
+        "_loop",
+        "_parts",
+        "_reported",
+        "_unseen",
+        "attempts",
+        "began",
+        "code",
+        "finish_reason",
+        "first_text_ms",
+        "id",
+        "model",
+        "paid",
+        "refused",
+        "request",
+        "run",
+        "said",
+        "stage",
+        "state",
+    )
+
+    def __init__(
+        self, run: Run, stage: StageRef, id: str, model: str, chat: ChatRequest, *, keep: bool = False
+    ) -> None:
+        self.run = run
+        self.stage = stage
+        self.id = id
+        self.model = model
+        self.state = "queued"
+        self.attempts = 1
+        self.code: str | None = None
+        self.finish_reason: str | None = None
+        self.first_text_ms: int | None = None  # since the run's acceptance
+        self.refused = False
+        self.paid = False  # was it sent, so that it costs something even if cut?
+        self.request = chat
+        self._loop = asyncio.get_running_loop()
+        self.began = self._loop.time()
+        self._reported: Usage | None = None
+        self.said = False
+        self._unseen = 0  # bytes that cost tokens but stand in no text of the lane's first choice
+        self._beyond_ascii = 0  # bytes of UTF-8 beyond one for each code point
+        self._parts: list[str] | None = [] if keep else None
+        self._lane = run.lane(id)
+        self._lane.stage = stage
+
+    @property
+    def ended(self) -> bool:
+        """Has the end been told?"""
+        return self.state in ("finished", "failed", "cancelled")
+
+    @property
+    def chars(self) -> int:
+        """Code points of the answer's text so far."""
+        return self._lane.chars["text"]
+
+    @property
+    def text(self) -> str:
+        """The text so far, or the refusal; only with ``keep``."""
+        return "".join(self._parts or ())
+
+    @property
+    def latency_ms(self) -> int:
+        """Milliseconds since the call began."""
+        return round((self._loop.time() - self.began) * 1000)
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the upstream reported, else an estimate; None for a call that cost nothing."""
+        if self._reported is not None:
+            return self._reported
+        answer_bytes = sum(self._lane.chars.values()) + self._beyond_ascii + self._unseen
+        if not answer_bytes and not (self.paid and self.state in ("finished", "cancelled")):
+            return None
+        return estimate_usage(self.request, answer_bytes)
+
+    def becomes_answer(self) -> None:
+        """The client's answer is this call's text."""
+        self._lane.answer = True
+
+    def take(self, batch: Batch) -> None:
+        """Count what a batch brought. Raises ``UpstreamInvalid`` when a kept text grows beyond bounds."""
+        for delta in batch:
+            if type(delta) is TextDelta:
+                text = delta.text
+                if self.first_text_ms is None:
+                    self._first_text()
+                if not text.isascii():
+                    self._beyond_ascii += size_of(text) - len(text)
+                if delta.index:
+                    self._unseen += len(text)
+                    continue
+                self._lane.add("text", text)
+                if self._parts is not None:
+                    self._keep(text)
+            else:
+                self._take_other(delta)
+
+    def _take_other(self, delta: Delta) -> None:
+        match delta:
+            case UsageDelta(usage):
+                self._reported = usage
+            case Finished(reason):
+                if not delta.index or self.finish_reason is None:
+                    self.finish_reason = reason
+            case ReasoningDelta():
+                self._note("reasoning", delta.text, delta.index)
+            case RefusalDelta():
+                self.refused = True
+                self._note("refusal", delta.text, delta.index)
+                if self._parts is not None and not delta.index:
+                    self._keep(delta.text)
+            case ToolCallDelta():
+                self._note("tool_call", (delta.name or "") + delta.arguments, delta.index)
+            case _:
+                pass
+
+    def _note(self, kind: str, text: str, index: int) -> None:
+        if not self.said:
+            self._first(kind)
+        self._beyond_ascii += size_of(text) - len(text)
+        if index:
+            self._unseen += len(text)
+        else:
+            self._lane.add(kind, text)
+
+    def _keep(self, text: str) -> None:
+        assert self._parts is not None
+        self._parts.append(text)
+        if sum(self._lane.chars.values()) > MAX_TEXT:
+            raise UpstreamInvalid("The model's answer is far too long to be kept.")
+
+    def _first_text(self) -> None:
+        if not self.said:
+            self._first("text")
+        self.first_text_ms = self.run.elapsed_ms
+
+    def _first(self, kind: str) -> None:
+        self.said = True
+        if self.ended:
+            return
+        self._started(None)
+        self._tell_first(round((self._loop.time() - self.began) * 1000), kind)
+
+    def _started(self, channel: str | None) -> None:
+        if self.state == "queued":
+            self.state = "started"
+            self.paid = True
+            self._tell_started(channel)
+
+    @abstractmethod
+    def _tell_started(self, channel: str | None) -> None: ...
+
+    @abstractmethod
+    def _tell_first(self, ttft_ms: int, kind: str) -> None: ...
+
+
+class ModelLog(CallLog):
+    """A member's call, told as ``model.*``."""
+
+    __slots__ = ("_member", "_queued")
+
+    def __init__(
+        self,
+        run: Run,
+        stage: StageRef,
+        member: MemberRef,
+        chat: ChatRequest,
+        *,
+        keep: bool = False,
+    ) -> None:
+        super().__init__(run, stage, member.id, member.model, chat, keep=keep)
+        self._member = member
+        self._queued = False
+        self._lane.member = member
+
+    def queued(self, waiting_for: str) -> None:
+        """See ``Observer``. Told once, before the start: a retry that waits has started long ago."""
+        if self.state == "queued" and not self._queued:
+            self._queued = True
+            self.run.tell(ModelQueued(waiting_for), stage=self.stage, member=self._member)
+
+    def attempt(self, number: int, channel: str) -> None:
+        """See ``Observer``."""
+        if self.ended:
+            return
+        if number > 1:
+            self.attempts = number
+            self._member = self._lane.member = replace(self._member, attempt=number)
+        self._started(channel)
+
+    def retrying(self, error: ServerError, *, delay_s: float, next_attempt: int, same_channel: bool) -> None:
+        """See ``Observer``."""
+        if self.ended:
+            return
+        self._started(None)
+        data = ModelRetrying(
+            error.code, error.upstream_status, round(delay_s * 1000), next_attempt, same_channel
+        )
+        self.run.tell(data, stage=self.stage, member=self._member)
+
+    def finished(self) -> None:
+        """The call is complete."""
+        if self.ended:
+            return
+        self._started(None)
+        self.state = "finished"
+        data = ModelFinished(
+            self.finish_reason or "stop", self.chars, self.latency_ms, token_usage(self.usage)
+        )
+        self.run.tell(data, stage=self.stage, member=self._member)
+
+    def failed(self, error: ServerError, *, partial: bool = False) -> None:
+        """The call failed; ``partial``: its text is used as a draft."""
+        if self.ended:
+            return
+        self.state = "failed"
+        self.code = error.code
+        data = ModelFailed(
+            code=error.code,
+            http_status=error.upstream_status,
+            retryable=error.retryable,
+            attempts=self.attempts,
+            latency_ms=self.latency_ms,
+            chars=self.chars,
+            partial=partial,
+            usage=token_usage(self.usage),
+            message=error.message,
+        )
+        self.run.tell(data, stage=self.stage, member=self._member)
+
+    def cancelled(self, reason: str, *, partial: bool = False) -> None:
+        """The call is given up; ``partial``: its text is used as a draft."""
+        if self.ended:
+            return
+        self.state = "cancelled"
+        self.code = "cancelled"
+        data = ModelCancelled(
+            reason=reason,
+            chars=self.chars,
+            partial=partial,
+            latency_ms=self.latency_ms,
+            usage=token_usage(self.usage),
+        )
+        self.run.tell(data, stage=self.stage, member=self._member)
+
+    def _tell_started(self, channel: str | None) -> None:
+        data = ModelStarted(channel) if channel is not None else ModelStarted()
+        self.run.tell(data, stage=self.stage, member=self._member)
+
+    def _tell_first(self, ttft_ms: int, kind: str) -> None:
+        self.run.tell(ModelFirstToken(ttft_ms, kind), stage=self.stage, member=self._member)
+
+
+class SummaryLog(CallLog):
+    """A call of the summary stage, told as ``summary.*``. It is told as started when it is made.
+
+    ``told`` is what ``summary.started`` says; its ``attempt`` counts on over the stage's models.
+    """
+
+    __slots__ = ("_open", "_told")
+
+    def __init__(
+        self, run: Run, stage: StageRef, told: SummaryStarted, chat: ChatRequest, *, keep: bool = False
+    ) -> None:
+        super().__init__(run, stage, "summary", told.model, chat, keep=keep)
+        self._told = told
+        self._open = False  # told as begun, and not yet as ended
+        self._lane.answer = True
+        self._started(None)
+        self.paid = False
+
+    @property
+    def attempts_told(self) -> int:
+        """The number of the last attempt."""
+        return self._told.attempt
+
+    def queued(self, waiting_for: str) -> None:
+        """See ``Observer``. A summary that waits for a slot has been told as started."""
+
+    def attempt(self, number: int, channel: str) -> None:
+        """See ``Observer``."""
+        if self.ended:
+            return
+        self.paid = True
+        if number > 1:
+            self._told = replace(self._told, attempt=self._told.attempt + 1)
+            self._tell_started(channel)
+
+    def retrying(self, error: ServerError, *, delay_s: float, next_attempt: int, same_channel: bool) -> None:
+        """See ``Observer``. Each attempt has an end of its own."""
+        if not self.ended:
+            self._tell_failed(error.code, error.upstream_status, retryable=error.retryable)
+
+    def finished(self) -> None:
+        """The answer is complete."""
+        if self.ended:
+            return
+        self.state = "finished"
+        data = SummaryFinished(
+            self.finish_reason or "stop", self.chars, self.latency_ms, token_usage(self.usage)
+        )
+        self.run.tell(data, stage=self.stage)
+
+    def failed(self, error: ServerError) -> None:
+        """The call failed."""
+        if self.ended:
+            return
+        self.state = "failed"
+        self.code = error.code
+        self._tell_failed(error.code, error.upstream_status, retryable=error.retryable)
+
+    def cancelled(self) -> None:
+        """The call is given up."""
+        if self.ended:
+            return
+        self.state = "cancelled"
+        self.code = "cancelled"
+        self._tell_failed("cancelled", None, retryable=False)
+
+    def _tell_failed(self, code: str, http_status: int | None, *, retryable: bool) -> None:
+        if self._open:  # not so while it waits for its next attempt
+            self._open = False
+            self.run.tell(SummaryFailed(code, http_status, retryable, self.chars), stage=self.stage)
+
+    def _tell_started(self, channel: str | None) -> None:
+        self._open = True
+        self.run.tell(self._told, stage=self.stage)
+
+    def _tell_first(self, ttft_ms: int, kind: str) -> None:
+        self.run.tell(SummaryFirstToken(ttft_ms, kind), stage=self.stage)

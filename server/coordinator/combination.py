@@ -1,0 +1,234 @@
+"""A combination as an upstream, and the one way to answer a chat as a run.
+
+The run of a combination is carried out by a task of its own, since task groups must not be open while a
+generator yields. The client's generator reads what the task sends through a bounded channel; closing the
+generator cancels the task and waits for it, and so closes every upstream beneath.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+
+from msgspec import UNSET
+
+from server.chat import ChatRequest
+from server.coordinator.call_log import BUG
+from server.coordinator.channel import AnswerChannel
+from server.coordinator.coordinator import Answer, Coordinator, sight
+from server.coordinator.plan import Plan, expand, make_plan, refuse_overrides
+from server.coordinator.relay import MEMBER, relay
+from server.coordinator.requests import direct_request
+from server.coordinator.run_book import RunBook
+from server.coordinator.strategies import STRATEGIES
+from server.deltas import Batch, Deltas, UsageDelta
+from server.errors import InvalidRequest, ServerError, ShuttingDown
+from server.events import PlannedMember, RunCreated
+from server.run_log import Run
+from server.settings import Combination as CombinationSettings
+from server.tasks import TaskOwner
+from server.upstreams.base import Call, Upstream
+
+MAX_DEPTH = 2
+"""Combinations may nest so deep."""
+
+log = logging.getLogger("antiphon.coordinator")
+
+
+def answer(run: Run, upstream: Upstream, chat: ChatRequest, call: Call) -> Deltas:
+    """Answer ``chat``, and tell all of it in ``run``, which ends exactly once with the generator.
+
+    Whoever calls closes the generator; closing it early is the client's leaving. Raises ``ServerError`` for a
+    request that cannot be carried out (at once), and while iterating for an answer that fails.
+    ``call.answer`` is set when the answer is complete.
+    """
+    if isinstance(upstream, Combination):
+        return upstream.answer(run, chat, call)
+    created = RunCreated(
+        response_id=run.response_id,
+        model=run.model,
+        strategy="direct",
+        stream=chat.stream,
+        members=(PlannedMember(MEMBER, upstream.name),),
+    )
+    book = RunBook(run, created)
+    if "antiphon" in chat.json:
+        try:
+            refuse_overrides(chat)
+        except ServerError as error:
+            book.fail(error)
+            raise
+        chat = direct_request(chat, blind=False)
+    return relay(book, upstream, chat, call)
+
+
+class Combination:
+    """Many models behind one name; an ``Upstream``.
+
+    ``models`` finds a model or combination by name, ``tasks`` holds the runs' tasks, ``rng`` makes seeds and
+    fences.
+    """
+
+    def __init__(
+        self,
+        settings: CombinationSettings,
+        models: Callable[[str], Upstream],
+        tasks: TaskOwner,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.name = settings.name
+        self.settings = settings
+        self._models = models
+        self._tasks = tasks
+        self._rng = rng or random.SystemRandom()
+
+    @property
+    def relays(self) -> bool:
+        """Is the answer one model's, byte for byte?"""
+        return self.settings.strategy == "direct"
+
+    @property
+    def commit_after_s(self) -> float:
+        """Seconds after which a stream's head leaves though no text has come."""
+        return self.settings.commit_after_s
+
+    @property
+    def vision(self) -> bool | None:
+        """Does it take images?"""
+        if not self.relays:
+            return bool(self.settings.vision_members)
+        model = self.settings.vision_model or self.settings.model
+        return None if model is None else sight(self._models, model)
+
+    async def stream(self, chat: ChatRequest, call: Call) -> AsyncGenerator[Batch, None]:
+        """Answer as a member of another combination: with a run of its own, told of in the parent's."""
+        parent = call.run
+        if not isinstance(parent, Run):
+            raise TypeError("a combination is called within a run")
+        child = parent.child(self.name)
+        if call.observer is not None:
+            call.observer.attempt(1, self.name)
+        with child.scope():
+            async with aclosing(self.answer(child, chat, call, parent=parent.id)) as batches:
+                async for batch in batches:
+                    yield batch
+
+    def answer(self, run: Run, chat: ChatRequest, call: Call, *, parent: str | None = None) -> Deltas:
+        """See ``answer`` above. ``parent`` is the run that this one is carried out for."""
+        try:
+            if call.depth >= MAX_DEPTH:
+                raise InvalidRequest(
+                    f"Combinations may nest {MAX_DEPTH} deep; address a plain model.",
+                    param="model",
+                    code="recursion_limit",
+                )
+            plan = make_plan(self.settings, chat)
+        except ServerError as error:
+            RunBook(run, self._created(run, chat, None, parent)).fail(error)
+            raise
+        book = RunBook(run, self._created(run, chat, plan, parent))
+        if plan.model is None:
+            return self._fan_out(book, plan, chat, call)
+        try:
+            model = self._models(plan.model)
+        except ServerError as error:
+            book.fail(error)
+            raise
+        blind = sight(self._models, plan.model) is False
+        return relay(book, model, direct_request(chat, blind=blind), call)
+
+    def _created(self, run: Run, chat: ChatRequest, plan: Plan | None, parent: str | None) -> RunCreated:
+        settings = self.settings
+        if plan is None:
+            plan = Plan(settings, settings.strategy, calls=expand(settings.members), model=settings.model)
+        members = tuple(PlannedMember(one.id, one.model, one.member.weight) for one in plan.calls)
+        if plan.model is not None:
+            members = (PlannedMember(MEMBER, plan.model),)
+        gathers = plan.model is None
+        return RunCreated(
+            response_id=run.response_id,
+            model=run.model,
+            strategy=plan.strategy,
+            stream=chat.stream,
+            members=members,
+            summary=plan.summary.model if plan.summary else None,
+            min_success=plan.min_success,
+            quorum=plan.quorum,
+            grace_s=plan.grace_s if gathers else None,
+            deadline_s=plan.deadline_s if gathers else None,
+            parent=UNSET if parent is None else parent,
+        )
+
+    async def _fan_out(
+        self, book: RunBook, plan: Plan, chat: ChatRequest, call: Call
+    ) -> AsyncGenerator[Batch, None]:
+        """Yield what the run's task sends; end the task, and the run, whatever happens."""
+        book.begin()
+        channel = AnswerChannel()
+        task = self._tasks.create(
+            self._carry_out(book, plan, chat, call, channel), name=f"run {book.run.id}", awaited=True
+        )
+        task.add_done_callback(lambda _: channel.close())
+        try:
+            try:
+                while (batch := await channel.receive()) is not None:
+                    yield batch
+                if task.cancelled():  # by its owner, at the server's end
+                    book.cancel("shutdown")
+                    raise ShuttingDown("The server is shutting down; send the request again.")
+                told = task.result()
+                if (usage := book.usage) is not None:
+                    yield [UsageDelta(usage)]
+            finally:
+                await _stop(task)
+        except ServerError as error:
+            book.fail(error)
+            raise
+        except (asyncio.CancelledError, GeneratorExit):
+            book.cancel()
+            raise
+        except Exception:
+            book.fail(ServerError(BUG))
+            raise
+        book.complete(call, told.by, told.finish_reason, told.used)
+
+    async def _carry_out(
+        self, book: RunBook, plan: Plan, chat: ChatRequest, call: Call, channel: AnswerChannel
+    ) -> Answer:
+        try:
+            async with asyncio.TaskGroup() as group:
+                run = Coordinator(
+                    book,
+                    plan,
+                    chat,
+                    call,
+                    models=self._models,
+                    group=group,
+                    answer=channel,
+                    rng=self._rng,
+                )
+                told = await STRATEGIES[plan.strategy](run)
+        except BaseExceptionGroup as errors:
+            raise _cause(errors) from None
+        return told
+
+
+async def _stop(task: asyncio.Task[Answer]) -> None:
+    """Cancel the run's task if it still runs, and wait until it has closed everything."""
+    if task.done():
+        return
+    task.cancel()
+    await asyncio.wait({task})
+    error = None if task.cancelled() else task.exception()
+    if error is not None and not isinstance(error, ServerError):
+        # Nobody is left to be told, but a mistake of ours must be seen.
+        log.error("%s failed while it was cancelled", task.get_name(), exc_info=error)
+
+
+def _cause(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one to raise: a mistake of ours before a failure."""
+    found = [_cause(one) if isinstance(one, BaseExceptionGroup) else one for one in errors.exceptions]
+    return next((error for error in found if not isinstance(error, ServerError)), found[0])

@@ -1,0 +1,148 @@
+"""One member's call in a draft stage: its stream is read, and becomes a draft or a failure."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import aclosing
+from typing import Protocol
+
+import msgspec
+
+from server.chat import ChatRequest
+from server.coordinator.call_log import BUG, ModelLog
+from server.coordinator.outcomes import Draft, Failure, Outcome
+from server.coordinator.plan import Plan, PlannedCall
+from server.deltas import Batch
+from server.errors import ContentFiltered, ServerError, UpstreamEmpty, UpstreamInvalid
+from server.upstreams.base import Call, Upstream
+
+
+class Live(Protocol):
+    """Whoever wants a member's text while it comes, not only as a draft. ``place`` is the member's."""
+
+    async def hear(self, place: int, batch: Batch) -> None:
+        """A batch has come; waits while the client is behind."""
+
+    def end(self, place: int, reason: str) -> None:
+        """The member says no more."""
+
+
+class MemberCall:
+    """One planned call. ``outcome`` is None while it runs; ``settled`` is called when it gets one.
+
+    ``carry_out`` runs as ``task`` in the run's group; ``give_up`` ends it from outside. ``why`` says why it
+    was cancelled where nobody gave it up.
+    """
+
+    def __init__(
+        self,
+        planned: PlannedCall,
+        plan: Plan,
+        log: ModelLog,
+        *,
+        settled: Callable[[], None],
+        why: Callable[[], str],
+        live: Live | None = None,
+        as_json: bool = False,
+    ) -> None:
+        self.planned = planned
+        self.log = log
+        self.outcome: Outcome | None = None
+        self.broken = False  # by a mistake of ours
+        self._plan = plan
+        self._settled = settled
+        self._why = why
+        self._live = live
+        self._as_json = as_json
+        self.task: asyncio.Task[None] | None = None
+
+    async def carry_out(self, upstream: Callable[[], Upstream], request: ChatRequest, call: Call) -> None:
+        """Read the answer to its end. A failure is an outcome; anything else is a bug, and surfaces."""
+        try:
+            async with aclosing(upstream().stream(request, call)) as batches:
+                async for batch in batches:
+                    self.log.take(batch)
+                    if self._live is not None:
+                        await self._live.hear(self.planned.place, batch)
+            self._settle(self._finish())
+        except ServerError as error:
+            if self.outcome is None:
+                self._settle(self._fail(error))
+        except asyncio.CancelledError:
+            self.give_up(self._why())
+            raise
+        except Exception:
+            self.broken = True
+            self.log.failed(ServerError(BUG))
+            raise
+
+    def give_up(self, reason: str) -> None:
+        """End the call now, if it runs: what it said is a draft, if that is allowed and enough."""
+        if self.outcome is not None:
+            return
+        self._end_live("error")
+        partial = self._partial()
+        self.log.cancelled(reason, partial=partial is not None)
+        # Too slow, or not wanted any more: either way it is no fault of an upstream's.
+        failure = Failure(
+            self.planned,
+            "cancelled",
+            "The member did not finish in time." if reason != "client" else "The member was cancelled.",
+            retryable=True,
+            too_slow=reason in ("deadline", "quorum"),
+        )
+        self._settle(partial or failure)
+        if self.task is not None and self.task is not asyncio.current_task():
+            self.task.cancel()
+
+    def _finish(self) -> Outcome:
+        """The stream is complete: is it a draft?"""
+        log = self.log
+        if log.finish_reason == "content_filter":
+            return self._fail(ContentFiltered("The model's answer was cut off by moderation."))
+        if not log.text:
+            return self._fail(UpstreamEmpty("The model's answer holds no text."))
+        if self._as_json and not is_json(log.text):
+            return self._fail(
+                UpstreamInvalid(
+                    "The model's answer is not the JSON that was asked for.", code="invalid_draft"
+                )
+            )
+        log.finished()
+        reason = log.finish_reason or "stop"
+        self._end_live(reason)
+        return Draft(self.planned, log.text, reason, refusal=log.refused)
+
+    def _fail(self, error: ServerError) -> Outcome:
+        self._end_live("error")
+        partial = self._partial()
+        self.log.failed(error, partial=partial is not None)
+        return partial or Failure.of(self.planned, error)
+
+    def _partial(self) -> Draft | None:
+        """The unfinished text as a draft. Cut JSON is none."""
+        settings = self._plan.settings
+        text = self.log.text
+        if not (settings.partial_drafts and text) or self._as_json:
+            return None
+        if len(text) < settings.partial_min_chars:
+            return None
+        return Draft(self.planned, text, None, complete=False, refusal=self.log.refused)
+
+    def _end_live(self, reason: str) -> None:
+        if self._live is not None and self.log.said:
+            self._live.end(self.planned.place, reason)
+
+    def _settle(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        self._settled()
+
+
+def is_json(text: str) -> bool:
+    """Does ``text`` parse as one JSON value?"""
+    try:
+        msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return False
+    return True

@@ -1,0 +1,146 @@
+"""What became of a member, and what its combination may still answer from.
+
+A member's failure is a value. The ladder from a full panel down to an error is decided here, from values
+alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import msgspec
+
+from server.coordinator.plan import Plan, PlannedCall
+from server.errors import AllMembersFailed, ServerError
+from server.events import MemberFailure
+
+
+class Draft(msgspec.Struct, frozen=True):
+    """A member's answer. ``complete`` is false for one that was cut, of which this is the beginning.
+
+    ``refusal`` tells that the text is a refusal. ``finish_reason`` is None for a cut draft.
+    """
+
+    call: PlannedCall
+    text: str
+    finish_reason: str | None
+    complete: bool = True
+    refusal: bool = False
+
+    @property
+    def shortened(self) -> bool:
+        """Does it end before its end, be it cut or out of tokens?"""
+        return not self.complete or self.finish_reason == "length"
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """A member that gave nothing. ``code`` is the error's, or ``cancelled``, or ``invalid_draft``."""
+
+    call: PlannedCall
+    code: str
+    message: str
+    http_status: int | None = None
+    retryable: bool = False
+    too_slow: bool = False
+
+    @classmethod
+    def of(cls, call: PlannedCall, error: ServerError) -> Failure:
+        """The failure that ``error`` is."""
+        return cls(
+            call,
+            error.code,
+            error.message,
+            http_status=error.upstream_status,
+            retryable=error.retryable,
+            too_slow=error.status == 504,
+        )
+
+
+Outcome: TypeAlias = Draft | Failure
+
+
+class Gathered(msgspec.Struct, frozen=True):
+    """The outcomes of a draft stage, in the order of the configuration.
+
+    ``ended_by`` is ``all``, ``quorum`` or ``deadline``.
+    """
+
+    plan: Plan
+    outcomes: tuple[Outcome, ...]
+    ended_by: str
+
+    @property
+    def drafts(self) -> list[Draft]:
+        """All that can be answered from, cut drafts too."""
+        return [one for one in self.outcomes if isinstance(one, Draft)]
+
+    @property
+    def complete(self) -> list[Draft]:
+        """The drafts that are whole."""
+        return [one for one in self.drafts if one.complete]
+
+    @property
+    def failures(self) -> list[Failure]:
+        """The members that gave nothing."""
+        return [one for one in self.outcomes if isinstance(one, Failure)]
+
+    @property
+    def level(self) -> str:
+        """The rung of the ladder before any summary: none, quorum, partial or lone."""
+        complete, drafts = len(self.complete), len(self.drafts)
+        if drafts == 1 and complete == 1:
+            return "lone"
+        if complete < drafts or complete < self.plan.quorum:
+            return "partial"
+        return "none" if complete == len(self.outcomes) else "quorum"
+
+    @property
+    def reason(self) -> str:
+        """Why it is not the whole panel: what ended the stage, or that members failed."""
+        return "failed" if self.ended_by == "all" else self.ended_by
+
+    @property
+    def strongest(self) -> Draft | None:
+        """The whole draft of the greatest weight, the first of equals."""
+        return max(self.complete, key=lambda draft: draft.call.member.weight, default=None)
+
+    def require(self) -> None:
+        """Raise ``AllMembersFailed`` if there is nothing to answer from, or too little."""
+        drafts = len(self.drafts)
+        if drafts >= max(1, self.plan.min_success):
+            return
+        slow = bool(self.failures) and all(failure.too_slow for failure in self.failures)
+        if drafts:
+            message = (
+                f"Only {drafts} of {len(self.outcomes)} members gave a draft, "
+                f"{self.plan.min_success} are wanted; try again later."
+            )
+        else:
+            message = "No member of the combination gave a draft; see error.details.members, and try again."
+        error = AllMembersFailed(
+            message,
+            code="too_few_drafts" if drafts else None,
+            status=504 if slow else None,
+            details={"members": [_detail(failure) for failure in self.failures]},
+        )
+        if not any(failure.retryable or failure.too_slow for failure in self.failures):
+            error.should_retry = False  # the same request would fail in the same way
+        raise error
+
+
+def told_failures(failures: Sequence[Failure]) -> tuple[MemberFailure, ...]:
+    """The failures as ``run.failed`` tells them."""
+    return tuple(
+        MemberFailure(failure.call.id, failure.code, failure.http_status, failure.retryable)
+        for failure in failures
+    )
+
+
+def _detail(failure: Failure) -> dict[str, Any]:
+    return {
+        "id": failure.call.id,
+        "model": failure.call.model,
+        "code": failure.code,
+        "message": failure.message,
+    }

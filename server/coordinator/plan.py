@@ -1,0 +1,222 @@
+"""What one request makes of a combination: who is called, within which limits.
+
+A request may change the limits with its ``antiphon`` field, downwards only and only where the configuration
+lets it. Whatever the combination cannot do is refused here, before any call is paid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, get_args
+
+import msgspec
+from msgspec import Raw
+
+from server.chat import ChatRequest
+from server.errors import InvalidRequest
+from server.settings import Combination, Member, Overridable, Summary
+
+KNOWN_OVERRIDES: tuple[str, ...] = get_args(Overridable)
+# Strategies between which a request may choose: they need the same things of the configuration.
+_CHANGEABLE: Mapping[str, tuple[str, ...]] = {
+    "direct": ("direct",),
+    "synthesize": ("synthesize", "all"),
+    "all": ("all", "synthesize"),
+}
+
+
+class PlannedCall(msgspec.Struct, frozen=True):
+    """One call of a draft stage. ``place`` counts from 0; ``sample`` from 1."""
+
+    id: str
+    place: int
+    sample: int
+    member: Member
+
+    @property
+    def model(self) -> str:
+        """The model or combination that is asked."""
+        return self.member.model
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """One request's way through a combination. Limits are those of ``coordinator``'s settings, resolved.
+
+    ``model`` is set for strategy ``direct`` only, ``calls`` for all others.
+    """
+
+    settings: Combination
+    strategy: str
+    calls: tuple[PlannedCall, ...] = ()
+    model: str | None = None
+    summary: Summary | None = None
+    # Was the summary configured for images?
+    vision_summary: bool = False
+    quorum: int = 1
+    min_success: int = 1
+    grace_s: float = 0
+    deadline_s: float = 0
+    images: int = 0
+
+
+def make_plan(settings: Combination, chat: ChatRequest) -> Plan:
+    """The plan for ``chat``. Raises ``InvalidRequest`` for what the combination cannot or may not do."""
+    wishes = _wishes(settings, chat)
+    strategy = _strategy(settings, wishes)
+    images = count_images(chat, settings.vision_by)
+    if strategy == "direct":
+        model = settings.vision_model if images and settings.vision_model else settings.model
+        assert model is not None  # the configuration was checked
+        return Plan(settings, strategy, model=model, images=images)
+    _refuse_what_it_cannot(chat, strategy)
+    if images and not settings.vision_members:
+        raise InvalidRequest(
+            f"{settings.name} has no members for images; send text only, or ask a model with vision.",
+            param="messages",
+            code="unsupported_image",
+        )
+    calls = expand(settings.vision_members if images else settings.members)
+    wanted_calls = _chosen(calls, wishes)
+    count = len(wanted_calls)
+    quorum = min(settings.quorum or -(-2 * count // 3), count)
+    # Fewer members than min_success can only be those for images: then all of them.
+    min_success = min(settings.min_success, len(calls))
+    if count < min_success:
+        raise _wrong("members", f"must name at least {min_success} members: fewer drafts are no answer")
+    quorum = _whole(wishes, "quorum", quorum, least=min(min_success, quorum))
+    summary = (settings.vision_summary or settings.summary) if images else settings.summary
+    return Plan(
+        settings,
+        strategy,
+        calls=wanted_calls,
+        summary=summary if strategy == "synthesize" else None,
+        vision_summary=bool(images and settings.vision_summary),
+        quorum=quorum,
+        min_success=min_success,
+        grace_s=_seconds(wishes, "grace_s", settings.grace_s),
+        deadline_s=_seconds(wishes, "deadline_s", settings.deadline_s, above=True),
+        images=images,
+    )
+
+
+def expand(members: tuple[Member, ...]) -> tuple[PlannedCall, ...]:
+    """One planned call for each sample of each member."""
+    calls: list[PlannedCall] = []
+    for number, member in enumerate(members, 1):
+        name = member.id or f"m{number}"
+        for sample in range(1, member.samples + 1):
+            own = name if member.samples == 1 else f"{name}.{sample}"
+            calls.append(PlannedCall(own, len(calls), sample, member))
+    return tuple(calls)
+
+
+def count_images(chat: ChatRequest, vision_by: str) -> int:
+    """Images that bind the choice of members: those of the last user turn, or of the whole history."""
+    if vision_by == "history":
+        return sum(len(turn.images) for turn in chat.messages)
+    turn = chat.last_turn
+    return len(turn.images) if turn else 0
+
+
+def refuse_overrides(chat: ChatRequest) -> None:
+    """Refuse the ``antiphon`` field's keys for a plain model, which has nothing to override."""
+    for key in chat.fields.antiphon or {}:
+        raise _wrong(key, "has no use with a plain model; address a combination")
+
+
+def _refuse_what_it_cannot(chat: ChatRequest, strategy: str) -> None:
+    if chat.choices > 1:
+        raise InvalidRequest(
+            "A combination gives one answer; leave n out, or ask a plain model.",
+            param="n",
+            code="unsupported_parameter",
+        )
+    for field in ("tools", "functions"):
+        raw = chat.json.raw(field)
+        if raw is not None and raw.strip() not in (b"null", b"[]"):
+            raise InvalidRequest(
+                f"This combination does not take {field}; leave them out, or ask a plain model.",
+                param=field,
+                code="unsupported_parameter",
+            )
+    if strategy != "all" and chat.messages and chat.messages[-1].role == "assistant":
+        raise InvalidRequest(
+            "The answer is written anew, so it cannot continue an assistant turn; end with a user turn.",
+            param="messages",
+            code="unsupported_parameter",
+        )
+
+
+def _wishes(settings: Combination, chat: ChatRequest) -> Mapping[str, Raw]:
+    """The request's overrides, each known and open to requests."""
+    wishes = chat.fields.antiphon or {}
+    for key in wishes:
+        if key not in KNOWN_OVERRIDES:
+            raise _wrong(key, f"is not known; there is {', '.join(settings.overridable) or 'none'}")
+        if key not in settings.overridable:
+            raise _wrong(key, f"may not be changed by a request to {settings.name}")
+        if settings.strategy == "direct" and key != "strategy":
+            raise _wrong(key, "has no use with strategy direct")
+    return wishes
+
+
+def _strategy(settings: Combination, wishes: Mapping[str, Raw]) -> str:
+    if "strategy" not in wishes:
+        return settings.strategy
+    wanted = _decode(wishes, "strategy", str, "a string")
+    able = [
+        one for one in _CHANGEABLE[settings.strategy] if one != "synthesize" or settings.summary is not None
+    ]
+    if wanted not in able:
+        raise _wrong("strategy", f"must be {' or '.join(able)} with {settings.name}")
+    return str(wanted)
+
+
+def _chosen(calls: tuple[PlannedCall, ...], wishes: Mapping[str, Raw]) -> tuple[PlannedCall, ...]:
+    """The calls that the request wants, by the ids of members; an id covers all its samples."""
+    if "members" not in wishes:
+        return calls
+    wanted: list[str] = _decode(wishes, "members", list[str], "a list of member ids")
+    known = {call.id for call in calls} | {_member_id(call) for call in calls}
+    for name in wanted:
+        if name not in known:
+            raise _wrong("members", f"names {name[:100]!r}; there is {', '.join(call.id for call in calls)}")
+    chosen = [call for call in calls if call.id in wanted or _member_id(call) in wanted]
+    if not chosen:
+        raise _wrong("members", "must name at least one member")
+    return tuple(msgspec.structs.replace(call, place=place) for place, call in enumerate(chosen))
+
+
+def _member_id(call: PlannedCall) -> str:
+    return call.id.removesuffix(f".{call.sample}") if call.member.samples > 1 else call.id
+
+
+def _whole(wishes: Mapping[str, Raw], key: str, limit: int, *, least: int) -> int:
+    if key not in wishes:
+        return limit
+    wanted: int = _decode(wishes, key, int, "an integer")
+    if not least <= wanted <= limit:
+        raise _wrong(key, f"must lie between {least} and {limit}")
+    return wanted
+
+
+def _seconds(wishes: Mapping[str, Raw], key: str, limit: float, *, above: bool = False) -> float:
+    if key not in wishes:
+        return limit
+    wanted: float = _decode(wishes, key, float, "a number of seconds")
+    if not 0 <= wanted <= limit or (above and not wanted):
+        raise _wrong(key, f"must {'be above 0 and at most' if above else 'lie between 0 and'} {limit:g}")
+    return wanted
+
+
+def _decode(wishes: Mapping[str, Raw], key: str, kind: Any, words: str) -> Any:
+    try:
+        return msgspec.json.decode(wishes[key], type=kind)
+    except msgspec.ValidationError:
+        raise InvalidRequest(
+            f"antiphon.{key} must be {words}.", param=f"antiphon.{key}", code="invalid_type"
+        ) from None
+
+
+def _wrong(key: str, what: str) -> InvalidRequest:
+    return InvalidRequest(f"antiphon.{key[:100]} {what}.", param=f"antiphon.{key[:100]}")

@@ -1,0 +1,105 @@
+"""The requests that a combination sends: the client's own, changed for a member or for the summary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from server.chat import ChatRequest
+from server.coordinator.plan import Plan, PlannedCall
+from server.coordinator.turns import turns_of, with_system, without_images
+from server.settings import Summary
+
+# What concerns the client's answer alone, or us, and never a call within a combination.
+_NOT_FOR_CALLS = (
+    "n",
+    "stream_options",
+    "antiphon",
+    "conversation_id",
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+    "functions",
+    "function_call",
+)
+_LIMITS = ("max_completion_tokens", "max_tokens")
+
+
+def draft_request(chat: ChatRequest, plan: Plan, call: PlannedCall, *, blind: bool) -> ChatRequest:
+    """What a member is asked: the whole conversation, the client's wishes, else the member's own.
+
+    ``blind``: its model is known not to see, so images of earlier turns become a line of text.
+    """
+    member = call.member
+    wishes: dict[str, Any] = dict(member.params)
+    if member.temperature is not None:
+        wishes["temperature"] = member.temperature
+    if member.top_p is not None:
+        wishes["top_p"] = member.top_p
+    limit = member.draft_max_tokens or plan.settings.draft_max_tokens
+    request = chat.edit(_changes(chat, call.model, wishes, force=member.force, limit=limit))
+    turns = turns_of(chat.raw_messages(), chat.messages)
+    if blind:
+        turns = [without_images(turn) for turn in turns]
+    if member.system:
+        return request.with_messages(with_system(turns, member.system))
+    return request.with_messages([turn.data for turn in turns]) if blind else request
+
+
+def summary_request(chat: ChatRequest, summary: Summary, model: str, turns: Sequence[bytes]) -> ChatRequest:
+    """What ``model`` is asked to write the answer from ``turns``."""
+    wishes: dict[str, Any] = dict(summary.params)
+    if summary.temperature is not None:
+        wishes["temperature"] = summary.temperature
+    return chat.edit(_changes(chat, model, wishes)).with_messages(turns)
+
+
+def direct_request(chat: ChatRequest, *, blind: bool) -> ChatRequest:
+    """The client's request as it came, without our own field.
+
+    A model known to be blind gets a line of text for each image of an earlier turn, which it would refuse.
+    """
+    if "antiphon" in chat.json:
+        chat = chat.edit({"antiphon": None})
+    if not blind or not any(turn.images for turn in chat.messages):
+        return chat
+    turns = turns_of(chat.raw_messages(), chat.messages)
+    last = max((at for at, turn in enumerate(turns) if turn.view.role == "user"), default=-1)
+    return chat.with_messages(
+        [turn.data if at == last else without_images(turn).data for at, turn in enumerate(turns)]
+    )
+
+
+def _changes(
+    chat: ChatRequest,
+    model: str,
+    wishes: Mapping[str, Any],
+    *,
+    force: bool = False,
+    limit: int | None = None,
+) -> dict[str, bytes | None]:
+    values: dict[str, Any] = {"model": model, "stream": True}
+    for key, value in wishes.items():
+        sent = chat.max_tokens is not None if key in _LIMITS else chat.has(key)
+        if force or not sent:
+            values[key] = value
+    if force and any(key in wishes for key in _LIMITS):
+        # The limit has two names; the client's, under the other one, must not stand beside ours.
+        values |= {key: None for key in _LIMITS if key not in wishes and key in chat.json}
+    if limit is not None:
+        values |= _limited(chat, values, limit)
+    changes: dict[str, bytes | None] = {key: None for key in _NOT_FOR_CALLS if key in chat.json}
+    return changes | {
+        key: None if value is None else msgspec.json.encode(value) for key, value in values.items()
+    }
+
+
+def _limited(chat: ChatRequest, values: Mapping[str, Any], limit: int) -> dict[str, int]:
+    """The fields that must be lowered to ``limit`` tokens; one is added if there is none."""
+    found = {key: values.get(key, getattr(chat.fields, key)) for key in _LIMITS}
+    limits = {key: value for key, value in found.items() if value is not None}
+    if not limits:
+        return {"max_tokens": limit}
+    return {key: limit for key, value in limits.items() if not isinstance(value, int) or value > limit}

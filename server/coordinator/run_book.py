@@ -1,0 +1,193 @@
+"""What a run as a whole tells: its beginning, its stages, its level, and exactly one end.
+
+The book also sums up what the calls used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from functools import reduce
+from operator import add
+
+from msgspec import UNSET, UnsetType
+
+from server.coordinator.call_log import CallLog
+from server.deltas import Usage
+from server.errors import ServerError
+from server.events import (
+    ErrorInfo,
+    MemberFailure,
+    RunCancelled,
+    RunCompleted,
+    RunCreated,
+    RunDegraded,
+    RunFailed,
+    RunIncomplete,
+    RunInProgress,
+    StageFinished,
+    StageRef,
+    StageStarted,
+    Timings,
+    token_usage,
+)
+from server.run_log import Run
+from server.upstreams.base import AnswerInfo, Call, CallInfo
+
+_EARLY_ENDS = frozenset({"length", "content_filter"})
+
+
+class RunBook:
+    """One run's account. It is opened by ``run.created``; of the ends the first one counts."""
+
+    def __init__(self, run: Run, created: RunCreated) -> None:
+        self.run = run
+        self.calls: list[CallLog] = []
+        self.failures: tuple[MemberFailure, ...] = ()
+        self.level = "none"
+        self.quorum_ms: int | None = None
+        self.drafts_ms: int | None = None
+        self.first_text_ms: int | None = None
+        self._strategy = created.strategy
+        self._loop = asyncio.get_running_loop()
+        self._open: dict[str, tuple[StageRef, float]] = {}
+        run.tell(created)
+
+    @property
+    def usage(self) -> Usage | None:
+        """What all calls used; None where none cost anything."""
+        used = [usage for call in self.calls if (usage := call.usage) is not None]
+        return reduce(add, used) if used else None
+
+    def begin(self) -> None:
+        """The request is accepted and planned."""
+        self.run.tell(RunInProgress())
+
+    def begin_stage(self, name: str, expected: Sequence[str]) -> StageRef:
+        """A stage begins; each is closed by ``end_stage``, or by the run's end."""
+        stage = StageRef(f"{name}.1", name)
+        self._open[stage.id] = (stage, self._loop.time())
+        self.run.tell(StageStarted(tuple(expected)), stage=stage)
+        return stage
+
+    def end_stage(
+        self,
+        stage: StageRef,
+        ended_by: str,
+        *,
+        drafts: int | UnsetType = UNSET,
+        partial: int | UnsetType = UNSET,
+        failed: int | UnsetType = UNSET,
+        cancelled: int | UnsetType = UNSET,
+    ) -> None:
+        """A stage ends, if it has not ended yet. The counts are a draft stage's."""
+        if stage.id not in self._open:
+            return
+        _, began = self._open.pop(stage.id)
+        data = StageFinished(
+            ended_by=ended_by,
+            drafts=drafts,
+            partial=partial,
+            failed=failed,
+            cancelled=cancelled,
+            skipped=UNSET if drafts is UNSET else 0,
+            duration_ms=round((self._loop.time() - began) * 1000),
+        )
+        self.run.tell(data, stage=stage)
+
+    def degrade(self, level: str, reason: str, members: Sequence[str] = ()) -> None:
+        """The answer will be less than the whole panel's."""
+        self.level = level
+        self.run.tell(RunDegraded(level, reason, tuple(members)))
+
+    def text_began(self) -> None:
+        """The answer's first text has come."""
+        if self.first_text_ms is None:
+            self.first_text_ms = self.run.elapsed_ms
+
+    def complete(self, call: Call, answer_by: str | None, finish_reason: str, used: Sequence[str]) -> None:
+        """The answer is whole, or ended early in good order. What it tells of itself goes into ``call``."""
+        if self.run.ended:
+            return
+        usage = self.run.usage = self.usage
+        call.answer = AnswerInfo(
+            strategy=self._strategy,
+            level=self.level,
+            answer_by=answer_by,
+            members=tuple(CallInfo(one.id, one.model, one.state, one.usage, one.code) for one in self.calls),
+        )
+        told = token_usage(usage)
+        if finish_reason in _EARLY_ENDS:
+            self.run.tell(
+                RunIncomplete(
+                    reason=finish_reason,
+                    answer_by=answer_by,
+                    level=self.level,
+                    finish_reason=finish_reason,
+                    used=tuple(used),
+                    usage=told,
+                    timings=self._timings(),
+                )
+            )
+            return
+        self.run.tell(
+            RunCompleted(
+                answer_by=answer_by,
+                level=self.level,
+                finish_reason=finish_reason,
+                used=tuple(used),
+                usage=told,
+                timings=self._timings(),
+            )
+        )
+
+    def fail(self, error: ServerError) -> None:
+        """The run fails; whatever is open is closed first."""
+        if self.run.ended:
+            return
+        self._close_stages()
+        usage = self.run.usage = self.usage
+        self.run.tell(
+            RunFailed(
+                error=ErrorInfo(error.message, error.type, error.param, error.code),
+                members=self.failures,
+                level=self.level,
+                usage=token_usage(usage),
+                timings=self._timings(),
+            )
+        )
+
+    def cancel(self, by: str | None = None) -> None:
+        """The run is given up: ``by`` shutdown, or whoever asked for it, or because the client left."""
+        if self.run.ended:
+            return
+        self._close_stages()
+        usage = self.run.usage = self.usage
+        self.run.tell(
+            RunCancelled(
+                by=by or self.cancelled_by,
+                level=self.level,
+                usage=token_usage(usage),
+                timings=self._timings(),
+            )
+        )
+
+    @property
+    def cancelled_by(self) -> str:
+        """``client``, ``watcher`` or ``shutdown``."""
+        return self.run.cancelled_by or "client"
+
+    def _close_stages(self) -> None:
+        for stage, _ in list(self._open.values()):
+            self.end_stage(stage, "cancelled")
+
+    def _timings(self) -> Timings:
+        def told(value: int | None) -> int | UnsetType:
+            return UNSET if value is None else value
+
+        return Timings(
+            quorum_ms=told(self.quorum_ms),
+            drafts_ms=told(self.drafts_ms),
+            first_text_ms=told(self.first_text_ms),
+            total_ms=self.run.elapsed_ms,
+        )

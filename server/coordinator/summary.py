@@ -1,0 +1,195 @@
+"""The summary stage: one model writes the answer from the drafts, live; what stands in for it if it fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import aclosing
+
+import msgspec
+
+from server.coordinator.call_log import BUG, SummaryLog
+from server.coordinator.coordinator import Answer, Coordinator, ids
+from server.coordinator.fitting import LEAST_DRAFT, Fit, fit
+from server.coordinator.member import is_json
+from server.coordinator.outcomes import Gathered
+from server.coordinator.prompts import new_fence, show, summary_turns
+from server.coordinator.requests import summary_request
+from server.deltas import Delta, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta, UsageDelta
+from server.errors import ModelNotFound, ServerError, UpstreamEmpty, UpstreamInvalid
+from server.events import StageRef, SummaryFallback, SummaryStarted
+from server.settings import Summary, Timeouts, TimeoutsPatch
+from server.upstreams.base import Call
+
+BEST_DRAFT = "best_draft"
+# A seed fits into a JSON number that every client reads exactly.
+SEED_BITS = 31
+_SAYS = frozenset({TextDelta, ReasoningDelta, RefusalDelta, ToolCallDelta})
+
+
+class _Failed(Exception):
+    """A summary call failed before the client got anything of it."""
+
+    def __init__(self, error: ServerError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+async def summarize(run: Coordinator, gathered: Gathered) -> Answer:
+    """Have the answer written. Raises the summary's error where nothing stands in for it."""
+    summary = run.plan.summary
+    assert summary is not None  # the plan of strategy synthesize has one
+    strongest = gathered.strongest
+    if strongest is not None and _fit(run, gathered, summary, summary.model) is None:
+        run.book.degrade("partial", "context_length", ids([strongest]))
+        return await run.send_draft(strongest)
+    stage = run.book.begin_stage("summary", ("summary",))
+    writer = _Writer(run, gathered, summary, stage)
+    failed: ServerError | None = None
+    for name in (summary.model, *summary.fallback):
+        if name == BEST_DRAFT:
+            break
+        if failed is not None:
+            run.book.run.tell(SummaryFallback("model", model=name), stage=stage)
+            run.book.degrade("summary_fallback", failed.code)
+        try:
+            return await writer.write(name)
+        except _Failed as error:
+            failed = error.error
+    assert failed is not None
+    if strongest is None or not (BEST_DRAFT in summary.fallback or failed.code == "invalid_draft"):
+        run.book.end_stage(stage, "all")
+        raise failed
+    run.book.run.tell(SummaryFallback("draft", member=strongest.call.id), stage=stage)
+    run.book.end_stage(stage, "all")
+    run.book.degrade("best_draft", failed.code)
+    return await run.send_draft(strongest)
+
+
+class _Writer:
+    """The calls of one summary stage: the same seed and fence for all of them."""
+
+    def __init__(self, run: Coordinator, gathered: Gathered, summary: Summary, stage: StageRef) -> None:
+        self._run = run
+        self._gathered = gathered
+        self._summary = summary
+        self._stage = stage
+        self._seed = run.rng.getrandbits(SEED_BITS)
+        self._fence = new_fence(run.rng)
+        self._attempt = 1
+
+    async def write(self, model: str) -> Answer:
+        """One model's try. Raises ``_Failed`` if the client has got nothing, else the ``ServerError``."""
+        run, summary, plan = self._run, self._summary, self._run.plan
+        shown_as = _fit(run, self._gathered, summary, model) or Fit(
+            tuple(self._gathered.drafts), LEAST_DRAFT, 0
+        )
+        settings = plan.settings
+        shown = show(
+            shown_as.drafts, order=settings.order, seed=self._seed, draft_tokens=shown_as.draft_tokens
+        )
+        sight = run.sight(model)
+        turns = summary_turns(
+            run.chat,
+            shown,
+            summary,
+            fence=self._fence,
+            # Who says nothing of sight sees only if it was configured for images.
+            sees=sight is True or (plan.vision_summary and sight is None),
+            history=shown_as.history,
+        )
+        told = SummaryStarted(
+            model,
+            self._attempt,
+            tuple(one.draft.call.id for one in shown),
+            self._seed if settings.order == "shuffled" else None,
+            ids([one.draft for one in shown if one.cut or one.draft.shortened]),
+        )
+        request = summary_request(run.chat, summary, model, turns)
+        # Text under a schema goes out only when it is known to fit; so it is kept.
+        whole = run.as_json == "json_schema"
+        log = SummaryLog(run.book.run, self._stage, told, request, keep=whole)
+        run.book.calls.append(log)
+        call = Call(
+            timeouts=_timeouts(summary.timeouts),
+            attempts=summary.attempts,
+            observer=log,
+            run=run.book.run,
+            depth=run.call.depth + 1,
+        )
+        relay = _Relay(run, log, whole=whole)
+        try:
+            async with aclosing(run.models(model).stream(request, call)) as batches:
+                async for batch in batches:
+                    await relay.take(batch)
+            await relay.end()
+        except ServerError as error:
+            log.failed(error)
+            self._attempt = log.attempts_told + 1
+            if not relay.begun:
+                raise _Failed(error) from error
+            run.book.end_stage(self._stage, "all")
+            raise
+        except asyncio.CancelledError:
+            log.cancelled()
+            raise
+        except Exception:
+            log.failed(ServerError(BUG))  # it surfaces; the log says so too
+            raise
+        log.finished()
+        run.book.end_stage(self._stage, "all")
+        return Answer("summary", log.finish_reason or "stop", ids(shown_as.drafts))
+
+
+class _Relay:
+    """Hands the summary's batches on, from its first word on; the sum of usage goes out at the run's end."""
+
+    def __init__(self, run: Coordinator, log: SummaryLog, *, whole: bool) -> None:
+        self.begun = False
+        self._run = run
+        self._log = log
+        self._whole = whole
+        self._held: list[Delta] = []
+
+    async def take(self, batch: Sequence[Delta]) -> None:
+        self._log.take(batch)
+        if any(type(delta) is UsageDelta for delta in batch):
+            batch = [delta for delta in batch if type(delta) is not UsageDelta]
+        if not self.begun:
+            self._held += batch
+            if self._whole or not any(type(delta) in _SAYS for delta in batch):
+                return
+            batch = self._release()
+        if self._run.book.first_text_ms is None and any(type(delta) is TextDelta for delta in batch):
+            self._run.book.text_began()
+        if batch:
+            await self._run.answer.send(batch)
+
+    async def end(self) -> None:
+        """The stream is complete: raise if it said nothing, or not what was asked for."""
+        if self.begun:
+            return
+        if not self._log.said:
+            raise UpstreamEmpty("The summary model answered without any text; try again later.")
+        if not self._log.refused and not is_json(self._log.text):
+            raise UpstreamInvalid("The answer is not the JSON that was asked for.", code="invalid_draft")
+        self._run.book.text_began()
+        await self._run.answer.send(self._release())
+
+    def _release(self) -> list[Delta]:
+        self.begun = True
+        held, self._held = self._held, []
+        return held
+
+
+def _fit(run: Coordinator, gathered: Gathered, summary: Summary, model: str) -> Fit | None:
+    try:
+        context: int | None = getattr(run.models(model), "context_length", None)
+    except ModelNotFound:
+        context = None
+    return fit(run.chat, gathered.drafts, summary, context)
+
+
+def _timeouts(patch: TimeoutsPatch) -> Timeouts | None:
+    """The channel's own clocks unless something is set."""
+    return patch.over(Timeouts()) if any(msgspec.structs.astuple(patch)) else None
