@@ -71,7 +71,7 @@ class Lane:
     answer.
     """
 
-    __slots__ = ("_kept", "_sleepers", "_texts", "_watchers", "answer", "chars", "member", "name", "stage")
+    __slots__ = ("_kept", "_sleepers", "_texts", "answer", "chars", "member", "name", "shared", "stage")
 
     def __init__(self, name: str, sleepers: Sleepers) -> None:
         self.name = name
@@ -81,7 +81,7 @@ class Lane:
         self.chars: dict[str, int] = {"text": 0}
         self._sleepers = sleepers
         self._texts: dict[str, _Text] | None = None
-        self._watchers = 0
+        self.shared: dict[str, tuple[int, int, int, bytes]] = {}  # the last delta told of each kind, for all
         self._kept = False
 
     def add(self, kind: str, text: str) -> None:
@@ -94,25 +94,23 @@ class Lane:
             self._store(kind, text)
 
     def keep(self) -> None:
-        """From now on keep the text for the run's life: somebody will ask for it."""
+        """From now on keep the text, for the run's life: somebody will ask for it."""
         self._kept = True
-        self._begin()
-
-    def watch(self) -> None:
-        """Keep the text for a watcher, until its ``unwatch``."""
-        self._watchers += 1
-        self._begin()
-
-    def unwatch(self) -> None:
-        """A watcher leaves; the last one takes the text along, unless it is kept for another reason."""
-        self._watchers -= 1
-        if not self._watchers and not self._kept:
-            self._texts = None
+        self.begin()
 
     def drop(self) -> None:
-        """Let go of a text that was kept: the room is wanted."""
+        """Let go of a text that was kept for the run's life: the room is wanted."""
         self._kept = False
-        if not self._watchers:
+        self._texts = None
+
+    def begin(self) -> None:
+        """Keep the text from here on, until ``end``. The run does this when its first text watcher comes."""
+        if self._texts is None:
+            self._texts = {kind: _Text(count) for kind, count in self.chars.items()}
+
+    def end(self) -> None:
+        """The run's last text watcher left: the text goes too, unless it is kept for another reason."""
+        if not self._kept:
             self._texts = None
 
     @property
@@ -135,10 +133,6 @@ class Lane:
     def start(self, kind: str = "text") -> int:
         """Where the kept text of a kind begins."""
         return self.since(kind, 0)[0]
-
-    def _begin(self) -> None:
-        if self._texts is None:
-            self._texts = {kind: _Text(count) for kind, count in self.chars.items()}
 
     def _store(self, kind: str, text: str) -> None:
         assert self._texts is not None

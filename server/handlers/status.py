@@ -1,0 +1,148 @@
+"""``GET /v1/events``: the status channel, as a websocket or as server-sent events of a topic."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+from aiohttp import web
+
+from server.app_keys import CURRENT, PRINCIPAL, RUNS, SNAPSHOT
+from server.auth import Principal, key_from_headers
+from server.bus import ALL, topic_of
+from server.errors import AuthenticationError, Gone, InvalidRequest, NotAllowed
+from server.handlers.event_source import WATCHERS, stream_feed, wants_event_stream
+from server.handlers.runs import run_feed, split
+from server.handlers.status_feed import Feed, TopicFeed, chosen_includes, chosen_types, topic_snapshot
+from server.handlers.status_messages import BEARER, MAX_MESSAGE, SUBPROTOCOL
+from server.handlers.status_session import ACTIVE_RUNS, Session
+from server.handlers.websocket import (
+    WebSocket,
+    asks_for_websocket,
+    check_handshake,
+    offered_subprotocols,
+)
+from server.middlewares import authenticates_later, client_address
+
+__all__ = ["WATCHERS", "close_watchers", "watch_events"]
+
+
+async def close_watchers(app: web.Application) -> None:
+    """Signal ``on_shutdown``: every watcher hears that the server ends, and is closed."""
+    app[WATCHERS].send_away()
+
+
+@authenticates_later
+async def watch_events(request: web.Request) -> web.StreamResponse:
+    """The websocket, or where ``Accept`` asks for it an event stream of ``?topic=``."""
+    if asks_for_websocket(request):
+        return await _websocket(request)
+    principal = request.get(PRINCIPAL)
+    if principal is None:
+        raise AuthenticationError(
+            "An access key is missing. Send it as 'Authorization: Bearer KEY'.", code="missing_api_key"
+        )
+    if not wants_event_stream(request):
+        raise InvalidRequest(
+            "This is the status channel: open a websocket, or send Accept: text/event-stream.",
+            status=426,
+            code="upgrade_required",
+        )
+    return await _event_stream(request, principal)
+
+
+async def _websocket(request: web.Request) -> web.StreamResponse:
+    settings = request[SNAPSHOT].settings.events
+    offered = offered_subprotocols(request)
+    token = key_from_headers(request.headers) or _key_from_subprotocol(offered)
+    current = request.app[CURRENT]
+    address = client_address(request, request[SNAPSHOT])
+
+    def authenticate(key: str | None) -> Principal:
+        return current.snapshot.keyring.authenticate(key, address)  # the one in force, not the handshake's
+
+    principal = request.get(PRINCIPAL)
+    if principal is None and token is not None:
+        principal = authenticate(token)
+    _check_origin(request)
+    if (refusal := check_handshake(request)) is not None:
+        return refusal
+    spoken = SUBPROTOCOL in offered
+    socket = await WebSocket.accept(
+        request,
+        subprotocol=SUBPROTOCOL if spoken else None,
+        max_size=MAX_MESSAGE,
+        max_buffered=settings.outbox_bytes,
+    )
+    if not spoken:
+        socket.close(4406, f"offer the subprotocol {SUBPROTOCOL}")
+        await socket.wait_gone()
+        return socket.response
+    session = Session(
+        socket,
+        runs=request.app[RUNS],
+        watchers=request.app[WATCHERS],
+        settings=settings,
+        authenticate=authenticate,
+        principal=principal,
+        token=token,
+    )
+    await session.run()
+    return socket.response
+
+
+def _key_from_subprotocol(offered: list[str]) -> str | None:
+    """The key in ``base64url.bearer.authorization.antiphon.<key>``. Raises ``AuthenticationError``."""
+    for name in offered:
+        if name.startswith(BEARER):
+            coded = name[len(BEARER) :]
+            try:
+                return base64.b64decode(coded + "=" * (-len(coded) % 4), b"-_", validate=True).decode()
+            except (binascii.Error, ValueError):
+                raise AuthenticationError(
+                    "The key in the subprotocol has to be base64url without padding."
+                ) from None
+    return None
+
+
+def _check_origin(request: web.Request) -> None:
+    """Browsers say where a script comes from; only its own host, or a listed one, may watch (B8).
+
+    Without keys, loopback origins may too: ``guard`` has refused all others.
+    """
+    origin = request.headers.get("Origin")
+    if origin is None or origin == f"{request.scheme}://{request.host}":
+        return
+    snapshot = request[SNAPSHOT]
+    if origin not in snapshot.settings.events.origins and not snapshot.keyring.open:
+        raise NotAllowed("This origin may not watch; see events.origins.", code="origin_not_allowed")
+
+
+async def _event_stream(request: web.Request, principal: Principal) -> web.StreamResponse:
+    query = request.query
+    types = chosen_types(split(query.get("types")))
+    include = chosen_includes(split(query.get("include")), admin=principal.admin)
+    topic_name = query.get("topic", "self")
+    runs = request.app[RUNS]
+    kind, _, name = topic_name.partition(":")
+    if kind == "run" and name:
+        return await run_feed(request, runs.get(name, principal))
+    if topic_name == ALL and not principal.admin:
+        raise NotAllowed("Only an admin's key may watch all runs.", code="not_allowed")
+    if topic_name not in ("self", ALL):
+        raise InvalidRequest("Topics are run:<id>, self and all.", param="topic")
+    everyone = topic_name == ALL
+    topic = runs.bus.topic(ALL if everyone else topic_of(principal.name))
+    epoch = f"{runs.bus.epoch}:"
+    last = request.headers.get("Last-Event-ID") or query.get("offset")
+    if last is None:
+        active = runs.active(principal, everyone=everyone, limit=ACTIVE_RUNS)
+        feed: Feed = TopicFeed(topic, runs, topic.head, include=include, types=types, under_way=active)
+        return await stream_feed(request, feed, topic_snapshot(active, include), epoch)
+    offset = last.removeprefix(epoch)
+    if offset == last or not offset.isascii() or not offset.isdigit() or len(offset) > 15:
+        raise Gone("This place is of another start of the server; begin anew.", param="Last-Event-ID")
+    if not topic.first - 1 <= int(offset) <= topic.head:
+        raise Gone("This place is no longer kept; begin anew.", param="Last-Event-ID")
+    feed = TopicFeed(topic, runs, int(offset), include=include, types=types)
+    return await stream_feed(request, feed, None, epoch)
