@@ -126,7 +126,7 @@ class EventStream:
                 )
         elif self._writing_since is not None:
             if now >= self._writing_since + self._write_timeout_s:
-                transport.abort()  # type: ignore[attr-defined]  # aiohttp then cancels the handler
+                transport.abort()  # aiohttp then cancels the handler
                 return
         elif self._heartbeat_s and now >= self._last_write + self._heartbeat_s:
             # Between two events by nature: each leaves in one call. Not counted as unread: it is tiny.

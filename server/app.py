@@ -1,0 +1,156 @@
+"""The application: what it is made of, and who owns what is open.
+
+``create_app`` wires; nothing is opened before the application starts. Everything that lives as long as the
+server is opened and closed by ``_lifetime``; what a request opens is closed by the request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable
+from functools import partial
+
+from aiohttp import web
+
+from server.accounting import Accounts
+from server.app_keys import ACCOUNTS, CURRENT, METRICS, RUNS, TASKS, Current, Snapshot
+from server.coordinator import Combination
+from server.handlers import chat, health, models, runs, status
+from server.handlers.body import defer_continue
+from server.handlers.event_source import WATCHERS
+from server.metrics import Metrics
+from server.middlewares import Handler, add_headers, answer_errors, guard, keep_record
+from server.router import ChannelState, ModelRouter
+from server.run_log import Runs
+from server.settings import Combination as CombinationSettings
+from server.settings import Settings
+from server.tasks import TaskOwner
+from server.upstreams.base import Upstream
+from server.upstreams.factory import build_upstream, client_session
+from server.watchers import Watchers
+
+log = logging.getLogger("antiphon.app")
+
+
+def create_app(settings: Settings) -> web.Application:
+    """An application that serves these settings, not started yet."""
+    app = web.Application(
+        middlewares=[keep_record, answer_errors, guard], client_max_size=settings.server.body_bytes
+    )
+    metrics = app[METRICS] = Metrics()
+    app[TASKS] = TaskOwner()
+    current = app[CURRENT] = Current()
+    runs_kept = app[RUNS] = Runs(settings.runs)
+    app[ACCOUNTS] = Accounts(
+        metrics,
+        known=lambda name: current.snapshot.router.knows(name),
+        log=settings.logging.access,
+        as_json=settings.logging.format == "json",
+    )
+    metrics.gauges["runs_in_progress"] = ("Runs under way.", lambda: runs_kept.in_progress)
+    watchers = app[WATCHERS] = Watchers()
+    metrics.gauges["watchers"] = ("Watchers connected.", lambda: len(watchers))
+    app.on_response_prepare.append(add_headers)
+    app.on_shutdown.append(status.close_watchers)
+    app.cleanup_ctx.append(partial(_lifetime, settings))
+    app.add_routes(_routes())
+    return app
+
+
+def replace_settings(app: web.Application, settings: Settings) -> None:
+    """Put a new snapshot in force; requests under way keep theirs."""
+    current = app[CURRENT]
+    current.snapshot = current.make(settings)
+    app[ACCOUNTS].log = settings.logging.access
+
+
+def drain(app: web.Application) -> None:
+    """From now on not ready, and nothing new is begun."""
+    app[CURRENT].draining = True
+
+
+async def last_words(app: web.Application) -> None:
+    """End every run that is still under way; its client is told so."""
+    app[RUNS].cancel_all("shutdown")
+
+
+async def _lifetime(settings: Settings, app: web.Application) -> AsyncIterator[None]:
+    """Open what lives as long as the server; close it after the last request, in the reverse order."""
+    workshop = Workshop(app[TASKS])
+    current = app[CURRENT]
+    current.make = workshop.snapshot
+    current.snapshot = workshop.snapshot(settings)
+    _tell_what_is_missing(current.snapshot)
+    yield
+    await app[RUNS].aclose()
+    await app[TASKS].aclose()
+    await workshop.aclose()
+    app[ACCOUNTS].close()
+
+
+def _tell_what_is_missing(snapshot: Snapshot) -> None:
+    for name, state in snapshot.router.channels.items():
+        if state.settings.enabled and (reason := state.upstream.unavailable):
+            log.warning("channel %s cannot serve: %s", name, reason)
+
+
+def _routes() -> Iterable[web.RouteDef]:
+    """Every route, each with and without ``/v1`` and with and without a slash at the end (B28)."""
+    yield web.get("/healthz", health.alive)
+    yield web.get("/health", health.alive)
+    yield web.get("/readyz", health.ready)
+    yield web.get("/metrics", health.metrics)
+    api: list[tuple[str, str, Handler]] = [
+        ("POST", "/chat/completions", chat.create_chat_completion),
+        ("GET", "/models", models.list_models),
+        ("GET", "/models/{model:.+}", models.retrieve_model),
+        ("GET", "/events", status.watch_events),
+        ("GET", "/runs", runs.list_runs),
+        ("GET", "/runs/{run}", runs.retrieve_run),
+        ("GET", "/runs/{run}/events", runs.run_events),
+        ("POST", "/runs/{run}/cancel", runs.cancel_run),
+    ]
+    for method, path, handler in api:
+        for prefix in ("/v1", ""):
+            for end in ("", "/") if not path.endswith(".+}") else ("",):  # that pattern takes the slash
+                yield web.RouteDef(method, prefix + path + end, handler, {"expect_handler": defer_continue})
+
+
+class Workshop:
+    """Makes snapshots: the channels of a reload that did not change are kept, with their state.
+
+    Owns the client session and the child processes; ``aclose`` ends them. Needs a running event loop.
+    """
+
+    def __init__(self, tasks: TaskOwner) -> None:
+        self._tasks = tasks
+        self._session = client_session()
+        self._channels: dict[str, ChannelState] = {}
+
+    def snapshot(self, settings: Settings) -> Snapshot:
+        """Everything that is made from these settings."""
+        before = self._channels
+        self._channels = {}
+        for channel in settings.channels:
+            kept = before.get(channel.name)
+            if kept is None or kept.settings != channel:
+                kept = ChannelState(channel, build_upstream(channel, self._session))
+            self._channels[channel.name] = kept
+        for name, state in before.items():
+            if self._channels.get(name) is not state:
+                self._tasks.create(self._retire(state), name=f"retire channel {name}")
+        return Snapshot(settings, ModelRouter(settings, self._channels, self._combine))
+
+    async def aclose(self) -> None:
+        """End the children, close the session."""
+        await asyncio.gather(*(state.upstream.aclose() for state in self._channels.values()))
+        await self._session.close()
+
+    async def _retire(self, state: ChannelState) -> None:
+        """End what a channel that is no longer configured keeps open, once its last call has ended."""
+        await state.idle.wait()
+        await state.upstream.aclose()
+
+    def _combine(self, settings: CombinationSettings, find: Callable[[str], Upstream]) -> Upstream:
+        return Combination(settings, find, self._tasks)

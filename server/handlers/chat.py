@@ -1,0 +1,162 @@
+"""``POST /v1/chat/completions``: one model or many, streamed or whole."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+
+import msgspec
+from aiohttp import web
+from msgspec import Raw
+
+from server.app_keys import PRINCIPAL, RECORD, RUNS, SNAPSHOT, STARTED
+from server.chat import ChatRequest
+from server.coordinator import Combination, answer
+from server.deltas import Deltas
+from server.errors import InvalidRequest, ServerError
+from server.handlers.body import read_body
+from server.handlers.streaming import EventStream
+from server.openai_wire import ChunkEncoder, Completion, parse_chat, usage_json
+from server.run_log import Run
+from server.upstreams.base import AnswerInfo, Call, Upstream
+
+# Combinations may call each other through servers; one that is so deep within others is refused.
+MAX_DEPTH = 2
+
+
+async def create_chat_completion(request: web.Request) -> web.StreamResponse:
+    """Answer a chat request; its run is named in ``x-run-id``, before the first byte of the body."""
+    snapshot = request[SNAPSHOT]
+    principal = request[PRINCIPAL]
+    body = await read_body(request)
+    chat = parse_chat(body, need_model=snapshot.settings.unknown_model != "default")
+    record = request[RECORD]
+    record.model = chat.model
+    upstream = snapshot.router.choose(chat.model, principal)
+    depth = _depth(request, upstream)
+    run = request.app[RUNS].start(
+        model=chat.model or upstream.name, principal=principal, run_id=request.headers.get("x-run-id")
+    )
+    record.run_id = run.id
+    call = Call(run=run, depth=depth)
+    work = _Work(request, run, upstream, call)
+    with run.scope():
+        try:
+            async with aclosing(answer(run, upstream, chat, call)) as batches:
+                return await (work.stream if chat.stream else work.whole)(chat, batches)
+        finally:
+            work.note()
+
+
+class _Work:
+    """One answer on its way to the client."""
+
+    def __init__(self, request: web.Request, run: Run, upstream: Upstream, call: Call) -> None:
+        self._request = request
+        self._run = run
+        self._call = call
+        self._combination = upstream if isinstance(upstream, Combination) else None
+        # The answer of a combination that writes anew is the run's; a relayed one keeps its own id.
+        self._own = self._combination is not None and not self._combination.relays
+        self._loop = asyncio.get_running_loop()
+
+    async def stream(self, chat: ChatRequest, batches: Deltas) -> web.StreamResponse:
+        """Write the batches as they come. A failure before the head is a status, later an error event."""
+        run = self._run
+        encoder = ChunkEncoder(
+            model=run.model,
+            id=run.response_id,
+            created=int(run.created_at),
+            include_usage=chat.include_usage,
+            own_identity=self._own,
+        )
+        commit_after_s = self._request[SNAPSHOT].settings.server.commit_after_s
+        if self._combination is not None:
+            commit_after_s = min(commit_after_s, self._combination.commit_after_s)
+        began = self._loop.time()
+        async with EventStream(self._request, commit_after_s=commit_after_s) as stream:
+            try:
+                async for batch in batches:
+                    if self._request[RECORD].first_token_s is None:
+                        self._first_token()
+                        stream.waited_s = self._loop.time() - began
+                    if data := encoder.encode(batch):
+                        await stream.write(data)
+                await stream.write(encoder.finish(run.usage, self._antiphon()))
+                await stream.end()
+            except ServerError as error:
+                if not stream.started:
+                    raise
+                await stream.fail(error)
+        return stream.response
+
+    async def whole(self, chat: ChatRequest, batches: Deltas) -> web.Response:
+        """Collect the same batches into one body."""
+        run = self._run
+        completion = Completion(
+            model=run.model, id=run.response_id, created=int(run.created_at), own_identity=self._own
+        )
+        began = self._loop.time()
+        async for batch in batches:
+            if self._request[RECORD].first_token_s is None:
+                self._first_token()
+            completion.add(batch)
+        waited_s = self._loop.time() - began
+        body = completion.encode(run.usage, self._antiphon())
+        overhead_s = max(0.0, self._loop.time() - self._request[STARTED] - waited_s)
+        self._request[RECORD].overhead_s = overhead_s
+        headers = {"X-Antiphon-Overhead-Ms": f"{overhead_s * 1000:.2f}"}
+        if self._combination is not None:
+            headers["X-Antiphon-Level"] = run.level
+        return web.Response(body=body, headers=headers, content_type="application/json")
+
+    def note(self) -> None:
+        """Put what is known of the run into the request's record."""
+        record = self._request[RECORD]
+        record.usage = self._run.usage
+
+    def _first_token(self) -> None:
+        self._request[RECORD].first_token_s = self._loop.time() - self._request[STARTED]
+
+    def _antiphon(self) -> bytes | None:
+        """The ``antiphon`` field of an answer that the combination made; None for a relayed one."""
+        info = self._call.answer
+        if not self._own or info is None:
+            return None
+        return antiphon_field(self._run.id, info)
+
+
+def antiphon_field(run_id: str, info: AnswerInfo) -> bytes:
+    """How an answer came about, as the ``antiphon`` object that goes with it."""
+    members = [
+        {
+            "id": call.id,
+            "model": call.model,
+            "state": call.state,
+            **({"code": call.code} if call.code else {}),
+            "usage": None if call.usage is None else Raw(usage_json(call.usage)),
+            "cost": None,
+        }
+        for call in info.members
+    ]
+    fields = {
+        "run_id": run_id,
+        "strategy": info.strategy,
+        "level": info.level,
+        "answer_by": info.answer_by,
+        "members": members,
+    }
+    return msgspec.json.encode(fields)
+
+
+def _depth(request: web.Request, upstream: Upstream) -> int:
+    """How many combinations this request is within already; told by the server that made it."""
+    told = request.headers.get("x-antiphon-depth", "0")
+    depth = int(told) if told.isascii() and told.isdigit() and len(told) < 4 else 0
+    if depth >= MAX_DEPTH and isinstance(upstream, Combination):
+        raise InvalidRequest(
+            "Combinations call each other in a circle, or too deeply; ask a model instead.",
+            param="model",
+            code="recursion_limit",
+        )
+    return depth
