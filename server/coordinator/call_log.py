@@ -102,6 +102,8 @@ class CallLog(ABC):
         self._parts: list[str] | None = [] if keep else None
         self._lane = run.lane(id)
         self._lane.stage = stage
+        if keep:
+            self._lane.keep()  # the same pieces of text: a watcher that comes late gets all of it
 
     @property
     def ended(self) -> bool:
