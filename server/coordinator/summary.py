@@ -15,7 +15,7 @@ from server.coordinator.member import is_json
 from server.coordinator.outcomes import Gathered
 from server.coordinator.prompts import new_fence, show, summary_turns
 from server.coordinator.requests import summary_request
-from server.deltas import Delta, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta, UsageDelta
+from server.deltas import Delta, Extra, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta, UsageDelta
 from server.errors import ModelNotFound, ServerError, UpstreamEmpty, UpstreamInvalid
 from server.events import StageRef, SummaryFallback, SummaryStarted
 from server.settings import Summary, Timeouts, TimeoutsPatch
@@ -24,6 +24,7 @@ from server.upstreams.base import Call
 BEST_DRAFT = "best_draft"
 # A seed fits into a JSON number that every client reads exactly.
 SEED_BITS = 31
+_OF_THE_CALL = frozenset({UsageDelta, Extra})
 _SAYS = frozenset({TextDelta, ReasoningDelta, RefusalDelta, ToolCallDelta})
 
 
@@ -153,8 +154,8 @@ class _Relay:
 
     async def take(self, batch: Sequence[Delta]) -> None:
         self._log.take(batch)
-        if any(type(delta) is UsageDelta for delta in batch):
-            batch = [delta for delta in batch if type(delta) is not UsageDelta]
+        if any(type(delta) in _OF_THE_CALL for delta in batch):
+            batch = [delta for delta in batch if not _is_of_the_call(delta)]
         if not self.begun:
             self._held += batch
             if self._whole or not any(type(delta) in _SAYS for delta in batch):
@@ -180,6 +181,13 @@ class _Relay:
         self.begun = True
         held, self._held = self._held, []
         return held
+
+
+def _is_of_the_call(delta: Delta) -> bool:
+    """Does it tell of the summary's call alone: its usage, or a chunk without any choice?"""
+    if type(delta) is UsageDelta:
+        return True
+    return type(delta) is Extra and (delta.original is None or b'"choices":[]' in delta.original.data)
 
 
 def _fit(run: Coordinator, gathered: Gathered, summary: Summary, model: str) -> Fit | None:

@@ -14,6 +14,8 @@ from msgspec import UNSET
 
 from server.chat import ChatRequest
 from server.coordinator import Combination, answer
+from server.coordinator.outcomes import Draft
+from server.coordinator.plan import expand
 from server.deltas import (
     Batch,
     Delta,
@@ -239,6 +241,13 @@ def reasoning(text: str) -> Step:
 
 def refusal(text: str) -> Step:
     return [RefusalDelta(text)]
+
+
+def drafts(*texts: str, weights: tuple[float, ...] = ()) -> list[Draft]:
+    members = tuple(
+        Member(model=f"model-{n}", weight=w) for n, w in enumerate(weights or (1.0,) * len(texts))
+    )
+    return [Draft(call, text, "stop") for call, text in zip(expand(members), texts, strict=True)]
 
 
 def check_log(run: Run) -> None:

@@ -7,7 +7,7 @@ from msgspec import UNSET
 
 from server.coordinator import Combination, answer
 from server.deltas import TextDelta, Usage, UsageDelta
-from server.errors import AllMembersFailed, InvalidRequest, UpstreamEmpty, UpstreamError
+from server.errors import AllMembersFailed, InvalidRequest
 from server.settings import Combination as CombinationSettings
 from server.settings import Member, Summary
 from server.upstreams.base import Call
@@ -18,8 +18,6 @@ from tests.coordinator.panel import (
     broken,
     check_log,
     never,
-    reasoning,
-    refusal,
     request,
     says,
     slow,
@@ -117,15 +115,6 @@ async def test_a_straggler_is_cancelled_after_the_grace_and_its_text_is_a_marked
     assert 'state="truncated"' in panel.writer.body["messages"][-1]["content"]
 
 
-async def test_a_short_cut_draft_is_dropped() -> None:
-    straggler = Scripted("c", [[TextDelta("too short")], never()])
-    panel = Panel([Scripted("a", says("one")), Scripted("b", says("two")), straggler], grace_s=0.01)
-    told = await panel.ask()
-    assert told.data("model.cancelled").partial is False
-    assert told.data("run.completed").level == "quorum"
-    assert "too short" not in panel.writer.body["messages"][-1]["content"]
-
-
 async def test_the_deadline_ends_the_stage_and_what_is_there_is_answered_from() -> None:
     panel = Panel(
         [Scripted("a", says("one")), Scripted("b", [never()]), Scripted("c", [never()])], deadline_s=0.05
@@ -146,14 +135,6 @@ async def test_nobody_waits_for_the_grace_when_all_have_an_outcome() -> None:
     )
     told = await panel.ask()
     assert told.text == "The answer."
-
-
-async def test_a_single_cut_draft_is_summarised_and_never_passed_on_as_an_answer() -> None:
-    panel = Panel([Scripted("a", [[TextDelta(LONG)], slow("idle")]), Scripted("b", [broken()])])
-    told = await panel.ask()
-    assert told.text == "The answer."
-    assert told.data("run.completed").level == "partial"
-    assert told.data("model.failed", "m1").partial is True
 
 
 async def test_no_draft_at_all_is_one_error_with_every_reason_and_no_summary_call() -> None:
@@ -192,128 +173,6 @@ async def test_fewer_drafts_than_min_success_is_an_error() -> None:
     assert isinstance(told.error, AllMembersFailed)
     assert told.error.code == "too_few_drafts"
     assert told.deltas == []
-
-
-async def test_a_failed_summary_is_an_error_unless_a_fallback_is_configured() -> None:
-    writer = Scripted("writer", [broken()])
-    told = await Panel([Scripted("a", says("one")), Scripted("b", says("two"))], writer).ask()
-    assert isinstance(told.error, UpstreamError)
-    assert told.deltas == []
-    assert told.data("summary.failed").code == "upstream_error"
-    assert told.types[-1] == "run.failed"
-
-
-async def test_the_next_summary_model_takes_over_before_the_first_delta() -> None:
-    writer, second = Scripted("writer", [broken()]), Scripted("second", says("Rescued."))
-    panel = Panel(
-        [Scripted("a", says("one")), Scripted("b", says("two"))],
-        writer,
-        others=[second],
-        summary=Summary(model="writer", fallback=("second", "best_draft")),
-    )
-    told = await panel.ask()
-    assert told.text == "Rescued."
-    assert told.data("run.degraded").level == "summary_fallback"
-    assert told.data("summary.fallback").model == "second"
-    starts = [event.data for event in told.events if event.type == "summary.started"]
-    assert [(one.model, one.attempt) for one in starts] == [("writer", 1), ("second", 2)]  # type: ignore[attr-defined]
-    assert starts[0].seed == starts[1].seed  # type: ignore[attr-defined]
-
-
-async def test_the_strongest_draft_stands_in_for_a_failed_summary() -> None:
-    panel = Panel(
-        [Scripted("a", says("one")), Scripted("b", says("two")), Scripted("c", says("three"))],
-        Scripted("writer", says()),  # complete, and empty
-        weights=[1, 3, 3],
-        summary=Summary(model="writer", fallback=("best_draft",)),
-    )
-    told = await panel.ask()
-    assert told.text == "two"
-    assert told.data("summary.failed").code == UpstreamEmpty.code
-    assert told.data("summary.fallback").member == "m2"
-    assert told.data("run.completed").level == "best_draft"
-    assert told.data("run.completed").answer_by == "m2"
-
-
-async def test_a_summary_that_is_cut_after_its_first_text_is_an_error_and_nothing_is_glued_on() -> None:
-    panel = Panel(
-        [Scripted("a", says("one")), Scripted("b", says("two"))],
-        Scripted("writer", [[TextDelta("Half an")], broken()]),
-        summary=Summary(model="writer", fallback=("best_draft",)),
-    )
-    told = await panel.ask()
-    assert isinstance(told.error, UpstreamError)
-    assert told.text == "Half an"
-    assert "summary.fallback" not in told.types
-    assert told.reasons() == {}
-
-
-async def test_the_reasoning_of_the_summary_is_relayed_and_that_of_members_is_not_shown() -> None:
-    panel = Panel(
-        [Scripted("a", [reasoning("secret thought"), *says("one")]), Scripted("b", says("two"))],
-        Scripted("writer", [reasoning("hm"), *says("Done.")]),
-    )
-    told = await panel.ask()
-    assert [getattr(one, "text", "") for one in told.deltas][:1] == ["hm"]
-    assert told.text == "Done."
-    assert "secret thought" not in panel.writer.body["messages"][-1]["content"]
-    assert told.data("summary.first_token").kind == "reasoning"
-
-
-async def test_a_lone_refusal_stays_a_refusal() -> None:
-    panel = Panel([Scripted("a", [refusal("I will not."), *says()]), Scripted("b", [broken()])])
-    told = await panel.ask()
-    assert told.text == ""
-    assert any(type(one).__name__ == "RefusalDelta" for one in told.deltas)
-
-
-async def test_a_moderated_member_is_a_failure() -> None:
-    panel = Panel([Scripted("a", says(reason="content_filter")), Scripted("b", says("two"))])
-    told = await panel.ask()
-    assert told.data("model.failed").code == "content_filter"
-    assert told.text == "two"
-
-
-async def test_a_draft_that_is_not_the_json_that_was_asked_for_is_none() -> None:
-    panel = Panel([Scripted("a", says("sorry, no")), Scripted("b", says('{"x": 1}'))])
-    told = await panel.ask(response_format={"type": "json_object"})
-    assert told.data("model.failed").code == "invalid_draft"
-    assert told.text == '{"x": 1}'
-
-
-async def test_under_a_schema_the_best_valid_draft_goes_out_when_the_summary_does_not_fit() -> None:
-    schema = {"type": "json_schema", "json_schema": {"name": "n", "schema": {}}}
-    panel = Panel(
-        [Scripted("a", says('{"x": 1}')), Scripted("b", says('{"x": 2}'))],
-        Scripted("writer", says("{", "oops")),
-    )
-    told = await panel.ask(response_format=schema)
-    assert told.text == '{"x": 1}'
-    assert told.data("run.completed").level == "best_draft"
-    panel.writer.steps = says("{", "}")
-    told = await panel.ask(response_format=schema)
-    assert told.text == "{}"
-    assert told.data("run.completed").answer_by == "summary"
-
-
-async def test_a_bug_in_a_member_surfaces_and_cancels_its_siblings() -> None:
-    sibling = Scripted("b", [never()])
-    panel = Panel([Scripted("a", [ZeroDivisionError("a mistake")]), sibling])
-    told = await panel.ask()
-    assert isinstance(told.error, ZeroDivisionError)
-    assert told.data("model.failed").code == "internal_error"
-    assert told.data("model.cancelled").reason == "failed"
-    assert told.data("run.failed").error.code == "internal_error"
-    assert sibling.open == 0
-
-
-async def test_a_bug_in_the_summary_surfaces() -> None:
-    panel = Panel(
-        [Scripted("a", says("one")), Scripted("b", says("two"))], Scripted("writer", [ZeroDivisionError()])
-    )
-    told = await panel.ask()
-    assert isinstance(told.error, ZeroDivisionError)
-    assert told.data("run.failed").error.code == "internal_error"
 
 
 async def test_all_gives_every_draft_as_a_choice_at_its_members_place() -> None:

@@ -1,0 +1,129 @@
+"""What a call tells of its attempts, its figures and its end."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from server.coordinator import call_log
+from server.coordinator.call_log import ModelLog, SummaryLog
+from server.deltas import Finished, TextDelta, ToolCallDelta, Usage, UsageDelta
+from server.errors import RateLimited, UpstreamInvalid
+from server.events import MemberRef, StageRef, SummaryStarted
+from server.run_log import Run, Runs
+from server.settings import Runs as RunsSettings
+from tests.coordinator.panel import Owner, broken, request
+
+STAGE = StageRef("draft.1", "draft")
+
+
+def start() -> Run:
+    return Runs(RunsSettings()).start(model="m", principal=Owner())
+
+
+def model_log(run: Run, *, keep: bool = False) -> ModelLog:
+    return ModelLog(run, STAGE, MemberRef("m1", "a"), request("Why is it so?"), keep=keep)
+
+
+def types(run: Run) -> list[str]:
+    return [event.type for event in run.events_after(0)]
+
+
+async def test_a_queued_and_retried_call_tells_each_step_once() -> None:
+    run = start()
+    log = model_log(run)
+    log.queued("channel")
+    log.queued("channel")
+    log.attempt(1, "one")
+    log.retrying(RateLimited("Wait.", upstream_status=429), delay_s=0.8, next_attempt=2, same_channel=True)
+    log.queued("channel")  # started is started
+    log.attempt(2, "two")
+    log.take([TextDelta("hi")])
+    log.take([Finished("stop"), UsageDelta(Usage(1, 2, 3))])
+    log.finished()
+    assert types(run) == [
+        "model.queued",
+        "model.started",
+        "model.retrying",
+        "model.first_token",
+        "model.finished",
+    ]
+    retrying, end = run.events_after(2)[0], run.events_after(0)[-1]
+    assert retrying.data.delay_ms == 800  # type: ignore[attr-defined]
+    assert retrying.data.http_status == 429  # type: ignore[attr-defined]
+    assert end.member is not None
+    assert end.member.attempt == 2
+
+
+async def test_nothing_is_told_after_the_end() -> None:
+    run = start()
+    log = model_log(run)
+    log.attempt(1, "one")
+    log.cancelled("quorum")
+    log.attempt(2, "two")
+    log.queued("one")
+    log.retrying(broken(), delay_s=0, next_attempt=3, same_channel=True)
+    log.take([TextDelta("late")])
+    log.finished()
+    log.failed(broken())
+    log.cancelled("client")
+    assert types(run) == ["model.started", "model.cancelled"]
+
+
+async def test_what_nobody_counted_is_estimated_and_marked() -> None:
+    log = model_log(start())
+    log.attempt(1, "one")
+    log.take([TextDelta("word " * 8), ToolCallDelta(0, "id", "f", "{}"), TextDelta("天空", index=1)])
+    log.cancelled("client")
+    usage = log.usage
+    assert usage is not None
+    assert usage.estimated
+    assert usage.completion_tokens == -(-(40 + 3 + 6) // 4)
+    assert usage.prompt_tokens > 0
+
+
+async def test_a_call_that_never_started_or_failed_before_any_text_costs_nothing() -> None:
+    waiting = model_log(start())
+    waiting.queued("one")
+    waiting.cancelled("client")
+    assert waiting.usage is None
+    refused = model_log(start())
+    refused.attempt(1, "one")
+    refused.failed(broken())
+    assert refused.usage is None
+
+
+async def test_a_text_that_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(call_log, "MAX_TEXT", 10)
+    log = model_log(start(), keep=True)
+    log.take([TextDelta("0123456789")])
+    with pytest.raises(UpstreamInvalid):
+        log.take([TextDelta("x")])
+    unkept = model_log(start())
+    unkept.take([TextDelta("x" * 100)])
+    assert unkept.text == ""
+    assert unkept.chars == 100
+
+
+async def test_each_attempt_of_a_summary_has_a_start_and_an_end() -> None:
+    run = start()
+    log = SummaryLog(
+        run, StageRef("summary.1", "summary"), SummaryStarted("w", order=("m2", "m1")), request()
+    )
+    log.attempt(1, "one")
+    log.retrying(broken(), delay_s=0, next_attempt=2, same_channel=False)
+    log.attempt(2, "two")
+    log.retrying(broken(), delay_s=1, next_attempt=3, same_channel=True)
+    log.cancelled()  # while it waits: the attempt has ended already
+    assert types(run) == ["summary.started", "summary.failed"] * 2
+    assert [event.data.attempt for event in run.events_after(0) if event.type == "summary.started"] == [1, 2]  # type: ignore[attr-defined]
+
+
+async def test_a_draft_is_there_for_a_watcher_who_comes_late() -> None:
+    run = start()
+    log = model_log(run, keep=True)
+    log.take([TextDelta("hel")])
+    await asyncio.sleep(0)
+    log.take([TextDelta("lo")])
+    assert run.lanes["m1"].text() == log.text == "hello"

@@ -1,0 +1,118 @@
+"""Who writes the answer, live, and what stands in when it fails."""
+
+from __future__ import annotations
+
+from server.deltas import Extra, Original, TextDelta
+from server.errors import UpstreamEmpty, UpstreamError
+from server.settings import Summary
+from tests.coordinator.panel import (
+    Panel,
+    Scripted,
+    broken,
+    reasoning,
+    says,
+)
+
+LONG = "word " * 60
+
+
+async def test_a_failed_summary_is_an_error_unless_a_fallback_is_configured() -> None:
+    writer = Scripted("writer", [broken()])
+    told = await Panel([Scripted("a", says("one")), Scripted("b", says("two"))], writer).ask()
+    assert isinstance(told.error, UpstreamError)
+    assert told.deltas == []
+    assert told.data("summary.failed").code == "upstream_error"
+    assert told.types[-1] == "run.failed"
+
+
+async def test_the_next_summary_model_takes_over_before_the_first_delta() -> None:
+    writer, second = Scripted("writer", [broken()]), Scripted("second", says("Rescued."))
+    panel = Panel(
+        [Scripted("a", says("one")), Scripted("b", says("two"))],
+        writer,
+        others=[second],
+        summary=Summary(model="writer", fallback=("second", "best_draft")),
+    )
+    told = await panel.ask()
+    assert told.text == "Rescued."
+    assert told.data("run.degraded").level == "summary_fallback"
+    assert told.data("summary.fallback").model == "second"
+    starts = [event.data for event in told.events if event.type == "summary.started"]
+    assert [(one.model, one.attempt) for one in starts] == [("writer", 1), ("second", 2)]  # type: ignore[attr-defined]
+    assert starts[0].seed == starts[1].seed  # type: ignore[attr-defined]
+
+
+async def test_the_strongest_draft_stands_in_for_a_failed_summary() -> None:
+    panel = Panel(
+        [Scripted("a", says("one")), Scripted("b", says("two")), Scripted("c", says("three"))],
+        Scripted("writer", says()),  # complete, and empty
+        weights=[1, 3, 3],
+        summary=Summary(model="writer", fallback=("best_draft",)),
+    )
+    told = await panel.ask()
+    assert told.text == "two"
+    assert told.data("summary.failed").code == UpstreamEmpty.code
+    assert told.data("summary.fallback").member == "m2"
+    assert told.data("run.completed").level == "best_draft"
+    assert told.data("run.completed").answer_by == "m2"
+
+
+async def test_a_summary_that_is_cut_after_its_first_text_is_an_error_and_nothing_is_glued_on() -> None:
+    panel = Panel(
+        [Scripted("a", says("one")), Scripted("b", says("two"))],
+        Scripted("writer", [[TextDelta("Half an")], broken()]),
+        summary=Summary(model="writer", fallback=("best_draft",)),
+    )
+    told = await panel.ask()
+    assert isinstance(told.error, UpstreamError)
+    assert told.text == "Half an"
+    assert "summary.fallback" not in told.types
+    assert told.reasons() == {}
+
+
+async def test_the_reasoning_of_the_summary_is_relayed_and_that_of_members_is_not_shown() -> None:
+    panel = Panel(
+        [Scripted("a", [reasoning("secret thought"), *says("one")]), Scripted("b", says("two"))],
+        Scripted("writer", [reasoning("hm"), *says("Done.")]),
+    )
+    told = await panel.ask()
+    assert [getattr(one, "text", "") for one in told.deltas][:1] == ["hm"]
+    assert told.text == "Done."
+    assert "secret thought" not in panel.writer.body["messages"][-1]["content"]
+    assert told.data("summary.first_token").kind == "reasoning"
+
+
+async def test_chunks_of_the_summary_that_hold_no_choice_are_left_out() -> None:
+    usage_chunk = Extra(Original("openai.chunk", b'{"id":"x","choices":[]}'))
+    odd_chunk = Extra(Original("openai.chunk", b'{"id":"x","choices":[{"index":0,"logprobs":{}}]}'))
+    panel = Panel(
+        [Scripted("a", says("one")), Scripted("b", says("two"))],
+        Scripted("writer", [*says("Done."), [odd_chunk], [usage_chunk]]),
+    )
+    told = await panel.ask()
+    assert odd_chunk in told.deltas
+    assert usage_chunk not in told.deltas
+
+
+async def test_under_a_schema_the_best_valid_draft_goes_out_when_the_summary_does_not_fit() -> None:
+    schema = {"type": "json_schema", "json_schema": {"name": "n", "schema": {}}}
+    panel = Panel(
+        [Scripted("a", says('{"x": 1}')), Scripted("b", says('{"x": 2}'))],
+        Scripted("writer", says("{", "oops")),
+    )
+    told = await panel.ask(response_format=schema)
+    assert told.text == '{"x": 1}'
+    assert told.data("run.completed").level == "best_draft"
+    panel.writer.steps = says("{", "}")
+    told = await panel.ask(response_format=schema)
+    assert told.text == "{}"
+    assert told.data("run.completed").answer_by == "summary"
+
+
+async def test_a_bug_in_the_summary_surfaces() -> None:
+    panel = Panel(
+        [Scripted("a", says("one")), Scripted("b", says("two"))], Scripted("writer", [ZeroDivisionError()])
+    )
+    told = await panel.ask()
+    assert isinstance(told.error, ZeroDivisionError)
+    assert told.data("run.failed").error.code == "internal_error"
