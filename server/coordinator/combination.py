@@ -172,6 +172,7 @@ class Combination:
             self._carry_out(book, plan, chat, call, channel), name=f"run {book.run.id}", awaited=True
         )
         task.add_done_callback(lambda _: channel.close())
+        heard = False
         try:
             try:
                 while (batch := await channel.receive()) is not None:
@@ -179,11 +180,13 @@ class Combination:
                 if task.cancelled():  # by its owner, at the server's end
                     book.cancel("shutdown")
                     raise ShuttingDown("The server is shutting down; send the request again.")
+                heard = True
                 told = task.result()
                 if (usage := book.usage) is not None:
                     yield [UsageDelta(usage)]
             finally:
-                await _stop(task)
+                if not heard:
+                    await _stop(task)
         except ServerError as error:
             book.fail(error)
             raise
@@ -217,15 +220,13 @@ class Combination:
 
 
 async def _stop(task: asyncio.Task[Answer]) -> None:
-    """Cancel the run's task if it still runs, and wait until it has closed everything."""
-    if task.done():
-        return
-    task.cancel()
-    await asyncio.wait({task})
+    """Cancel the run's task, and wait until it has closed everything; its failure concerns nobody now."""
+    if not task.done():
+        task.cancel()
+        await asyncio.wait({task})
     error = None if task.cancelled() else task.exception()
     if error is not None and not isinstance(error, ServerError):
-        # Nobody is left to be told, but a mistake of ours must be seen.
-        log.error("%s failed while it was cancelled", task.get_name(), exc_info=error)
+        log.error("%s failed when its client had left", task.get_name(), exc_info=error)
 
 
 def _cause(errors: BaseExceptionGroup[BaseException]) -> BaseException:

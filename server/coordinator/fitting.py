@@ -52,8 +52,11 @@ def fit(chat: ChatRequest, drafts: Sequence[Draft], summary: Summary, context: i
     room = int(context * MARGIN) - answer - WORDS
     room -= tokens_of_turns(fixed) + tokens_of(summary.prompt or RULES) + TAGS * len(drafts)
     sizes = [min(tokens_of(draft.text), limit or context) for draft in drafts]
+    before = tokens_of_turns(turn.view for turn in old)
     for history in range(len(old), -1, -1):
-        left = room - tokens_of_turns(turn.view for turn in old[len(old) - history :])
+        left = room - before
+        if history:
+            before -= tokens_of_turns([old[-history].view])
         turns_kept = None if history == len(old) else history
         if sum(sizes) <= left:
             return Fit(tuple(drafts), limit, turns_kept)

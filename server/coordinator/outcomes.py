@@ -97,8 +97,9 @@ class Gathered(msgspec.Struct, frozen=True):
 
     @property
     def reason(self) -> str:
-        """Why it is not the whole panel: what ended the stage, or that members failed."""
-        return "failed" if self.ended_by == "all" else self.ended_by
+        """Why it is not the whole panel: what ended the stage, or that members failed; ``all`` if it is."""
+        whole = len(self.complete) == len(self.outcomes)
+        return "failed" if self.ended_by == "all" and not whole else self.ended_by
 
     @property
     def strongest(self) -> Draft | None:

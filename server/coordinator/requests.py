@@ -9,7 +9,7 @@ import msgspec
 
 from server.chat import ChatRequest
 from server.coordinator.plan import Plan, PlannedCall
-from server.coordinator.turns import turns_of, with_system, without_images
+from server.coordinator.turns import join_turns, turns_of, with_system, without_images
 from server.settings import Summary
 
 # What concerns the client's answer alone, or us, and never a call within a combination.
@@ -39,13 +39,14 @@ def draft_request(chat: ChatRequest, plan: Plan, call: PlannedCall, *, blind: bo
     if member.top_p is not None:
         wishes["top_p"] = member.top_p
     limit = member.draft_max_tokens or plan.settings.draft_max_tokens
-    request = chat.edit(_changes(chat, call.model, wishes, force=member.force, limit=limit))
-    turns = turns_of(chat.raw_messages(), chat.messages)
-    if blind:
-        turns = [without_images(turn) for turn in turns]
-    if member.system:
-        return request.with_messages(with_system(turns, member.system))
-    return request.with_messages([turn.data for turn in turns]) if blind else request
+    changes = _changes(chat, call.model, wishes, force=member.force, limit=limit)
+    if member.system or blind:
+        turns = turns_of(chat.raw_messages(), chat.messages)
+        if blind:
+            turns = [without_images(turn) for turn in turns]
+        data = with_system(turns, member.system) if member.system else [turn.data for turn in turns]
+        changes["messages"] = join_turns(data)
+    return chat.edit(changes)
 
 
 def summary_request(chat: ChatRequest, summary: Summary, model: str, turns: Sequence[bytes]) -> ChatRequest:
@@ -53,7 +54,7 @@ def summary_request(chat: ChatRequest, summary: Summary, model: str, turns: Sequ
     wishes: dict[str, Any] = dict(summary.params)
     if summary.temperature is not None:
         wishes["temperature"] = summary.temperature
-    return chat.edit(_changes(chat, model, wishes)).with_messages(turns)
+    return chat.edit(_changes(chat, model, wishes) | {"messages": join_turns(turns)})
 
 
 def direct_request(chat: ChatRequest, *, blind: bool) -> ChatRequest:

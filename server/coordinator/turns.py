@@ -28,6 +28,11 @@ def turns_of(data: Sequence[bytes], views: Sequence[Message]) -> list[Turn]:
     return [Turn(one, view) for one, view in zip(data, views, strict=True)]
 
 
+def join_turns(data: Sequence[bytes]) -> bytes:
+    """The value of ``messages``, from each turn's JSON."""
+    return b"[" + b",".join(data) + b"]"
+
+
 def leading(turns: Sequence[Turn]) -> int:
     """How many system and developer turns the conversation begins with."""
     return next((at for at, turn in enumerate(turns) if turn.view.role not in SYSTEM_ROLES), len(turns))

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from server.deltas import TextDelta
+import asyncio
+import random
+from collections.abc import AsyncGenerator
+
+from server.chat import ChatRequest
+from server.deltas import Batch, TextDelta
+from server.router import ChannelState, RoutedModel
+from server.settings import Channel, ChannelModel, Member, Timeouts, TimeoutsPatch
+from server.upstreams.base import Call
 from tests.coordinator.panel import (
     Panel,
     Scripted,
@@ -63,3 +71,57 @@ async def test_a_bug_in_a_member_surfaces_and_cancels_its_siblings() -> None:
     assert told.data("model.cancelled").reason == "failed"
     assert told.data("run.failed").error.code == "internal_error"
     assert sibling.open == 0
+
+
+class Flaky(Scripted):
+    """A channel's upstream that fails once before it plays its script."""
+
+    unavailable = None
+
+    async def stream(self, chat: ChatRequest, call: Call) -> AsyncGenerator[Batch, None]:
+        if not self.asked:
+            self.asked.append(chat)
+            raise broken()
+        async for batch in super().stream(chat, Call()):
+            yield batch
+
+    async def aclose(self) -> None:
+        pass
+
+
+async def test_a_members_retries_are_told_and_its_attempts_are_bounded() -> None:
+    upstreams = [Flaky(f"c{n}", says("routed")) for n in (1, 2)]
+    channels = [
+        Channel(name=one.name, kind="openai", base_url="http://x", models=("a",)) for one in upstreams
+    ]
+    states = [ChannelState(*pair) for pair in zip(channels, upstreams, strict=True)]
+    model = RoutedModel("a", [(state, ChannelModel()) for state in states], random.Random(1))
+    panel = Panel(
+        [Scripted("b", says("two"))],
+        others=[model],
+        members=(Member(model="a", attempts=2), Member(model="b")),
+    )
+    told = await panel.ask()
+    mine = [event.type for event in told.events if event.member and event.member.id == "m1"]
+    assert mine == ["model.started", "model.retrying", "model.failed"]
+    assert told.data("model.failed").attempts == 2
+    told = await panel.ask()  # by now both channels are well again
+    assert told.data("run.completed").level == "none"
+
+
+async def test_a_member_has_the_clocks_attempts_and_deadline_of_its_configuration() -> None:
+    member = Scripted("a", says("one"))
+    panel = Panel(
+        [member],
+        timeouts=TimeoutsPatch(idle_s=7),
+        members=(Member(model="a", timeouts=TimeoutsPatch(total_s=9), attempts=5),),
+        deadline_s=30,
+    )
+    began = asyncio.get_running_loop().time()
+    await panel.ask()
+    (call,) = member.calls
+    assert call.timeouts == Timeouts(connect_s=5, first_token_s=20, idle_s=7, total_s=9)
+    assert call.attempts == 5
+    assert call.deadline is not None
+    assert 29 < call.deadline - began < 33
+    assert call.depth == 1
