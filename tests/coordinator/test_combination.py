@@ -323,3 +323,16 @@ def test_a_client_may_leave_at_any_turn_and_nothing_stays_open(
         panel.check_closed()
 
     asyncio.run(check())
+
+
+async def test_a_bug_in_a_plain_model_is_a_failed_run_and_surfaces() -> None:
+    panel = Panel([], others=[Scripted("plain", [ZeroDivisionError()])])
+    told = await panel.ask(model="plain")
+    assert isinstance(told.error, ZeroDivisionError)
+    assert told.data("run.failed").error.code == "internal_error"
+
+
+async def test_a_combination_is_never_called_outside_a_run() -> None:
+    panel = Panel([Scripted("a", says("one"))])
+    with pytest.raises(TypeError):
+        await anext(panel.combination.stream(request(), Call()))

@@ -6,7 +6,7 @@ import pytest
 from msgspec import UNSET
 
 from server.coordinator import Combination, answer
-from server.deltas import TextDelta, Usage, UsageDelta
+from server.deltas import ReasoningDelta, RefusalDelta, TextDelta, Usage, UsageDelta
 from server.errors import AllMembersFailed, InvalidRequest
 from server.settings import Combination as CombinationSettings
 from server.settings import Member, Summary
@@ -18,6 +18,8 @@ from tests.coordinator.panel import (
     broken,
     check_log,
     never,
+    reasoning,
+    refusal,
     request,
     says,
     slow,
@@ -198,6 +200,16 @@ async def test_all_gives_every_draft_as_a_choice_at_its_members_place() -> None:
         ("m3", "failed"),
         ("m4", "finished"),
     ]
+
+
+async def test_choices_carry_reasoning_and_refusals_too() -> None:
+    panel = Panel(
+        [Scripted("a", [reasoning("hm"), *says("one")]), Scripted("b", [refusal("No."), *says()])],
+        strategy="all",
+    )
+    told = await panel.ask()
+    assert ReasoningDelta("hm", 0) in told.deltas
+    assert RefusalDelta("No.", 1) in told.deltas
 
 
 async def test_all_members_failed_is_an_error_with_strategy_all_too() -> None:

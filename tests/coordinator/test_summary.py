@@ -116,3 +116,28 @@ async def test_a_bug_in_the_summary_surfaces() -> None:
     told = await panel.ask()
     assert isinstance(told.error, ZeroDivisionError)
     assert told.data("run.failed").error.code == "internal_error"
+
+
+async def test_where_two_drafts_find_no_room_the_strongest_goes_out_as_it_is() -> None:
+    panel = Panel(
+        [Scripted("a", says("x" * 4000)), Scripted("b", says("y" * 4000))],
+        Scripted("writer", says("never asked"), context=300),
+        weights=[1, 2],
+    )
+    told = await panel.ask()
+    assert told.text == "y" * 4000
+    assert panel.writer.asked == []
+    assert (told.data("run.degraded").level, told.data("run.degraded").reason) == (
+        "partial",
+        "context_length",
+    )
+
+
+async def test_a_summary_model_that_does_not_exist_is_a_failed_summary() -> None:
+    panel = Panel(
+        [Scripted("a", says("one")), Scripted("b", says("two"))],
+        summary=Summary(model="nobody", fallback=("best_draft",)),
+    )
+    told = await panel.ask()
+    assert told.text == "one"
+    assert told.data("summary.failed").code == "model_not_found"
