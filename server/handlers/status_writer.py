@@ -23,6 +23,9 @@ log = logging.getLogger("antiphon.status")
 STUCK_S = 10.0
 """How long one write may wait for the client to read."""
 
+LOOK_S = 0.25
+"""How often it is looked how far behind a waiting write leaves the client."""
+
 BATCH_EVENTS, BATCH_BYTES = 64, 256 * 1024
 """What is taken from one feed, and written in one go."""
 
@@ -136,17 +139,16 @@ class Writer:
                 await self._sleep(now, wait_s)
 
     async def _drained(self) -> bool:
-        """Wait until the client reads; False if it does not."""
-        try:
-            async with asyncio.timeout(STUCK_S):
-                await self._socket.drain()
-        except TimeoutError:
-            log.info("cut off a watcher that does not read")
-            self._socket.close(1013, "slow_consumer")
-            return False
-        except ConnectionError:
-            return False
-        return True
+        """Wait until the client reads; False if it is gone, or stuck, or too far behind."""
+        socket = self._socket
+        until = self._loop.time() + STUCK_S
+        while not await socket.drained(LOOK_S):
+            behind = max((one.feed.backlog for one in self.subscriptions.values()), default=0)
+            if behind > self._settings.outbox_events or self._loop.time() >= until:
+                log.info("cut off a watcher that does not read")
+                socket.close(1013, "slow_consumer")
+                return False
+        return socket.open
 
     def _pump(self, now: float) -> bool:
         """Write what there is, up to a bound; was there anything?"""

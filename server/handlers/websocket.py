@@ -126,6 +126,7 @@ class WebSocket:
         self._is_text = True
         self._paused = False
         self._half_closed = False
+        self._draining: asyncio.Task[None] | None = None  # ends at the latest with the connection
         self._cutter: asyncio.TimerHandle | None = None
         self.last_heard = self._loop.time()
         self.gone: asyncio.Future[None] = self._loop.create_future()
@@ -197,7 +198,7 @@ class WebSocket:
 
     @property
     def writing_paused(self) -> bool:
-        """Is the client slower than we are? Then ``drain`` before more is sent."""
+        """Is the client slower than we are? Then ``drained`` before more is sent."""
         return self._request.protocol.writing_paused
 
     @property
@@ -216,9 +217,8 @@ class WebSocket:
             finally:
                 self._receiver = None
         message = self._waiting.popleft()
-        if self._paused and len(self._waiting) < MAX_WAITING // 2 and not self._transport.is_closing():
-            self._paused = False
-            self._transport.resume_reading()
+        if len(self._waiting) < MAX_WAITING // 2:
+            self._resume()
         return message
 
     def send_frame(self, frame: bytes) -> None:
@@ -236,15 +236,30 @@ class WebSocket:
             self._protocol.send_ping(b"")
             self._flush()
 
-    async def drain(self) -> None:
-        """Wait until the client has read enough."""
-        await self._request.protocol._drain_helper()
+    async def drained(self, wait_s: float) -> bool:
+        """Wait until the client has read enough, at most ``wait_s``; False if it has not."""
+        if self._draining is None:
+            # In a task of its own: a wait for aiohttp's waiter that was cancelled spoils the waiter.
+            self._draining = self._loop.create_task(self._drain(), name="websocket drain")
+        await asyncio.wait((self._draining,), timeout=wait_s)
+        if not self._draining.done():
+            return False
+        self._draining = None
+        return True
+
+    async def _drain(self) -> None:
+        try:
+            await self._request.protocol._drain_helper()
+        except ConnectionError:
+            pass  # gone: ``open`` says so
 
     def close(self, code: int, reason: str = "") -> None:
         """Begin the closing handshake; the connection ends within ``FAREWELL_S``."""
         if self.open:
             self._protocol.send_close(code, reason)
             self._flush()
+            self._waiting.clear()
+            self._resume()  # the answer is still to be read
             self._cut_later()
             self._wake()
 
@@ -267,7 +282,7 @@ class WebSocket:
             self._parts.append(data)
         else:
             return
-        if not fin:
+        if not fin or self._protocol.close_sent is not None:
             return
         message = b"".join(self._parts)
         self._parts = []
@@ -307,7 +322,10 @@ class WebSocket:
             self._transport.write_eof()
         else:
             self._transport.close()
-        if self._paused:
+        self._resume()
+
+    def _resume(self) -> None:
+        if self._paused and not self._transport.is_closing():
             self._paused = False
             self._transport.resume_reading()
 

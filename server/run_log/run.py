@@ -49,6 +49,7 @@ class Run:
     __slots__ = (
         "_accepted",
         "_events",
+        "_interrupted",
         "_lanes",
         "_monotonic",
         "_runs",
@@ -96,6 +97,7 @@ class Run:
         self._runs = runs
         self._task: asyncio.Task[Any] | None = None
         self._text_watchers = 0
+        self._interrupted = False
         self._topics = topics
         self._view: RunView | None = None
 
@@ -235,14 +237,14 @@ class Run:
         except BaseException as caught:
             error = caught
             self._task = None
-            if not self.is_cancelled():
+            if not self._interrupted:
                 raise
             mine = task.uncancel() <= before
             if isinstance(caught, asyncio.CancelledError) and mine:
                 raise self._cancellation() from None
             raise
         else:
-            if self.is_cancelled():  # too late: the work was done before it came to an await
+            if self._interrupted:  # too late: the work was done before it came to an await
                 task.uncancel()
         finally:
             self._task = None
@@ -254,8 +256,17 @@ class Run:
             return False
         self.cancelled_by = by
         if self._task is not None:
-            self._task.cancel()
+            if self._task is _current_task():
+                # Cancelled from within, a task that then leaves the scope would be hit behind it.
+                self._task.get_loop().call_soon(self._interrupt)
+            else:
+                self._interrupt()
         return True
+
+    def _interrupt(self) -> None:
+        if self._task is not None:
+            self._interrupted = True
+            self._task.cancel()
 
     def control(self, verb: str, by: str, target: str | None = None) -> None:
         """Record a watcher's command that is carried out; ``by`` is the name of its key, or ``admin``."""
@@ -362,6 +373,13 @@ class Run:
         told["text_start"], told["text"] = lane.since("text", 0)
         if "reasoning" in include and "reasoning" in lane.chars:
             told["reasoning_start"], told["reasoning"] = lane.since("reasoning", 0)
+
+
+def _current_task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None  # called from outside of the event loop
 
 
 class Nap:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections import deque
@@ -12,6 +11,7 @@ from typing import Protocol
 from server.bus import ALL, MemoryBus, topic_of
 from server.errors import Conflict, InvalidRequest, NotFound
 from server.events import timestamp
+from server.ids import RandomIds
 from server.run_log.run import Run
 from server.settings import Runs as RunsSettings
 
@@ -30,9 +30,12 @@ class Viewer(Protocol):
     def admin(self) -> bool: ...
 
 
+_random_id = RandomIds(16)
+
+
 def new_run_id() -> str:
     """``run_`` and 128 random bits."""
-    return "run_" + os.urandom(16).hex()
+    return "run_" + _random_id()
 
 
 class Runs:
