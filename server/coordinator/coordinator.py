@@ -102,7 +102,7 @@ class Coordinator:
         self._end_stage(stage, ended_by, ended_by)
         book.drafts_ms = book.run.elapsed_ms
         outcomes = tuple(member.outcome for member in members if member.outcome is not None)
-        gathered = Gathered(plan, outcomes, ended_by)
+        gathered = Gathered(plan, stage, outcomes, ended_by)
         book.failures = told_failures(gathered.failures)
         gathered.require()
         if gathered.level != "none":

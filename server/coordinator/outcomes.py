@@ -13,7 +13,7 @@ import msgspec
 
 from server.coordinator.plan import Plan, PlannedCall
 from server.errors import AllMembersFailed, ServerError
-from server.events import MemberFailure
+from server.events import MemberFailure, StageRef
 
 
 class Draft(msgspec.Struct, frozen=True):
@@ -67,6 +67,7 @@ class Gathered(msgspec.Struct, frozen=True):
     """
 
     plan: Plan
+    stage: StageRef
     outcomes: tuple[Outcome, ...]
     ended_by: str
 

@@ -23,7 +23,7 @@ async def synthesize(run: Coordinator) -> Answer:
     gathered = await run.draft()
     if gathered.level == "lone":
         lone = gathered.drafts[0]
-        run.book.run.tell(DecisionMade(method="lone", winner=lone.call.id))
+        run.book.run.tell(DecisionMade(method="lone", winner=lone.call.id), stage=gathered.stage)
         return await run.send_draft(lone)
     return await summarize(run, gathered)
 

@@ -14,10 +14,10 @@ from server.coordinator import answer
 from server.coordinator.channel import SIZE
 from server.deltas import Batch, Finished, Opening, TextDelta, Usage
 from server.errors import InvalidRequest, RunCancelled, ServerError, ShuttingDown
+from server.events import MEMBER_ENDS
 from server.run_log import Run
 from server.upstreams.base import Call
 from tests.coordinator.panel import (
-    MEMBER_END,
     PATIENCE_S,
     Panel,
     Scripted,
@@ -281,7 +281,7 @@ def test_any_schedule_ends_each_member_and_the_run_exactly_once(
             seed=seed,
         )
         told = await panel.ask()
-        ends = [event.member.id for event in told.events if event.type in MEMBER_END and event.member]
+        ends = [event.member.id for event in told.events if event.type in MEMBER_ENDS and event.member]
         assert sorted(ends) == [f"m{place + 1}" for place in range(len(kinds))]
         assert told.error is None or isinstance(told.error, ServerError)
         finished = [one for one in told.deltas if isinstance(one, Finished)]
