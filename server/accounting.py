@@ -134,7 +134,7 @@ def _time(record: Record) -> str:
 
 
 def _text_line(record: Record) -> str:
-    rest = " ".join(f"{name}={_plain(value)}" for name, value in _fields(record).items())
+    rest = " ".join([f"{name}={_plain(value)}" for name, value in _fields(record).items()])
     total = round(record.total_s * 1000, 1)
     return f"{_time(record)} {record.method} {record.route} {record.status} {total}ms {rest}\n"
 

@@ -77,7 +77,7 @@ async def last_words(app: web.Application) -> None:
 
 async def _lifetime(settings: Settings, app: web.Application) -> AsyncIterator[None]:
     """Open what lives as long as the server; close it after the last request, in the reverse order."""
-    workshop = Workshop(app[TASKS])
+    workshop = Workshop(app[TASKS], app[METRICS])
     current = app[CURRENT]
     current.make = workshop.snapshot
     current.snapshot = workshop.snapshot(settings)
@@ -123,8 +123,9 @@ class Workshop:
     Owns the client session and the child processes; ``aclose`` ends them. Needs a running event loop.
     """
 
-    def __init__(self, tasks: TaskOwner) -> None:
+    def __init__(self, tasks: TaskOwner, metrics: Metrics) -> None:
         self._tasks = tasks
+        self._metrics = metrics
         self._session = client_session()
         self._channels: dict[str, ChannelState] = {}
 
@@ -135,7 +136,7 @@ class Workshop:
         for channel in settings.channels:
             kept = before.get(channel.name)
             if kept is None or kept.settings != channel:
-                kept = ChannelState(channel, build_upstream(channel, self._session))
+                kept = ChannelState(channel, build_upstream(channel, self._session), self._count)
             self._channels[channel.name] = kept
         for name, state in before.items():
             if self._channels.get(name) is not state:
@@ -146,6 +147,9 @@ class Workshop:
         """End the children, close the session."""
         await asyncio.gather(*(state.upstream.aclose() for state in self._channels.values()))
         await self._session.close()
+
+    def _count(self, channel: str, outcome: str) -> None:
+        self._metrics.attempts[channel, outcome] += 1
 
     async def _retire(self, state: ChannelState) -> None:
         """End what a channel that is no longer configured keeps open, once its last call has ended."""

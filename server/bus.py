@@ -45,10 +45,11 @@ class Sleepers:
 class Topic:
     """One topic: its newest events, numbered from 1 by ``head``. At most ``limit`` are kept."""
 
-    __slots__ = ("_events", "head", "sleepers")
+    __slots__ = ("_add", "_events", "head", "sleepers")
 
     def __init__(self, limit: int) -> None:
         self._events: deque[Event] = deque(maxlen=limit)
+        self._add = self._events.append
         self.head = 0
         self.sleepers = Sleepers()
 
@@ -59,7 +60,7 @@ class Topic:
 
     def append(self, event: Event) -> None:
         """Add an event and wake who sleeps. Never waits."""
-        self._events.append(event)
+        self._add(event)
         self.head += 1
         if self.sleepers.asleep:
             self.sleepers.wake()

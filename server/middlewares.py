@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-import os
 import re
 import time
 from collections.abc import Awaitable, Callable
@@ -34,6 +33,7 @@ from server.errors import (
     ShuttingDown,
     UnsupportedMediaType,
 )
+from server.ids import RandomIds
 from server.openai_wire import error_body, error_headers
 
 log = logging.getLogger("antiphon.http")
@@ -42,6 +42,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 H = TypeVar("H", bound=Callable[..., object])
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_random_id = RandomIds(12)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _ENCODINGS = frozenset({"", "identity", "gzip", "deflate"})
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
@@ -77,7 +78,7 @@ async def keep_record(request: web.Request, handler: Handler) -> web.StreamRespo
     started = request[STARTED] = loop.time()
     snapshot = request[SNAPSHOT] = app[CURRENT].snapshot
     given = request.headers.get("x-request-id")
-    request_id = given if given and _REQUEST_ID.fullmatch(given) else f"req_{os.urandom(12).hex()}"
+    request_id = given if given and _REQUEST_ID.fullmatch(given) else f"req_{_random_id()}"
     route = request.match_info.route.resource
     record = request[RECORD] = Record(
         wall=time.time(),

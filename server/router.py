@@ -56,11 +56,20 @@ class ChannelUpstream(Upstream, Protocol):
 
 
 class ChannelState:
-    """One channel as the router sees it: its limits, and whether it is to be left alone for now."""
+    """One channel as the router sees it: its limits, and whether it is to be left alone for now.
 
-    def __init__(self, settings: Channel, upstream: ChannelUpstream) -> None:
+    ``count`` is told of each attempt's outcome: the channel's name, and ``ok`` or an error's code.
+    """
+
+    def __init__(
+        self,
+        settings: Channel,
+        upstream: ChannelUpstream,
+        count: Callable[[str, str], None] = lambda channel, outcome: None,
+    ) -> None:
         self.settings = settings
         self.upstream = upstream
+        self.count = count
         self.timeouts = settings.timeouts.over(Timeouts())
         self.cooling_until = 0.0  # event loop time
         # The embedded model computes as many answers at a time as it has slots; the others wait here.
@@ -152,6 +161,7 @@ class RoutedModel:
             if call.deadline is None and state.timeouts.total_s:
                 call.deadline = loop.time() + (call.timeouts or state.timeouts).total_s
             tried.append(state)
+            call.channel, call.attempts_made = state.name, len(tried)
             try:
                 await state.take(call)
                 try:
@@ -169,8 +179,10 @@ class RoutedModel:
                                 yield held
                 finally:
                     state.give()
+                state.count(state.name, "ok")
                 return
             except ServerError as error:
+                state.count(state.name, error.code)
                 if spoken:
                     raise
                 errors.append(error)

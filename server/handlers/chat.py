@@ -112,8 +112,9 @@ class _Work:
 
     def note(self) -> None:
         """Put what is known of the run into the request's record."""
-        record = self._request[RECORD]
+        record, call = self._request[RECORD], self._call
         record.usage = self._run.usage
+        record.channel, record.attempts = call.channel, call.attempts_made
 
     def _first_token(self) -> None:
         self._request[RECORD].first_token_s = self._loop.time() - self._request[STARTED]

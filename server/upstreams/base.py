@@ -61,10 +61,11 @@ class Call:
     ``timeouts`` None means the channel's own. ``deadline`` (event loop time, seconds) is the end of the time
     that the caller has; no attempt begins that could not end before it. ``attempts`` is the number of tries
     in all, None the model's own. ``run`` is the run that it belongs to, ``depth`` how many combinations it is
-    within. ``answer`` is set when the answer is complete, by whoever knows how it came about.
+    within. ``channel`` and ``attempts_made`` tell where the last attempt went. ``answer`` is set when the
+    answer is complete, by whoever knows how it came about.
     """
 
-    __slots__ = ("answer", "attempts", "deadline", "depth", "observer", "run", "timeouts")
+    __slots__ = ("answer", "attempts", "attempts_made", "channel", "deadline", "depth", "observer", "run", "timeouts")
 
     def __init__(
         self,
@@ -82,6 +83,8 @@ class Call:
         self.observer = observer
         self.run = run
         self.depth = depth
+        self.channel = ""
+        self.attempts_made = 0
         self.answer: AnswerInfo | None = None
 
 
