@@ -30,6 +30,10 @@ TICK_S = 0.04
 """The window in which the deltas of a text are joined into one."""
 
 MAX_TICK_S = 0.25
+
+GROUPS = 8
+"""So many groups of watchers take turns within one window."""
+
 PROGRESS_S = 0.5
 CHARS_PER_TOKEN = 4
 INCLUDES = frozenset({"answer", "drafts", "reasoning", "progress", "channels"})
@@ -113,6 +117,7 @@ class RunTexts:
         self.wants_progress = "progress" in include
         if self.wants_text:
             run.watch_text()
+        self._phase = run.text_watchers % GROUPS * TICK_S / GROUPS
         if cursors is None:
             for lane in run.lanes.values():
                 if is_included(lane, include):
@@ -148,8 +153,9 @@ class RunTexts:
                 late = self._promised is not None and now - self._promised > TICK_S / 2
                 self._promised = None
                 self._tick_s = min(self._tick_s * 2, MAX_TICK_S) if late else TICK_S
-                # On a grid, so that watchers of one text are at the same place and share the delta.
-                self._next_tick = (now // self._tick_s + 1) * self._tick_s
+                # On a grid, so that watchers of one text are at the same place and share the delta; in
+                # groups, so that a thousand of them do not hold up the loop in one go.
+                self._next_tick = ((now - self._phase) // self._tick_s + 1) * self._tick_s + self._phase
         if self.wants_progress:
             items += self._pull_progress(now)
         return items

@@ -54,7 +54,6 @@ class Run:
         "_monotonic",
         "_runs",
         "_task",
-        "_text_watchers",
         "_topics",
         "_view",
         "cancelled_by",
@@ -71,6 +70,7 @@ class Run:
         "status",
         "strategy",
         "text_sleepers",
+        "text_watchers",
         "usage",
     )
 
@@ -96,7 +96,7 @@ class Run:
         self._lanes: dict[str, Lane] | None = None
         self._runs = runs
         self._task: asyncio.Task[Any] | None = None
-        self._text_watchers = 0
+        self.text_watchers = 0
         self._interrupted = False
         self._topics = topics
         self._view: RunView | None = None
@@ -180,7 +180,7 @@ class Run:
             lane = lanes[name] = Lane(name, self.text_naps())
             if self._runs.keep_text:
                 lane.keep()
-            elif self._text_watchers:
+            elif self.text_watchers:
                 lane.begin()
         if stage is not None:
             lane.stage = stage
@@ -198,15 +198,15 @@ class Run:
 
     def watch_text(self) -> None:
         """A text watcher comes: from now on every text is kept. To be paired with ``unwatch_text``."""
-        self._text_watchers += 1
-        if self._text_watchers == 1:
+        self.text_watchers += 1
+        if self.text_watchers == 1:
             for lane in self.lanes.values():
                 lane.begin()
 
     def unwatch_text(self) -> None:
         """A text watcher leaves; with the last one go the texts that nobody else needs."""
-        self._text_watchers -= 1
-        if not self._text_watchers:
+        self.text_watchers -= 1
+        if not self.text_watchers:
             for lane in self.lanes.values():
                 lane.end()
 

@@ -9,7 +9,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
+from server.handlers.status import WATCHERS
 from server.settings import Settings
 from tests.raw_http import Answer, RawClient, connect
 from tests.scripted_runs import KEYS, site
@@ -206,3 +210,38 @@ async def test_a_bad_key_is_401_and_a_foreign_origin_403_before_the_upgrade() ->
         b"Authorization: Bearer key-of-ann\r\nOrigin: https://evil.example\r\nUpgrade: websocket",
     )
     assert (await refused(foreign, keys)).json()["error"]["code"] == "origin_not_allowed"
+
+
+FRAMES = st.builds(
+    frame,
+    st.integers(0, 15),
+    st.binary(max_size=130),
+    fin=st.booleans(),
+    masked=st.sampled_from([True, True, True, False]),
+    rsv=st.sampled_from([0, 0, 0, 0x10, 0x40]),
+)
+
+
+@hypothesis_settings(max_examples=60, deadline=None)
+@given(sent=st.lists(st.binary(max_size=60) | FRAMES, max_size=6))
+def test_random_bytes_cost_one_connection_and_leave_nothing_behind(sent: list[bytes]) -> None:
+    async def throw() -> None:
+        async with site() as shown:
+            async with connect("127.0.0.1", shown.port) as raw:
+                await raw.send(HEAD + frame(TEXT, INIT))
+                await raw.head()
+                await Peer(raw).receive()
+                try:
+                    await raw.send(b"".join(sent))
+                    await raw.send(close(1000))
+                except ConnectionError:
+                    pass
+                raw.writer.transport.abort()
+            async with asyncio.timeout(10):
+                while len(shown.app[WATCHERS]):  # noqa: ASYNC110  # the server tells nobody of it
+                    await asyncio.sleep(0.001)
+            async with connect("127.0.0.1", shown.port) as raw:
+                await raw.send(HEAD)
+                assert (await raw.head()).status == 101
+
+    asyncio.run(throw())
