@@ -38,36 +38,37 @@ async def create_chat_completion(request: web.Request) -> web.StreamResponse:
         model=chat.model or upstream.name, principal=principal, run_id=request.headers.get("x-run-id")
     )
     record.run_id = run.id
-    call = Call(run=run, depth=depth)
-    work = _Work(request, run, upstream, call)
-    with run.scope():
-        try:
-            async with aclosing(answer(run, upstream, chat, call)) as batches:
-                return await (work.stream if chat.stream else work.whole)(chat, batches)
-        finally:
-            work.note()
+    work = _Work(request, run, upstream, chat, Call(run=run, depth=depth))
+    try:
+        return await (work.stream() if chat.stream else work.whole())
+    finally:
+        work.note()
 
 
 class _Work:
     """One answer on its way to the client."""
 
-    def __init__(self, request: web.Request, run: Run, upstream: Upstream, call: Call) -> None:
+    def __init__(
+        self, request: web.Request, run: Run, upstream: Upstream, chat: ChatRequest, call: Call
+    ) -> None:
         self._request = request
         self._run = run
+        self._upstream = upstream
+        self._chat = chat
         self._call = call
         self._combination = upstream if isinstance(upstream, Combination) else None
         # The answer of a combination that writes anew is the run's; a relayed one keeps its own id.
         self._own = self._combination is not None and not self._combination.relays
         self._loop = asyncio.get_running_loop()
 
-    async def stream(self, chat: ChatRequest, batches: Deltas) -> web.StreamResponse:
+    async def stream(self) -> web.StreamResponse:
         """Write the batches as they come. A failure before the head is a status, later an error event."""
         run = self._run
         encoder = ChunkEncoder(
             model=run.model,
             id=run.response_id,
             created=int(run.created_at),
-            include_usage=chat.include_usage,
+            include_usage=self._chat.include_usage,
             own_identity=self._own,
         )
         commit_after_s = self._request[SNAPSHOT].settings.server.commit_after_s
@@ -76,12 +77,15 @@ class _Work:
         began = self._loop.time()
         async with EventStream(self._request, commit_after_s=commit_after_s) as stream:
             try:
-                async for batch in batches:
-                    if self._request[RECORD].first_token_s is None:
-                        self._first_token()
-                        stream.waited_s = self._loop.time() - began
-                    if data := encoder.encode(batch):
-                        await stream.write(data)
+                # The run's scope is within: a run that is cancelled ends as an error that can still be told.
+                with run.scope():
+                    async with aclosing(self._answer()) as batches:
+                        async for batch in batches:
+                            if self._request[RECORD].first_token_s is None:
+                                self._first_token()
+                                stream.waited_s = self._loop.time() - began
+                            if data := encoder.encode(batch):
+                                await stream.write(data)
                 await stream.write(encoder.finish(run.usage, self._antiphon()))
                 await stream.end()
             except ServerError as error:
@@ -90,17 +94,19 @@ class _Work:
                 await stream.fail(error)
         return stream.response
 
-    async def whole(self, chat: ChatRequest, batches: Deltas) -> web.Response:
+    async def whole(self) -> web.Response:
         """Collect the same batches into one body."""
         run = self._run
         completion = Completion(
             model=run.model, id=run.response_id, created=int(run.created_at), own_identity=self._own
         )
         began = self._loop.time()
-        async for batch in batches:
-            if self._request[RECORD].first_token_s is None:
-                self._first_token()
-            completion.add(batch)
+        with run.scope():
+            async with aclosing(self._answer()) as batches:
+                async for batch in batches:
+                    if self._request[RECORD].first_token_s is None:
+                        self._first_token()
+                    completion.add(batch)
         waited_s = self._loop.time() - began
         body = completion.encode(run.usage, self._antiphon())
         overhead_s = max(0.0, self._loop.time() - self._request[STARTED] - waited_s)
@@ -109,6 +115,9 @@ class _Work:
         if self._combination is not None:
             headers["X-Antiphon-Level"] = run.level
         return web.Response(body=body, headers=headers, content_type="application/json")
+
+    def _answer(self) -> Deltas:
+        return answer(self._run, self._upstream, self._chat, self._call)
 
     def note(self) -> None:
         """Put what is known of the run into the request's record."""

@@ -158,6 +158,8 @@ class ChunkDecoder:
             self.skipped += chunk.usage is UNSET
             return []
         if not chunk.choices:
+            if isinstance(chunk.usage, chunks.UsageFields):
+                return []  # the usage chunk: the encoder writes its own, if the client wants one
             known = {"id", "object", "created", "model", "choices", "usage"}
             extra = set(chunks.fields_of(data)) - known
             return [Extra(Original("openai.chunk", data))] if extra and self._choices else []

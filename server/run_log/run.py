@@ -282,12 +282,10 @@ class Run:
         if not self.ended:
             ending.close(self, error)
 
-    def _cancellation(self) -> errors.RunCancelled:
-        return errors.RunCancelled(
-            "The server is shutting down and ended the run; send the request again."
-            if self.cancelled_by == "shutdown"
-            else "The run was cancelled; send the request again to start a new one."
-        )
+    def _cancellation(self) -> errors.ServerError:
+        if self.cancelled_by == "shutdown":
+            return errors.ShuttingDown("The server is shutting down and ended the run; send the request again.")
+        return errors.RunCancelled("The run was cancelled; send the request again to start a new one.")
 
     # Reading
 
