@@ -284,7 +284,7 @@ class Run:
 
     def _cancellation(self) -> errors.ServerError:
         if self.cancelled_by == "shutdown":
-            return errors.ShuttingDown("The server is shutting down and ended the run; send the request again.")
+            return errors.ShuttingDown("The server is shutting down and ended the run; send it again.")
         return errors.RunCancelled("The run was cancelled; send the request again to start a new one.")
 
     # Reading
