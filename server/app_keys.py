@@ -55,4 +55,4 @@ TASKS = web.AppKey("tasks", TaskOwner)
 SNAPSHOT = web.RequestKey("snapshot", Snapshot)
 PRINCIPAL = web.RequestKey("principal", Principal)
 RECORD = web.RequestKey("record", Record)
-STARTED = web.RequestKey("started", float)  # event loop time
+STARTED = web.RequestKey("started", float)  # monotonic seconds

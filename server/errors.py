@@ -221,13 +221,13 @@ class UpstreamTimeout(ServerError):
 
     def __init__(self, clock: str, limit_s: float) -> None:
         words = {
-            "connect": "could not be connected to",
-            "first_token": "said nothing",
-            "idle": "fell silent",
-            "total": "did not finish",
+            "connect": "could not be connected to within",
+            "first_token": "said nothing for",
+            "idle": "fell silent for",
+            "total": "did not finish within",
         }[clock]
         super().__init__(
-            f"The upstream {words} within {limit_s:g} s; try again, or raise {clock}_s in the configuration.",
+            f"The upstream {words} {limit_s:g} s; try again, or raise {clock}_s in the configuration.",
             code=f"upstream_timeout_{clock}",
         )
         self.clock = clock

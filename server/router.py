@@ -1,13 +1,15 @@
 """Model name → who answers: the channels of a model, or a combination.
 
 A model's channels are tried one after another, before the first delta only: strict priority, then weight.
-A channel that refused our credentials, or asked for patience, gets no traffic for a while.
+A channel that asks for patience gets no traffic of that model until its time has come; one that refused our
+credentials is asked only when no other is left.
 """
 
 from __future__ import annotations
 
 import asyncio
 import difflib
+import logging
 import random
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
@@ -33,10 +35,12 @@ from server.settings import Channel, ChannelModel, Settings, Timeouts
 from server.settings import Combination as CombinationSettings
 from server.upstreams.base import Call, Upstream
 
+log = logging.getLogger("antiphon.router")
+
 ATTEMPTS = 3
 BACKOFF_S = 0.25
 MAX_BACKOFF_S = 8.0
-# A channel whose credentials were refused, or whose account is empty, is left alone for this long (seconds).
+# A channel whose credentials were refused, or whose account is empty, comes last for this long (seconds).
 REFUSED_S = 60.0
 # ``created`` of a model must be the same after each restart; we do not know better than a constant.
 CREATED = 1_763_683_200
@@ -71,7 +75,7 @@ class ChannelState:
         self.upstream = upstream
         self.count = count
         self.timeouts = settings.timeouts.over(Timeouts())
-        self.cooling_until = 0.0  # event loop time
+        self.refused_until = 0.0  # event loop time; until then others are asked first
         # The embedded model computes as many answers at a time as it has slots; the others wait here.
         limit = settings.max_concurrency or (settings.slots if settings.kind == "local" else 0)
         self._slots = asyncio.Semaphore(limit) if limit else None
@@ -84,10 +88,6 @@ class ChannelState:
     def name(self) -> str:
         """The channel's name."""
         return self.settings.name
-
-    def cool(self, until: float) -> None:
-        """Give it no traffic before ``until`` (event loop time)."""
-        self.cooling_until = max(self.cooling_until, until)
 
     async def take(self, call: Call) -> None:
         """Begin a call, in one of the channel's slots if they are limited; ``give`` ends it.
@@ -132,6 +132,7 @@ class RoutedModel:
         self.name = name
         self.channels = list(channels)
         self._rng = rng
+        self._cooling: dict[str, float] = {}  # channel → event loop time before which it is not asked
         self._fit = [
             state for state, _ in self.channels if state.settings.enabled and state.settings.weight > 0
         ]
@@ -194,13 +195,14 @@ class RoutedModel:
         if not able:
             reason = next((state.upstream.unavailable for state in self._fit), None)
             raise NoChannel(reason or f"No channel serves {self.name} now; ask the operator.")
-        ready = [state for state in able if state.cooling_until <= now]
+        ready = [state for state in able if self._cooling.get(state.name, 0.0) <= now]
         if not ready:
-            wait_s = min(state.cooling_until for state in able) - now
+            wait_s = min(self._cooling[state.name] for state in able) - now
             raise NoChannel(f"Every channel of {self.name} is cooling down.", retry_after_s=wait_s)
         if len(ready) == 1:
             return ready[0]
         fresh = [state for state in ready if state not in tried] or ready
+        fresh = [state for state in fresh if state.refused_until <= now] or fresh
         top = max(state.settings.priority for state in fresh)
         best = [state for state in fresh if state.settings.priority == top]
         return self._rng.choices(best, [state.settings.weight for state in best])[0]
@@ -211,15 +213,18 @@ class RoutedModel:
         """Wait as long as is due before the next attempt, or raise if there is to be none."""
         error, now = errors[-1], asyncio.get_running_loop().time()
         if isinstance(error, UpstreamAuth | InsufficientQuota):
-            state.cool(now + REFUSED_S)
+            state.refused_until = now + REFUSED_S
+            log.error("channel %s: %s", state.name, error.message)
         elif error.retry_after_s:
-            state.cool(now + error.retry_after_s)
+            self._cooling[state.name] = now + error.retry_after_s
         if not error.retryable or len(tried) >= (call.attempts or ATTEMPTS):
             raise _meaningful(errors, spent=len(tried) > 1)
         others = [
             one
             for one in self._fit
-            if one not in tried and one.upstream.unavailable is None and one.cooling_until <= now
+            if one not in tried
+            and one.upstream.unavailable is None
+            and self._cooling.get(one.name, 0.0) <= now
         ]
         delay_s = 0.0
         if not others:
@@ -227,7 +232,7 @@ class RoutedModel:
             if isinstance(error, UpstreamAuth | InsufficientQuota) or tried.count(state) > 1:
                 raise _meaningful(errors, spent=len(tried) > 1)
             longest = min(MAX_BACKOFF_S, BACKOFF_S * 2 ** (len(tried) - 1))
-            delay_s = max(self._rng.uniform(0, longest), state.cooling_until - now)
+            delay_s = max(self._rng.uniform(0, longest), self._cooling.get(state.name, now) - now)
         if call.deadline is not None and now + delay_s + state.timeouts.connect_s > call.deadline:
             raise _meaningful(errors, spent=len(tried) > 1)
         if not others and error.retry_after_s and error.retry_after_s > MAX_BACKOFF_S:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import time
 from contextlib import aclosing
 
 import msgspec
@@ -59,7 +59,6 @@ class _Work:
         self._combination = upstream if isinstance(upstream, Combination) else None
         # The answer of a combination that writes anew is the run's; a relayed one keeps its own id.
         self._own = self._combination is not None and not self._combination.relays
-        self._loop = asyncio.get_running_loop()
 
     async def stream(self) -> web.StreamResponse:
         """Write the batches as they come. A failure before the head is a status, later an error event."""
@@ -74,7 +73,7 @@ class _Work:
         commit_after_s = self._request[SNAPSHOT].settings.server.commit_after_s
         if self._combination is not None:
             commit_after_s = min(commit_after_s, self._combination.commit_after_s)
-        began = self._loop.time()
+        began = time.monotonic()
         async with EventStream(self._request, commit_after_s=commit_after_s) as stream:
             try:
                 # The run's scope is within: a run that is cancelled ends as an error that can still be told.
@@ -83,7 +82,7 @@ class _Work:
                         async for batch in batches:
                             if self._request[RECORD].first_token_s is None:
                                 self._first_token()
-                                stream.waited_s = self._loop.time() - began
+                                stream.waited_s = time.monotonic() - began
                             if data := encoder.encode(batch):
                                 await stream.write(data)
                 await stream.write(encoder.finish(run.usage, self._antiphon()))
@@ -100,16 +99,16 @@ class _Work:
         completion = Completion(
             model=run.model, id=run.response_id, created=int(run.created_at), own_identity=self._own
         )
-        began = self._loop.time()
+        began = time.monotonic()
         with run.scope():
             async with aclosing(self._answer()) as batches:
                 async for batch in batches:
                     if self._request[RECORD].first_token_s is None:
                         self._first_token()
                     completion.add(batch)
-        waited_s = self._loop.time() - began
+        waited_s = time.monotonic() - began
         body = completion.encode(run.usage, self._antiphon())
-        overhead_s = max(0.0, self._loop.time() - self._request[STARTED] - waited_s)
+        overhead_s = max(0.0, time.monotonic() - self._request[STARTED] - waited_s)
         self._request[RECORD].overhead_s = overhead_s
         headers = {"X-Antiphon-Overhead-Ms": f"{overhead_s * 1000:.2f}"}
         if self._combination is not None:
@@ -126,7 +125,7 @@ class _Work:
         record.channel, record.attempts = call.channel, call.attempts_made
 
     def _first_token(self) -> None:
-        self._request[RECORD].first_token_s = self._loop.time() - self._request[STARTED]
+        self._request[RECORD].first_token_s = time.monotonic() - self._request[STARTED]
 
     def _antiphon(self) -> bytes | None:
         """The ``antiphon`` field of an answer that the combination made; None for a relayed one."""

@@ -8,6 +8,7 @@ that takes nothing for too long is cut off. One timer serves all three.
 from __future__ import annotations
 
 import asyncio
+import time
 from types import TracebackType
 
 from aiohttp import HttpVersion11, web
@@ -92,14 +93,14 @@ class EventStream:
         await self.end()
 
     async def _prepare(self) -> None:
-        overhead_s = max(0.0, self._loop.time() - self._request[STARTED] - self.waited_s)
+        overhead_s = max(0.0, time.monotonic() - self._request[STARTED] - self.waited_s)
         self._request[RECORD].overhead_s = overhead_s
         self.response.headers["X-Antiphon-Overhead-Ms"] = f"{overhead_s * 1000:.2f}"
         await self.response.prepare(self._request)
 
     async def _commit(self) -> None:
         """Send the head and a comment: no delta has come, and the client must not give up."""
-        self.waited_s = self._loop.time() - self._request[STARTED]  # all of it was waiting
+        self.waited_s = time.monotonic() - self._request[STARTED]  # all of it was waiting
         await self._prepare()
         self._last_write = self._loop.time()
         await self.response.write(KEEP_ALIVE)
