@@ -1,4 +1,4 @@
-"""A server of the status channel that does what it is told, also what the real one seldom does; and who hears it."""
+"""A server of the status channel that does what it is told, also what the real one seldom does."""
 
 from __future__ import annotations
 
