@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from server.auth import Principal
 from server.bus import ALL, topic_of
-from server.errors import Conflict, Gone, InvalidRequest, NotFound, RunCancelled, UpstreamCut
+from server.errors import Conflict, Gone, InvalidRequest, NotFound, RunCancelled, ShuttingDown, UpstreamCut
 from server.events import (
     ModelDelta,
     ModelRetrying,
@@ -273,7 +273,7 @@ async def test_a_run_cancelled_before_it_is_carried_out_does_not_begin() -> None
     runs, _ = runs_with()
     run = runs.start(model="m", principal=ANN)
     run.cancel("shutdown")
-    with pytest.raises(RunCancelled), run.scope():
+    with pytest.raises(ShuttingDown), run.scope():
         pytest.fail("it began")
     assert types(run) == ["run.created", "run.cancelled"]
 

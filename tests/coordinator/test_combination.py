@@ -52,7 +52,7 @@ async def leave_when(panel: Panel, moment: asyncio.Event, by: str | None = None)
                 await task
         else:
             assert run.cancel(by)
-            with pytest.raises(RunCancelled):
+            with pytest.raises(ShuttingDown if by == "shutdown" else RunCancelled):
                 await task
     check_log(run)
     panel.check_closed()
