@@ -131,6 +131,7 @@ class Channel(_Frozen, frozen=True):
     max_concurrency: Whole0 = 0  # 0: no limit
     max_waiting: Whole0 = 1000
     proxy: str | None = None
+    http: Literal["fast", "aiohttp"] = "fast"  # which HTTP client; with a proxy always aiohttp
     tls: Tls = Tls()
     # kind local
     path: str | None = None

@@ -5,32 +5,43 @@ from __future__ import annotations
 from pathlib import Path
 from typing import assert_never
 
-from aiohttp import ClientSession, DummyCookieJar, TCPConnector
-
 from server.settings import Channel
+from server.upstreams.http import HttpClient
+from server.upstreams.http_aiohttp import AiohttpClient
+from server.upstreams.http_fast import FastClient
 from server.upstreams.local import LocalUpstream
 from server.upstreams.local_process import LocalProcess
 from server.upstreams.openai import OpenAIUpstream
 
 
-def client_session() -> ClientSession:
-    """The one session of the process; closed by who calls this, after the last request.
+class Clients:
+    """The HTTP clients of the process; each keeps its connections for all channels that use it."""
 
-    No limit on connections (channels have their own, and a second one would be a hidden queue), no cookies,
-    no proxies from the environment.
-    """
-    return ClientSession(
-        connector=TCPConnector(limit=0, keepalive_timeout=60),
-        cookie_jar=DummyCookieJar(),
-        trust_env=False,
-    )
+    def __init__(self) -> None:
+        self._fast = FastClient()
+        self._aiohttp = AiohttpClient()
+
+    def of(self, channel: Channel) -> HttpClient:
+        """The one that a channel uses."""
+        return self._aiohttp if channel.proxy or channel.http == "aiohttp" else self._fast
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._fast.aclose()
+        await self._aiohttp.aclose()
 
 
-def build_upstream(channel: Channel, session: ClientSession) -> OpenAIUpstream | LocalUpstream:
+def client_session() -> Clients:
+    """The clients of the process; closed by who calls this, after the last request."""
+    return Clients()
+
+
+def build_upstream(channel: Channel, session: Clients) -> OpenAIUpstream | LocalUpstream:
     """The upstream of a channel; whoever builds it awaits its ``aclose``, after the last call."""
+    client = session.of(channel)
     match channel.kind:
         case "openai":
-            return OpenAIUpstream(channel, session)
+            return OpenAIUpstream(channel, client)
         case "local":
             process = LocalProcess(
                 path=Path(channel.path) if channel.path else None,
@@ -38,6 +49,6 @@ def build_upstream(channel: Channel, session: ClientSession) -> OpenAIUpstream |
                 slots=channel.slots,
                 context=channel.context,
             )
-            return LocalUpstream(channel, session, process)
+            return LocalUpstream(channel, client, process)
         case _ as never:
             assert_never(never)

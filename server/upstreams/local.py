@@ -14,7 +14,6 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import msgspec
-from aiohttp import ClientSession
 from yarl import URL
 
 from server.chat import ChatRequest
@@ -22,18 +21,19 @@ from server.deltas import Batch
 from server.errors import InvalidRequest
 from server.settings import Channel
 from server.upstreams.base import Call
+from server.upstreams.http import HttpClient, Target
 from server.upstreams.local_process import INSTALL, LocalProcess
-from server.upstreams.openai import OpenAIUpstream, Target, request_headers
+from server.upstreams.openai import OpenAIUpstream, request_headers
 
 
 class LocalUpstream:
     """One channel of kind ``local``. ``process`` is started at the first call; ``aclose`` ends it."""
 
-    def __init__(self, channel: Channel, session: ClientSession, process: LocalProcess) -> None:
+    def __init__(self, channel: Channel, client: HttpClient, process: LocalProcess) -> None:
         self.name = channel.name
         self._channel = channel
         self._process = process
-        self._openai = OpenAIUpstream(channel, session, find_target=self._find_target, mend=_mend)
+        self._openai = OpenAIUpstream(channel, client, find_target=self._find_target, mend=_mend)
 
     @property
     def unavailable(self) -> str | None:

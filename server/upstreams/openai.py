@@ -1,26 +1,23 @@
-"""Kind ``openai``: any server that speaks OpenAI's chat completions, over aiohttp's client."""
+"""Kind ``openai``: any server that speaks OpenAI's chat completions."""
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
-import ssl
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
-import aiohttp
 import msgspec
-from aiohttp import ClientResponse, ClientSession, ClientTimeout
 from yarl import URL
 
 from server.chat import ChatRequest
 from server.deltas import Batch, has_content
-from server.errors import ServerError, UpstreamCut, UpstreamInvalid, UpstreamTimeout, UpstreamUnreachable
+from server.errors import ServerError, UpstreamError, UpstreamInvalid
 from server.openai_wire import AnswerReader, clean, retry_after, upstream_error
 from server.settings import Channel, Timeouts
 from server.upstreams.base import Call
 from server.upstreams.clocks import Clocks
+from server.upstreams.http import HttpAnswer, HttpClient, Target, tls_context
 
 log = logging.getLogger("antiphon.upstream")
 
@@ -32,15 +29,8 @@ DRAIN_S = 0.05
 OURS = ("antiphon", "conversation_id")
 
 
-class Target(msgspec.Struct, frozen=True):
-    """Where requests go, and what goes with each."""
-
-    url: URL
-    headers: Mapping[str, str]
-
-
 class OpenAIUpstream:
-    """One channel of kind ``openai``. The session is shared and closed by its owner.
+    """One channel of kind ``openai``. The client is shared and closed by its owner.
 
     ``find_target`` is awaited before each call where the address is not fixed (the embedded model); ``mend``
     repairs each event's data, or drops it by giving None.
@@ -49,20 +39,19 @@ class OpenAIUpstream:
     def __init__(
         self,
         channel: Channel,
-        session: ClientSession,
+        client: HttpClient,
         *,
         find_target: Callable[[], Awaitable[Target]] | None = None,
         mend: Callable[[bytes], bytes | None] | None = None,
     ) -> None:
         self.name = channel.name
         self._channel = channel
-        self._session = session
+        self._client = client
         self._find_target = find_target or self._fixed
         self._mend = mend
         self._target = None if find_target else fixed_target(channel)
         self._timeouts = channel.timeouts.over(Timeouts())
         self._names = {name: model.model or name for name, model in channel.served().items()}
-        self._ssl = tls_context(channel)
         self._secrets = tuple(filter(None, (channel.api_key, *channel.headers.values())))
 
     @property
@@ -76,17 +65,16 @@ class OpenAIUpstream:
         timeouts = call.timeouts or self._timeouts
         clocks = Clocks(timeouts, plain=not chat.stream, deadline=call.deadline)
         reader = AnswerReader(stream=chat.stream, mend=self._mend)
-        response: ClientResponse | None = None
+        answer: HttpAnswer | None = None
         try:
             async with asyncio.timeout_at(clocks.head_by):
-                response = await self._post(target, self.body(chat), timeouts)
-                if not 200 <= response.status < 300:
-                    raise await self._refusal(response)
-            content = response.content
-            clocks.watch(content.set_exception)
+                answer = await self._client.post(target, self.body(chat), connect_s=timeouts.connect_s)
+                if not 200 <= answer.status < 300:
+                    raise await _refusal(answer)
+            clocks.watch(answer.fail)
             spoken = False
             while not reader.done:
-                data = await content.readany()
+                data = await answer.read()
                 if not data:
                     break
                 deltas = reader.feed(data)
@@ -99,27 +87,22 @@ class OpenAIUpstream:
                 elif not data.startswith(b":"):  # an upstream's comments do not feed the idle clock
                     clocks.heard()
             yield reader.eof()
-            await _drain(response)
+            await _drain(answer)
         except ServerError as error:
             names = {self._names.get(chat.model, chat.model): chat.model}
             error.message = clean(error.message, secrets=self._secrets, names=names)
             raise
-        except TimeoutError as error:  # ours; those of the client were caught where they arise
+        except TimeoutError as error:
             raise clocks.error() from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise UpstreamCut("The upstream's answer was cut off before its end; try again.") from error
         finally:
             clocks.stop()
             if reader.skipped:
                 log.warning("channel %s: %d unreadable lines skipped", self.name, reader.skipped)
-            if response is not None and not response.closed:
-                if response.content.at_eof():
-                    response.release()
-                else:
-                    response.close()
+            if answer is not None:
+                answer.close()
 
     async def aclose(self) -> None:
-        """Nothing is kept open beyond the calls; the session belongs to its owner."""
+        """Nothing is kept open beyond the calls; the client belongs to its owner."""
 
     def body(self, chat: ChatRequest) -> bytes:
         """The request's bytes for this upstream: its own model name, and usage asked for; else as it came."""
@@ -137,49 +120,27 @@ class OpenAIUpstream:
     async def _fixed(self) -> Target:
         return fixed_target(self._channel)
 
-    async def _post(self, target: Target, body: bytes, timeouts: Timeouts) -> ClientResponse:
-        """Send one request; the answer's head has come when this returns."""
-        try:
-            return await self._session.request(
-                "POST",
-                target.url,
-                data=body,
-                headers=target.headers,
-                allow_redirects=False,
-                ssl=self._ssl,
-                proxy=self._channel.proxy,
-                timeout=_client_timeout(timeouts.connect_s),
-            )
-        except aiohttp.ServerTimeoutError as error:
-            raise UpstreamTimeout("connect", timeouts.connect_s) from error
-        except aiohttp.ServerDisconnectedError as error:
-            raise UpstreamUnreachable("The upstream closed the connection before it answered.") from error
-        except (aiohttp.ClientResponseError, aiohttp.ClientPayloadError) as error:
-            raise UpstreamInvalid("The upstream's answer is not HTTP that can be read.") from error
-        except (aiohttp.ClientConnectionError, ConnectionError) as error:
-            raise UpstreamUnreachable(
-                "The upstream cannot be reached; check address, DNS, TLS and proxy of the channel."
-            ) from error
 
-    async def _refusal(self, response: ClientResponse) -> ServerError:
-        """A status other than 2xx as one of our errors; a bounded part of its body is read."""
-        if response.status < 400:
-            return UpstreamInvalid("The upstream redirects; put its real address into base_url.")
-        body = b""
-        try:
-            while len(body) < MAX_ERROR_BYTES and (data := await response.content.readany()):
-                body += data
-        except aiohttp.ClientError:
-            pass  # the status alone must do
-        wait_s = retry_after(response.headers, now=time.time)
-        return upstream_error(response.status, body, wait_s=wait_s)
+async def _refusal(answer: HttpAnswer) -> ServerError:
+    """A status other than 2xx as one of our errors; a bounded part of its body is read."""
+    if answer.status < 400:
+        return UpstreamInvalid("The upstream redirects; put its real address into base_url.")
+    body = b""
+    try:
+        while len(body) < MAX_ERROR_BYTES and (data := await answer.read()):
+            body += data
+    except UpstreamError:
+        pass  # the status alone must do
+    return upstream_error(answer.status, body, wait_s=retry_after(answer.headers, now=time.time))
 
 
 def fixed_target(channel: Channel) -> Target:
     """Where a channel's chat requests go. A base URL that already names the endpoint is taken whole."""
     base = (channel.base_url or "").rstrip("/")
     path = "" if base.endswith("/chat/completions") else "/chat/completions"
-    return Target(URL(base + path), request_headers(channel))
+    url = URL(base + path)
+    tls = tls_context(channel.tls) if url.scheme == "https" else None
+    return Target(url, request_headers(channel), tls=tls, proxy=channel.proxy)
 
 
 def request_headers(channel: Channel, api_key: str | None = None) -> Mapping[str, str]:
@@ -199,28 +160,6 @@ def request_headers(channel: Channel, api_key: str | None = None) -> Mapping[str
     return headers | channel.headers
 
 
-def tls_context(channel: Channel) -> ssl.SSLContext | bool:
-    """What verifies the upstream's certificate: True for the system's own rules."""
-    tls = channel.tls
-    if not (tls.ca_file or tls.cert_file) and tls.verify:
-        return True
-    context = ssl.create_default_context(cafile=tls.ca_file)
-    if tls.cert_file:
-        context.load_cert_chain(tls.cert_file, tls.key_file)
-    if not tls.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-@functools.lru_cache(maxsize=64)
-def _client_timeout(connect_s: float) -> ClientTimeout:
-    """Only the connect clock is the client's; a healthy long stream is never cut by one of its defaults."""
-    return ClientTimeout(
-        total=None, connect=connect_s or None, sock_connect=connect_s or None, sock_read=None
-    )
-
-
 def _ask_usage(chat: ChatRequest) -> bytes:
     options = chat.json.raw("stream_options")
     if options is None or not options.startswith(b"{"):
@@ -229,13 +168,13 @@ def _ask_usage(chat: ChatRequest) -> bytes:
     return msgspec.json.encode(fields | {"include_usage": True})
 
 
-async def _drain(response: ClientResponse) -> None:
-    """Read the end of a body that has said all, so that its connection returns to the pool."""
-    if response.content.at_eof():
+async def _drain(answer: HttpAnswer) -> None:
+    """Read the end of a body that has said all, so that its connection can be used again."""
+    if answer.at_end:
         return
     try:
         async with asyncio.timeout(DRAIN_S):
-            while await response.content.readany():
+            while await answer.read():
                 pass
-    except (TimeoutError, aiohttp.ClientError):
-        response.close()  # the answer is whole; only the connection is lost
+    except (TimeoutError, UpstreamError):
+        pass  # the answer is whole; only the connection is lost
