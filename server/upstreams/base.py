@@ -65,7 +65,17 @@ class Call:
     answer is complete, by whoever knows how it came about.
     """
 
-    __slots__ = ("answer", "attempts", "attempts_made", "channel", "deadline", "depth", "observer", "run", "timeouts")
+    __slots__ = (
+        "answer",
+        "attempts",
+        "attempts_made",
+        "channel",
+        "deadline",
+        "depth",
+        "observer",
+        "run",
+        "timeouts",
+    )
 
     def __init__(
         self,
