@@ -50,6 +50,7 @@ class OpenAIUpstream:
         self._find_target = find_target or self._fixed
         self._mend = mend
         self._target = None if find_target else fixed_target(channel)
+        self._nested: dict[int, Target] = {}  # by how many combinations a call is within
         self._timeouts = channel.timeouts.over(Timeouts())
         self._names = {name: model.model or name for name, model in channel.served().items()}
         self._secrets = tuple(filter(None, (channel.api_key, *channel.headers.values())))
@@ -62,6 +63,8 @@ class OpenAIUpstream:
     async def stream(self, chat: ChatRequest, call: Call) -> AsyncGenerator[Batch, None]:
         """Yield the answer's batches; see ``upstreams.base.Upstream``."""
         target = self._target or await self._find_target()
+        if call.depth and self._target is not None:
+            target = self._at_depth(call.depth)
         timeouts = call.timeouts or self._timeouts
         clocks = Clocks(timeouts, plain=not chat.stream, deadline=call.deadline)
         reader = AnswerReader(stream=chat.stream, mend=self._mend)
@@ -120,6 +123,13 @@ class OpenAIUpstream:
     async def _fixed(self) -> Target:
         return fixed_target(self._channel)
 
+    def _at_depth(self, depth: int) -> Target:
+        """Where a call from within combinations goes: it says so, lest servers ask each other for ever."""
+        target = self._nested.get(depth)
+        if target is None:
+            target = self._nested[depth] = fixed_target(self._channel, depth)
+        return target
+
 
 async def _refusal(answer: HttpAnswer) -> ServerError:
     """A status other than 2xx as one of our errors; a bounded part of its body is read."""
@@ -134,13 +144,19 @@ async def _refusal(answer: HttpAnswer) -> ServerError:
     return upstream_error(answer.status, body, wait_s=retry_after(answer.headers, now=time.time))
 
 
-def fixed_target(channel: Channel) -> Target:
-    """Where a channel's chat requests go. A base URL that already names the endpoint is taken whole."""
+def fixed_target(channel: Channel, depth: int = 0) -> Target:
+    """Where a channel's chat requests go. A base URL that already names the endpoint is taken whole.
+
+    ``depth`` is told if a request comes from within so many combinations.
+    """
     base = (channel.base_url or "").rstrip("/")
     path = "" if base.endswith("/chat/completions") else "/chat/completions"
     url = URL(base + path)
     tls = tls_context(channel.tls) if url.scheme == "https" else None
-    return Target(url, request_headers(channel), tls=tls, proxy=channel.proxy)
+    headers = dict(request_headers(channel))
+    if depth:
+        headers["X-Antiphon-Depth"] = str(depth)
+    return Target(url, headers, tls=tls, proxy=channel.proxy)
 
 
 def request_headers(channel: Channel, api_key: str | None = None) -> Mapping[str, str]:
