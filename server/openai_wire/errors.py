@@ -31,7 +31,11 @@ _SECRETS = re.compile(
 )
 _MODERATION = ("content_filter", "content_policy_violation", "data_inspection_failed", "sensitive")
 _QUOTA = ("insufficient_quota", "arrearage", "exceeded_current_quota_error", "1113", "1008")
-_TOO_LONG = ("context_length_exceeded", "string_above_max_length")
+_TOO_LONG = {
+    "context_length_exceeded": "context_length_exceeded",
+    "exceed_context_size_error": "context_length_exceeded",  # llama.cpp's type; its code is the number 400
+    "string_above_max_length": "string_above_max_length",
+}
 MAX_MESSAGE = 2000
 
 
@@ -258,7 +262,7 @@ def _rate_limited(fault: _Fault | None, status: int) -> ServerError:
 
 def _refused(fault: _Fault | None, status: int) -> ServerError:
     words = f"{fault.type} {fault.code}".lower() if fault else ""
-    code = next((code for code in _TOO_LONG if code in words), None) or (fault.code if fault else "")
+    code = next((code for word, code in _TOO_LONG.items() if word in words), fault.code if fault else "")
     error = UpstreamRefused(
         _said(fault, f"The upstream refused the request with status {status}."),
         param=_param(fault),
