@@ -135,7 +135,7 @@ def _headline(run: Watched, now: float) -> Text:
 def _lanes(run: Watched, now: float) -> Table:
     table = Table.grid(padding=(0, 1), expand=True)
     table.add_column(width=1)
-    table.add_column(no_wrap=True, max_width=9)
+    table.add_column(no_wrap=True, overflow="ellipsis", max_width=14)
     table.add_column(no_wrap=True, overflow="ellipsis", ratio=3)
     table.add_column(no_wrap=True, width=10)
     table.add_column(no_wrap=True, width=7, justify="right")
@@ -198,7 +198,7 @@ def _texts(run: Watched) -> list[RenderableType]:
     for call in run.lanes:
         said = call.text.get("text") or call.text.get("reasoning") or ""
         if said and not call.ended:
-            line = Text(f"{clean(call.id, 9)} ▸ ", "dim", no_wrap=True, overflow="crop")
+            line = Text(f"{clean(call.id, 14)} ▸ ", "dim", no_wrap=True, overflow="crop")
             shown.append(line.append(clean(said[-60:]), "not dim"))
     return shown
 
