@@ -94,7 +94,7 @@ async def keep_record(request: web.Request, handler: Handler) -> web.StreamRespo
         record.status = response.status
         return response
     except asyncio.CancelledError:
-        record.gone = True
+        record.gone = record.status == 499  # a watcher that was let in may leave as it likes
         raise
     finally:
         metrics.in_flight -= 1

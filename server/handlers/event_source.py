@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 from aiohttp_sse import EventSourceResponse
 
-from server.app_keys import PRINCIPAL, SNAPSHOT
+from server.app_keys import PRINCIPAL, RECORD, SNAPSHOT
 from server.errors import Gone
 from server.handlers.status_feed import Feed
 from server.run_log import Nap
@@ -76,6 +76,7 @@ async def stream_feed(
         response.headers["Cache-Control"] = "no-store"
         response.force_close()
         await response.prepare(request)
+        request[RECORD].status = response.status
         async with response:
             try:
                 if snapshot is not None:

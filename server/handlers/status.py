@@ -7,7 +7,7 @@ import binascii
 
 from aiohttp import web
 
-from server.app_keys import CURRENT, PRINCIPAL, RUNS, SNAPSHOT
+from server.app_keys import CURRENT, PRINCIPAL, RECORD, RUNS, SNAPSHOT
 from server.auth import Principal, key_from_headers
 from server.bus import ALL, topic_of
 from server.errors import AuthenticationError, Gone, InvalidRequest, NotAllowed
@@ -78,6 +78,7 @@ async def _websocket(request: web.Request) -> web.StreamResponse:
         socket.close(4406, f"offer the subprotocol {SUBPROTOCOL}")
         await socket.wait_gone()
         return socket.response
+    request[RECORD].status = socket.response.status
     session = Session(
         socket,
         runs=request.app[RUNS],
