@@ -10,6 +10,7 @@ import asyncio
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TextIO
 
 import msgspec
@@ -130,13 +131,20 @@ def _fields(record: Record) -> dict[str, object]:
 
 
 def _time(record: Record) -> str:
-    return datetime.fromtimestamp(record.wall, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    second, fraction = divmod(int(record.wall * 1000), 1000)
+    return f"{_second(second)}.{fraction:03d}Z"
+
+
+@lru_cache(maxsize=2)
+def _second(second: int) -> str:
+    """The same for all records of a second."""
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _text_line(record: Record) -> str:
     rest = " ".join([f"{name}={_plain(value)}" for name, value in _fields(record).items()])
-    total = round(record.total_s * 1000, 1)
-    return f"{_time(record)} {record.method} {record.route} {record.status} {total}ms {rest}\n"
+    total_ms = f"{record.total_s * 1000:.1f}ms"
+    return f"{_time(record)} {record.method} {record.route} {record.status} {total_ms} {rest}\n"
 
 
 def _plain(value: object) -> str:
