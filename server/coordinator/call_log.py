@@ -6,7 +6,6 @@ still closing cannot speak out of turn.
 
 from __future__ import annotations
 
-import asyncio
 from abc import ABC, abstractmethod
 
 from msgspec.structs import replace
@@ -52,13 +51,12 @@ class CallLog(ABC):
     """One call's figures; one of the two kinds below tells them.
 
     ``state`` is as in the run's snapshot: queued, started, finished, failed or cancelled. With ``keep`` the
-    answer's text is kept. ``began`` is event loop time; ``said``: has anything come?
+    answer's text is kept. ``began`` is the run's monotonic time; ``said``: has anything come?
     """
 
     __slots__ = (
         "_beyond_ascii",
         "_lane",
-        "_loop",
         "_parts",
         "_reported",
         "_unseen",
@@ -93,8 +91,7 @@ class CallLog(ABC):
         self.refused = False
         self.paid = False  # was it sent, so that it costs something even if cut?
         self.request = chat
-        self._loop = asyncio.get_running_loop()
-        self.began = self._loop.time()
+        self.began = run.monotonic()
         self._reported: Usage | None = None
         self.said = False
         self._unseen = 0  # bytes that cost tokens but stand in no text of the lane's first choice
@@ -123,7 +120,7 @@ class CallLog(ABC):
     @property
     def latency_ms(self) -> int:
         """Milliseconds since the call began."""
-        return round((self._loop.time() - self.began) * 1000)
+        return round((self.run.monotonic() - self.began) * 1000)
 
     @property
     def usage(self) -> Usage | None:
@@ -201,7 +198,7 @@ class CallLog(ABC):
         if self.ended:
             return
         self._started(None)
-        self._tell_first(round((self._loop.time() - self.began) * 1000), kind)
+        self._tell_first(round((self.run.monotonic() - self.began) * 1000), kind)
 
     def _started(self, channel: str | None) -> None:
         if self.state == "queued":

@@ -5,7 +5,6 @@ The book also sums up what the calls used.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from functools import reduce
 from operator import add
@@ -49,7 +48,6 @@ class RunBook:
         self.drafts_ms: int | None = None
         self.first_text_ms: int | None = None
         self._strategy = created.strategy
-        self._loop = asyncio.get_running_loop()
         self._open: dict[str, tuple[StageRef, float]] = {}
         run.tell(created)
 
@@ -66,7 +64,7 @@ class RunBook:
     def begin_stage(self, name: str, expected: Sequence[str]) -> StageRef:
         """A stage begins; each is closed by ``end_stage``, or by the run's end."""
         stage = StageRef(f"{name}.1", name)
-        self._open[stage.id] = (stage, self._loop.time())
+        self._open[stage.id] = (stage, self.run.monotonic())
         self.run.tell(StageStarted(tuple(expected)), stage=stage)
         return stage
 
@@ -91,7 +89,7 @@ class RunBook:
             failed=failed,
             cancelled=cancelled,
             skipped=UNSET if drafts is UNSET else 0,
-            duration_ms=round((self._loop.time() - began) * 1000),
+            duration_ms=round((self.run.monotonic() - began) * 1000),
         )
         self.run.tell(data, stage=stage)
 

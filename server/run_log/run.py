@@ -42,7 +42,8 @@ class _Owner(NamedTuple):
 class Run:
     """One client request being carried out. Made by ``Runs.start``.
 
-    ``key`` is its owner's name; ``created_at`` Unix seconds; ``usage`` and ``level`` what the answer tells.
+    ``key`` is its owner's name; ``created_at`` Unix seconds; ``usage`` and ``level`` what the answer
+    tells; ``monotonic`` gives seconds that never fall.
     One writer tells events; any number of readers read from their own place, and none is ever waited for.
     """
 
@@ -51,7 +52,6 @@ class Run:
         "_events",
         "_interrupted",
         "_lanes",
-        "_monotonic",
         "_runs",
         "_task",
         "_topics",
@@ -65,6 +65,7 @@ class Run:
         "key",
         "level",
         "model",
+        "monotonic",
         "response_id",
         "sleepers",
         "status",
@@ -90,7 +91,7 @@ class Run:
         self.head = 0
         self.sleepers = Sleepers()
         self.text_sleepers: Sleepers | None = None  # there from the first lane on
-        self._monotonic = runs.monotonic
+        self.monotonic = runs.monotonic
         self._accepted = runs.monotonic()
         self._events: deque[Event] = deque()
         self._lanes: dict[str, Lane] | None = None
@@ -107,7 +108,7 @@ class Run:
     @property
     def elapsed_ms(self) -> int:
         """Milliseconds since the run was accepted."""
-        return int((self._runs.monotonic() - self._accepted) * 1000)
+        return int((self.monotonic() - self._accepted) * 1000)
 
     def is_cancelled(self) -> bool:
         """Has somebody asked for its end?"""
@@ -138,7 +139,7 @@ class Run:
         if self.ended:
             log.error("%s was told of %s after its end", self.id, data.type)
             return
-        elapsed_ms = int((self._monotonic() - self._accepted) * 1000)
+        elapsed_ms = int((self.monotonic() - self._accepted) * 1000)
         self.head = number = self.head + 1
         event = Event(number, self.created_at + elapsed_ms / 1000, elapsed_ms, self.id, data, stage, member)
         events = self._events

@@ -19,6 +19,7 @@ class Owner(Protocol):
     """Who keeps the connections. ``buffer`` is what all of them read into: see ``Connection.get_buffer``."""
 
     buffer: memoryview
+    loop: asyncio.AbstractEventLoop
 
     def free(self, connection: Connection, keep_s: float) -> None:
         """Its answer was read to the end; another request may follow within ``keep_s`` seconds."""
@@ -92,7 +93,7 @@ class FastAnswer:
     async def _wait(self) -> None:
         if self._waiter is not None or self._connection is None:
             raise RuntimeError("an answer is read by one reader, until it is closed")
-        waiter = self._waiter = asyncio.get_running_loop().create_future()
+        waiter = self._waiter = self._connection.new_future()
         try:
             await waiter
         finally:
@@ -151,6 +152,10 @@ class Connection(asyncio.BufferedProtocol):
             answer.close()
             raise
         return answer
+
+    def new_future(self) -> asyncio.Future[None]:
+        """A future of the connection's event loop."""
+        return self._owner.loop.create_future()
 
     def release(self, decoder: AnswerDecoder) -> None:
         """The answer is no longer read: lie idle if it was read out and all is in order, else close."""

@@ -27,12 +27,13 @@ SWEEP_S = 5.0
 
 
 class FastClient:
-    """See ``http.HttpClient``. Belongs to one event loop.
+    """See ``http.HttpClient``. Belongs to the event loop that it is made in.
 
     An idle connection is kept for ``keep_s`` seconds, and closed at most ``sweep_s`` later.
     """
 
     def __init__(self, *, keep_s: float = KEEP_S, sweep_s: float = SWEEP_S) -> None:
+        self.loop = asyncio.get_running_loop()  # kept: each asking for it is a system call
         self._keep_s, self._sweep_s = keep_s, sweep_s
         self.buffer = memoryview(bytearray(READ_BYTES))
         self._open: set[Connection] = set()
@@ -49,11 +50,11 @@ class FastClient:
         once; a server that dies while it works on the request does so later, and is not asked again.
         """
         if (kept := self._take(target.origin)) is not None:
-            asked = asyncio.get_running_loop().time()
+            asked = self.loop.time()
             try:
                 return await kept.ask(target, body)
             except UpstreamUnreachable:
-                if kept.heard or asyncio.get_running_loop().time() - asked > STALE_S:
+                if kept.heard or self.loop.time() - asked > STALE_S:
                     raise
         connection = await self._connect(target, connect_s)
         return await connection.ask(target, body)
@@ -77,11 +78,10 @@ class FastClient:
         if keep_s <= 0 or self._closed:
             connection.abort()
             return
-        loop = asyncio.get_running_loop()
-        connection.idle_until = loop.time() + keep_s
+        connection.idle_until = self.loop.time() + keep_s
         self._idle.setdefault(connection.origin, []).append(connection)
         if self._sweeper is None:
-            self._sweeper = loop.call_later(max(self._sweep_s, keep_s), self._sweep)
+            self._sweeper = self.loop.call_later(max(self._sweep_s, keep_s), self._sweep)
 
     def lost(self, connection: Connection) -> None:
         """It is closed."""
@@ -96,7 +96,7 @@ class FastClient:
         if self._closed:
             raise RuntimeError("the client is closed")
         if kept := self._idle.get(origin):
-            now = asyncio.get_running_loop().time()
+            now = self.loop.time()
             while kept:
                 connection = kept.pop()
                 if connection.idle_until > now and connection.usable:
@@ -106,8 +106,7 @@ class FastClient:
 
     def _sweep(self) -> None:
         """Close what lay idle for too long. One timer looks after all connections."""
-        loop = asyncio.get_running_loop()
-        now, self._sweeper = loop.time(), None
+        now, self._sweeper = self.loop.time(), None
         for origin, kept in list(self._idle.items()):
             for connection in kept:
                 if connection.idle_until <= now:
@@ -117,7 +116,7 @@ class FastClient:
                 del self._idle[origin]
         ends = [connection.idle_until for kept in self._idle.values() for connection in kept]
         if ends:
-            self._sweeper = loop.call_later(max(self._sweep_s, min(ends) - now), self._sweep)
+            self._sweeper = self.loop.call_later(max(self._sweep_s, min(ends) - now), self._sweep)
 
     async def _connect(self, target: Target, connect_s: float) -> Connection:
         try:
@@ -138,7 +137,7 @@ class FastClient:
         return connection
 
     async def _dial(self, target: Target) -> Connection:
-        loop = asyncio.get_running_loop()
+        loop = self.loop
         host, port, tls = target.origin
         make = partial(Connection, self, target.origin)
         name = host.rstrip(".") if tls is not None else None
