@@ -172,7 +172,8 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     origin = _cors_origin(request, request[SNAPSHOT])
     if origin is not None:
         headers["Access-Control-Allow-Origin"] = origin
-        headers["Access-Control-Expose-Headers"] = _EXPOSED
+        if "Origin" in request.headers:  # for pages alone; other clients are spared the long line
+            headers["Access-Control-Expose-Headers"] = _EXPOSED
         if origin != "*":
             headers["Vary"] = "Origin"
 
