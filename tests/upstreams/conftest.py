@@ -1,14 +1,20 @@
-"""Which event loops the tests run on: those that speak HTTP on both that the server runs on."""
+"""The HTTP clients under test, and the event loops: what speaks HTTP is tested on both of them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import pytest
 import uvloop
 
-ON_BOTH = ("test_http.py", "test_http_fast.py")
+from server.upstreams.http import HttpClient
+from server.upstreams.http_aiohttp import AiohttpClient
+from server.upstreams.http_fast import FastClient
+from tests.upstreams.http_cases import CERTIFICATE, tasks_of_others
+
+ON_BOTH = ("test_http.py", "test_http_faults.py", "test_http_fast.py")
 
 
 def pytest_asyncio_loop_factories(
@@ -18,3 +24,19 @@ def pytest_asyncio_loop_factories(
     if item.path.name in ON_BOTH:
         loops["uvloop"] = uvloop.new_event_loop
     return loops
+
+
+@pytest.fixture(params=["fast", "aiohttp"])
+async def client(request: pytest.FixtureRequest) -> AsyncIterator[HttpClient]:
+    tasks = tasks_of_others()
+    client: HttpClient = FastClient() if request.param == "fast" else AiohttpClient()
+    yield client
+    await client.aclose()
+    assert tasks_of_others() <= tasks
+
+
+@pytest.fixture
+def server_tls() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
+    return context

@@ -14,21 +14,18 @@ from server.settings import Tls
 from server.upstreams.http import MAX_HEADERS
 from server.upstreams.http_connection import HIGH_WATER
 from server.upstreams.http_fast import READ_BYTES, FastClient
-from tests.upstreams.raw_upstream import Peer, raw_upstream
-from tests.upstreams.test_http import (
+from tests.upstreams.http_cases import (
     CERTIFICATE,
     CHUNKED,
     HI,
     ask,
     each_request,
     fails,
-    server_tls,
     target,
     then_close,
     until,
 )
-
-__all__ = ["server_tls"]
+from tests.upstreams.raw_upstream import Peer, raw_upstream
 
 
 @pytest.fixture
