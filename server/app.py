@@ -21,7 +21,8 @@ from server.handlers.body import defer_continue
 from server.handlers.event_source import WATCHERS
 from server.metrics import Metrics
 from server.middlewares import Handler, add_headers, answer_errors, guard, keep_record
-from server.router import ChannelState, ModelRouter
+from server.routed_model import ChannelState
+from server.router import ModelRouter
 from server.run_log import Runs
 from server.settings import Combination as CombinationSettings
 from server.settings import Settings

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 
 from server.chat import ChatRequest
 from server.deltas import Batch, TextDelta
-from server.router import ChannelState, RoutedModel
+from server.routed_model import ChannelState, RoutedModel
 from server.settings import Channel, ChannelModel, Member, Timeouts, TimeoutsPatch
 from server.upstreams.base import Call
 from tests.coordinator.panel import (
