@@ -29,12 +29,13 @@ SWEEP_S = 5.0
 class FastClient:
     """See ``http.HttpClient``. Belongs to the event loop that it is made in.
 
-    An idle connection is kept for ``keep_s`` seconds, and closed at most ``sweep_s`` later.
+    An idle connection is kept for ``keep_s`` seconds, and closed at most ``sweep_s`` later; ``stale_s`` is
+    how soon one must end after a request to be taken for one that had been closed before.
     """
 
-    def __init__(self, *, keep_s: float = KEEP_S, sweep_s: float = SWEEP_S) -> None:
+    def __init__(self, *, keep_s: float = KEEP_S, sweep_s: float = SWEEP_S, stale_s: float = STALE_S) -> None:
         self.loop = asyncio.get_running_loop()  # kept: each asking for it is a system call
-        self._keep_s, self._sweep_s = keep_s, sweep_s
+        self._keep_s, self._sweep_s, self._stale_s = keep_s, sweep_s, stale_s
         self.buffer = memoryview(bytearray(READ_BYTES))
         self._open: set[Connection] = set()
         self._idle: dict[Origin, list[Connection]] = {}  # the last one used is at the end, and taken first
@@ -54,7 +55,7 @@ class FastClient:
             try:
                 return await kept.ask(target, body)
             except UpstreamUnreachable:
-                if kept.heard or self.loop.time() - asked > STALE_S:
+                if kept.heard or self.loop.time() - asked > self._stale_s:
                     raise
         connection = await self._connect(target, connect_s)
         return await connection.ask(target, body)

@@ -11,7 +11,7 @@ import pytest
 
 from server.errors import UpstreamCut, UpstreamInvalid, UpstreamUnreachable
 from server.settings import Tls
-from server.upstreams.http import MAX_HEADERS
+from server.upstreams.http import MAX_HEADERS, Target
 from server.upstreams.http_connection import HIGH_WATER
 from server.upstreams.http_fast import READ_BYTES, FastClient
 from tests.upstreams.http_cases import (
@@ -66,6 +66,27 @@ async def test_a_new_connection_that_closes_without_a_byte_is_not_replaced(clien
     async with raw_upstream(then_close(b"")) as upstream:
         await fails(client, target(upstream), UpstreamUnreachable)
         assert len(upstream.peers) == 1
+
+
+async def test_a_server_that_dies_while_it_works_is_not_asked_twice() -> None:
+    async def serve(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(HI)
+        await peer.request()
+
+    client = FastClient(stale_s=0)  # however soon it closes, that is too late
+    async with raw_upstream(serve) as upstream:
+        assert await ask(client, target(upstream)) == b"hi"
+        await fails(client, target(upstream), UpstreamUnreachable)
+        assert len(upstream.peers) == 1
+    await client.aclose()
+
+
+async def test_a_connection_that_we_asked_to_close_is_not_kept(client: FastClient) -> None:
+    async with raw_upstream(each_request(HI)) as upstream:
+        to = Target(target(upstream).url, {"Connection": "close"})
+        assert await ask(client, to) == b"hi"
+        await until(lambda: not upstream.open)
 
 
 async def test_only_one_new_connection_is_tried(client: FastClient) -> None:
