@@ -74,7 +74,7 @@ async def test_a_server_that_dies_while_it_works_is_not_asked_twice() -> None:
         await peer.send(HI)
         await peer.request()
 
-    client = FastClient(stale_s=0)  # however soon it closes, that is too late
+    client = FastClient(stale_s=-1)  # however soon it closes, that is too late
     async with raw_upstream(serve) as upstream:
         assert await ask(client, target(upstream)) == b"hi"
         await fails(client, target(upstream), UpstreamUnreachable)
