@@ -120,9 +120,12 @@ def fields_of(data: bytes | Raw) -> RawObject:
 def lenient_chunk(data: bytes) -> Chunk | None:
     """A chunk whose known fields have types that we do not know: what fits is taken, the rest ignored.
 
-    None if the data is not a JSON object. Raises ``msgspec.DecodeError`` if it is not JSON.
+    None if the data is not a JSON object.
     """
-    value = msgspec.json.decode(data)
+    try:
+        value = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
     if not isinstance(value, dict):
         return None
     chunk = Chunk()

@@ -136,10 +136,7 @@ class ChunkDecoder:
 
     def _odd(self, data: bytes) -> list[Delta]:
         """A JSON value in which a known field has an unknown type."""
-        try:
-            chunk = chunks.lenient_chunk(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            chunk = None  # a wrong type first, then no JSON at all
+        chunk = chunks.lenient_chunk(data)
         if chunk is None:
             self.skipped += 1
             return []
