@@ -65,7 +65,8 @@ class Keyring:
             return ANONYMOUS
         if not key:
             raise AuthenticationError(f"An access key is missing. {_ADVICE}", code="missing_api_key")
-        digest = hashlib.sha256(key.encode(errors="surrogateescape")).digest()
+        # surrogatepass: what came in a header or in JSON may be no text at all, and is then no key of ours.
+        digest = hashlib.sha256(key.encode(errors="surrogatepass")).digest()
         entry = self._entries.get(digest)
         if entry is None or not hmac.compare_digest(entry.digest, digest):
             raise AuthenticationError("The access key is not valid; check it or ask for another.")
@@ -83,10 +84,10 @@ class Keyring:
 def key_from_headers(headers: Mapping[str, str]) -> str | None:
     """The key that a client sent: as Bearer, else ``x-api-key``, else ``api-key``; None if there is none."""
     authorization = headers.get("Authorization")
-    if authorization is not None:
-        scheme, _, key = authorization.strip().partition(" ")
-        if scheme.lower() == "bearer" and key.strip():
-            return key.strip()
+    if authorization is not None and authorization.strip():
+        scheme, *rest = authorization.split(maxsplit=1)
+        if scheme.lower() == "bearer" and rest:
+            return rest[0].strip()
     for name in ("x-api-key", "api-key"):
         value = headers.get(name)
         if value is not None and value.strip():
