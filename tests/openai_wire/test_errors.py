@@ -1,0 +1,167 @@
+"""Errors both ways: an upstream's become ours by the table, ours become OpenAI's body, and nothing leaks."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.errors import (
+    AllMembersFailed,
+    AuthenticationError,
+    InsufficientQuota,
+    NoChannel,
+    RateLimited,
+    UpstreamAuth,
+)
+from server.openai_wire import clean, error_body, error_event, error_headers, retry_after, upstream_error
+
+KEY = "sk-proj-abcdef1234567890"
+
+
+def body(**fields: object) -> bytes:
+    return json.dumps({"error": fields}).encode()
+
+
+@pytest.mark.parametrize(
+    ("status", "data", "ours", "code"),
+    [
+        (
+            400,
+            body(message="bad", code="context_length_exceeded", param="messages"),
+            400,
+            "context_length_exceeded",
+        ),
+        (
+            400,
+            body(message="bad", code=400, type="exceed_context_size_error"),
+            400,
+            "context_length_exceeded",
+        ),
+        (400, body(message="bad", code="content_filter"), 400, "content_filter"),
+        (413, body(message="big"), 413, "invalid_request_error"),
+        (422, b'{"detail":"unknown field"}', 422, "invalid_request_error"),
+        (404, body(message="no such model", code="model_not_found"), 404, "model_not_found"),
+        (404, b"<html>", 502, "upstream_error"),
+        (401, body(message="bad key"), 502, "upstream_auth"),
+        (403, body(message="no"), 502, "upstream_auth"),
+        (403, body(message="no", code="content_policy_violation"), 400, "content_filter"),
+        (402, body(message="pay"), 429, "insufficient_quota"),
+        (429, body(message="pay", code="insufficient_quota"), 429, "insufficient_quota"),
+        (429, body(message="slow", code="rate_limit_exceeded"), 429, "rate_limit_exceeded"),
+        (429, b"", 429, "rate_limit_exceeded"),
+        (500, body(message="boom"), 502, "upstream_error"),
+        (502, b"<html>bad gateway</html>", 502, "upstream_error"),
+        (503, b"", 503, "overloaded"),
+        (529, body(message="busy"), 503, "overloaded"),
+        (408, b"", 504, "upstream_timeout"),
+        (504, b"", 504, "upstream_timeout"),
+    ],
+)
+def test_an_upstreams_answer_becomes_ours_by_the_table(
+    status: int, data: bytes, ours: int, code: str
+) -> None:
+    error = upstream_error(status, data)
+    assert (error.status, error.code, error.upstream_status) == (ours, code, status)
+    assert isinstance(error.code, str)
+    assert "<html>" not in error.message
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"error":"slow down"}',
+        b'{"code":1,"msg":"slow down"}',
+        b'{"error_code":1,"error_msg":"slow down"}',
+        b'[{"error":{"message":"slow down"}}]',
+        b'"slow down"',
+        b'{"header":{"code":1,"message":"slow down"}}',
+        b'{"base_resp":{"status_code":1002,"status_msg":"slow down"}}',
+    ],
+)
+def test_the_message_is_found_in_every_form(data: bytes) -> None:
+    assert upstream_error(429, data).message == "slow down"
+
+
+def test_param_and_type_of_a_mistake_of_the_clients_go_on() -> None:
+    error = upstream_error(
+        400, body(message="too hot", param="temperature", type="invalid_request_error", code="x")
+    )
+    assert json.loads(error_body(error))["error"] == {
+        "message": "too hot",
+        "type": "invalid_request_error",
+        "param": "temperature",
+        "code": "x",
+    }
+
+
+@pytest.mark.parametrize(
+    "leak",
+    [
+        KEY,
+        "sk-ab**********cd",
+        "Bearer abc.def",
+        "https://user:pass@example.com/v1?key=1",
+        "wss://spark.example.com/chat?authorization=x",
+        "10.1.2.3:8080",
+        "fe80:0:0:0:1:2:3:4",
+        "channel-secret",
+    ],
+)
+def test_nothing_of_the_operators_leaks(leak: str) -> None:
+    assert leak not in clean(f"refused {leak} just so", secrets=("channel-secret",))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["context length 8192 tokens, ratio 1.2.3", "at 12:30:45 today", "the key to it is asking", "a: b, c: d"],
+)
+def test_ordinary_words_stay(text: str) -> None:
+    assert clean(text) == text
+
+
+def test_the_upstreams_model_name_becomes_the_public_one_and_no_other_word_does() -> None:
+    assert clean("gpt-4 and gpt-4-turbo", names={"gpt-4": "ours"}) == "ours and gpt-4-turbo"
+
+
+def test_how_long_to_wait_is_read_in_every_form() -> None:
+    def now() -> float:
+        return 784111770.0  # 1994-11-06 08:49:30
+
+    assert retry_after({"retry-after": "3"}, now=now) == 3
+    assert retry_after({"retry-after": "1.5"}, now=now) == 1.5
+    assert retry_after({"retry-after-ms": "250", "retry-after": "9"}, now=now) == 0.25
+    assert retry_after({"retry-after": "Sun, 06 Nov 1994 08:49:37 GMT"}, now=now) == 7
+    assert retry_after({"retry-after": "Sun, 06 Nov 1994 08:00:00 GMT"}, now=now) == 0
+    assert retry_after({"retry-after": "soon"}, now=now) is None
+    assert retry_after({"retry-after-ms": "soon", "retry-after": "2"}, now=now) == 2
+    assert retry_after({}, now=now) is None
+
+
+def test_headers_say_when_and_whether_to_come_again() -> None:
+    assert error_headers(RateLimited("x", retry_after_s=1.5)) == {
+        "Retry-After": "2",
+        "Retry-After-Ms": "1500",
+    }
+    assert error_headers(NoChannel("x")) == {}
+    assert error_headers(InsufficientQuota("x")) == {"X-Should-Retry": "false"}
+    assert error_headers(UpstreamAuth("x")) == {"X-Should-Retry": "false"}
+    assert error_headers(AuthenticationError("x")) == {"WWW-Authenticate": 'Bearer realm="antiphon"'}
+
+
+def test_the_body_is_openais_and_details_come_last() -> None:
+    error = AllMembersFailed("x", details={"members": [{"id": "m1"}]})
+    assert error_body(error) == (
+        b'{"error":{"message":"x","type":"server_error","param":null,"code":"all_members_failed",'
+        b'"details":{"members":[{"id":"m1"}]}}}'
+    )
+    assert error_event(error) == b"data: " + error_body(error) + b"\n\n"
+
+
+@given(st.integers(100, 599), st.binary() | st.text().map(lambda text: json.dumps({"error": text}).encode()))
+def test_whatever_an_upstream_says_it_becomes_an_error_that_can_be_told(status: int, data: bytes) -> None:
+    error = upstream_error(status, data)
+    assert 400 <= error.status <= 599
+    assert json.loads(error_body(error))["error"]["message"]
