@@ -28,17 +28,21 @@ class Sleepers:
     __slots__ = ("asleep",)
 
     def __init__(self) -> None:
-        self.asleep: set[Sleeper] = set()  # looked at directly: writers ask often, and mostly nobody sleeps
+        # Looked at directly: writers ask often, and mostly nobody sleeps; nor is there room for any then.
+        self.asleep: set[Sleeper] | None = None
 
     def add(self, sleeper: Sleeper) -> None:
+        if self.asleep is None:
+            self.asleep = set()
         self.asleep.add(sleeper)
 
     def discard(self, sleeper: Sleeper) -> None:
-        self.asleep.discard(sleeper)
+        if self.asleep is not None:
+            self.asleep.discard(sleeper)
 
     def wake(self) -> None:
-        asleep, self.asleep = self.asleep, set()
-        for sleeper in asleep:
+        asleep, self.asleep = self.asleep, None
+        for sleeper in asleep or ():
             sleeper.wake()
 
 

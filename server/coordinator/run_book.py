@@ -33,6 +33,9 @@ from server.events import (
 from server.run_log import Run
 from server.upstreams.base import AnswerInfo, Call, CallInfo
 
+# Most runs say the same here, and many are kept: they share the words.
+_IN_PROGRESS = RunInProgress()
+_STAGES = {name: StageRef(f"{name}.1", name) for name in ("draft", "summary")}
 _EARLY_ENDS = frozenset({"length", "content_filter"})
 
 
@@ -59,11 +62,11 @@ class RunBook:
 
     def begin(self) -> None:
         """The request is accepted and planned."""
-        self.run.tell(RunInProgress())
+        self.run.tell(_IN_PROGRESS)
 
     def begin_stage(self, name: str, expected: Sequence[str]) -> StageRef:
-        """A stage begins; each is closed by ``end_stage``, or by the run's end."""
-        stage = StageRef(f"{name}.1", name)
+        """Stage ``draft`` or ``summary`` begins; each is closed by ``end_stage``, or by the run's end."""
+        stage = _STAGES[name]
         self._open[stage.id] = (stage, self.run.monotonic())
         self.run.tell(StageStarted(tuple(expected)), stage=stage)
         return stage

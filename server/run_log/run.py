@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from server import errors
@@ -93,7 +91,7 @@ class Run:
         self.text_sleepers: Sleepers | None = None  # there from the first lane on
         self.monotonic = runs.monotonic
         self._accepted = runs.monotonic()
-        self._events: deque[Event] = deque()
+        self._events: list[Event] = []  # of a few mostly: a deque would take five times the room
         self._lanes: dict[str, Lane] | None = None
         self._runs = runs
         self._task: asyncio.Task[Any] | None = None
@@ -147,7 +145,7 @@ class Run:
         if len(events) > self._runs.max_events:
             if self._view is None or self._view.head < events[0].sequence_number:
                 self.view()
-            events.popleft()
+            del events[0]
         if data.status is not None:
             self.status = data.status
             if data.terminal:
@@ -307,9 +305,7 @@ class Run:
             )
         begin = kept - missing
         count = missing if limit is None else min(limit, missing)
-        if missing <= 64:
-            return [self._events[at] for at in range(begin, begin + count)]
-        return list(islice(self._events, begin, begin + count))
+        return self._events[begin : begin + count]
 
     async def after(self, number: int) -> AsyncIterator[Event]:
         """The stored events behind ``number``, as they come, up to and with the last one.

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from server.bus import ALL, MemoryBus, topic_of
+from server.bus import ALL, MemoryBus, Topic, topic_of
 from server.errors import Conflict, InvalidRequest, NotFound
 from server.events import timestamp
 from server.ids import RandomIds
@@ -65,7 +65,7 @@ class Runs:
         self._ended: deque[Run] = deque()  # in the order of their ends
         self._with_text: deque[tuple[Run, int]] = deque()
         self._text = 0
-        self._all = self.bus.topic(ALL)
+        self._topics: dict[str, tuple[Topic, Topic]] = {}  # by key: where its runs are told
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -84,7 +84,9 @@ class Runs:
         elif run_id in self._runs:
             raise Conflict("There is a run of this id; propose a fresh one.", param="x-run-id")
         key = principal.name
-        run = self._runs[run_id] = Run(self, run_id, model, key, (self._all, self.bus.topic(topic_of(key))))
+        if (topics := self._topics.get(key)) is None:
+            topics = self._topics[key] = (self.bus.topic(ALL), self.bus.topic(topic_of(key)))
+        run = self._runs[run_id] = Run(self, run_id, model, key, topics)
         self.in_progress += 1
         if len(self._runs) > self._max_runs and self._ended:
             self._forget(self._ended.popleft())
