@@ -19,7 +19,7 @@ from server.deltas import Usage
 from server.metrics import Metrics
 
 FLUSH_S = 0.25
-MAX_WAITING = 1000
+MAX_WAITING = 100  # more would have left the processor's cache by then
 
 
 class Record(msgspec.Struct, gc=False):
