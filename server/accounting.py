@@ -7,6 +7,8 @@ write. Nothing here is awaited, and nothing on the hot path formats text.
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -20,6 +22,7 @@ from server.metrics import Metrics
 
 FLUSH_S = 0.25
 MAX_WAITING = 100  # more would have left the processor's cache by then
+_AMBIGUOUS = re.compile(r"[\s\"=\\]")
 
 
 class Record(msgspec.Struct, gc=False):
@@ -89,7 +92,7 @@ class Accounts:
             try:
                 out.write("".join([line(record) for record in records]))
                 out.flush()
-            except OSError:
+            except (OSError, ValueError):  # ValueError: it is closed
                 self.log = False  # nobody reads our log any more; the answers matter more than it
 
     def close(self) -> None:
@@ -100,7 +103,7 @@ class Accounts:
         metrics = self.metrics
         metrics.requests[record.route, record.method, str(record.status)] += 1
         if record.code:
-            metrics.errors[record.code] += 1
+            metrics.failed(record.code)
         if record.gone:
             metrics.gone += 1
         if not record.model:
@@ -148,9 +151,9 @@ def _text_line(record: Record) -> str:
 
 
 def _plain(value: object) -> str:
-    """A value on one line: a client's model name must not forge a line of its own."""
+    """A value on one line: a client's model name must not forge a line or a field of its own."""
     text = str(value)
-    return text if text.isprintable() and " " not in text else msgspec.json.encode(text).decode()
+    return text if text.isprintable() and not _AMBIGUOUS.search(text) else json.dumps(text)
 
 
 def _json_line(record: Record) -> str:

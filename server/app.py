@@ -150,7 +150,7 @@ class Workshop:
         await self._session.close()
 
     def _count(self, channel: str, outcome: str) -> None:
-        self._metrics.attempts[channel, outcome] += 1
+        self._metrics.attempted(channel, outcome)
 
     async def _retire(self, state: ChannelState) -> None:
         """End what a channel that is no longer configured keeps open, once its last call has ended."""

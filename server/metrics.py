@@ -6,6 +6,7 @@ Labels are route templates, configured names and our own codes: never a key, a p
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 BUCKETS_S = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 OVERHEAD_BUCKETS_S = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.1, 0.5)
+# Codes of errors may be an upstream's own words; so many are told apart, and none that is no plain word.
+MAX_CODES = 200
+_CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]{0,63}")
+OTHER = "other"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -56,12 +61,28 @@ class Metrics:
         self.first_token: dict[str, Distribution] = {}  # model
         self.overhead = Distribution(OVERHEAD_BUCKETS_S)
         self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
+        self._codes: set[str] = set()
+
+    def failed(self, code: str) -> None:
+        """Count an error that a client was told."""
+        self.errors[self._label(code)] += 1
+
+    def attempted(self, channel: str, outcome: str) -> None:
+        """Count a call to a channel; ``outcome`` is ``ok`` or an error's code."""
+        self.attempts[channel, self._label(outcome)] += 1
 
     def first_token_after(self, model: str, seconds: float) -> None:
         """Count one time to the first token."""
         if (kept := self.first_token.get(model)) is None:
             kept = self.first_token[model] = Distribution(BUCKETS_S)
         kept.add(seconds)
+
+    def _label(self, code: str) -> str:
+        if code not in self._codes:
+            if len(self._codes) >= MAX_CODES or not _CODE.fullmatch(code):
+                return OTHER
+            self._codes.add(code)
+        return code
 
     def render(self) -> bytes:
         """Prometheus' text format."""
