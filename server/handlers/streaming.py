@@ -36,6 +36,7 @@ class EventStream:
         self._commit_at = request[STARTED] + commit_after_s
         self._heartbeat_s = settings.heartbeat_s
         self._write_timeout_s = settings.write_timeout_s
+        self._silence_s = min(self._heartbeat_s, self._write_timeout_s)  # the timer comes at least this often
         self._last_write = self._loop.time()
         self._writing_since: float | None = None
         self._chunked = request.version >= HttpVersion11
@@ -50,6 +51,8 @@ class EventStream:
                 "X-Accel-Buffering": "no",
             }
         )
+        if not self._chunked:
+            self.response.force_close()  # only the close can tell such a client where the body ends
 
     @property
     def started(self) -> bool:
@@ -66,9 +69,11 @@ class EventStream:
         self._ended = True
         if self._timer is not None:
             self._timer.cancel()
-        if self._committing is not None and not self._committing.done():
+        if self._committing is not None:
             self._committing.cancel()
             await asyncio.wait((self._committing,))
+            if not self._committing.cancelled():
+                self._committing.exception()  # the client had gone; who wrote after it has been told
 
     async def write(self, data: bytes) -> None:
         """Send whole events; waits while the client's socket is full."""
@@ -107,11 +112,12 @@ class EventStream:
 
     def _set_timer(self) -> None:
         if not self.started:
-            when = self._commit_at
+            # The first write may come at any moment and sets no timer: look for the silence after it too.
+            when = min(self._commit_at, self._loop.time() + self._silence_s)
         elif self._writing_since is not None:
             when = self._writing_since + self._write_timeout_s
         else:
-            when = self._last_write + min(self._heartbeat_s or self._write_timeout_s, self._write_timeout_s)
+            when = self._last_write + self._silence_s
         self._timer = self._loop.call_at(when, self._due)
 
     def _due(self) -> None:
@@ -129,7 +135,7 @@ class EventStream:
             if now >= self._writing_since + self._write_timeout_s:
                 transport.abort()  # aiohttp then cancels the handler
                 return
-        elif self._heartbeat_s and now >= self._last_write + self._heartbeat_s:
+        elif now >= self._last_write + self._heartbeat_s:
             # Between two events by nature: each leaves in one call. Not counted as unread: it is tiny.
             transport.write(_FRAMED_KEEP_ALIVE if self._chunked else KEEP_ALIVE)
             self._last_write = now
