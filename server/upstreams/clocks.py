@@ -22,15 +22,27 @@ class Clocks:
     ``deadline`` is the caller's, if it has one. Call ``stop`` when the call is over.
     """
 
-    __slots__ = ("_expired", "_first_by", "_heard", "_idle_s", "_loop", "_timeouts", "_timer", "_total_by")
+    __slots__ = (
+        "_expired",
+        "_first_by",
+        "_heard",
+        "_idle_s",
+        "_loop",
+        "_spoken",
+        "_timeouts",
+        "_timer",
+        "_total_by",
+    )
 
     def __init__(self, timeouts: Timeouts, *, plain: bool, deadline: float | None) -> None:
         self._loop = asyncio.get_running_loop()
-        now = self._heard = self._loop.time()
+        now = self._loop.time()
         self._timeouts = timeouts
         self._total_by = min(now + (timeouts.total_s or _NEVER), _NEVER if deadline is None else deadline)
         self._first_by = _NEVER if plain or not timeouts.first_token_s else now + timeouts.first_token_s
         self._idle_s = _NEVER if plain or not timeouts.idle_s else timeouts.idle_s
+        self._spoken = False
+        self._heard = _NEVER  # when the silence began; never: it does not count now
         self._timer: asyncio.TimerHandle | None = None
         self._expired: Callable[[UpstreamTimeout], object] | None = None
 
@@ -51,13 +63,17 @@ class Clocks:
         self._expired = expired
         self._set()
 
-    def heard(self) -> None:
-        """Bytes of data have come."""
-        self._heard = self._loop.time()
-
     def spoken(self) -> None:
-        """The first delta has come: the idle clock takes over from the first-token clock."""
-        self._first_by = _NEVER
+        """The first delta has come: the idle clock takes over, from the next ``heard`` on."""
+        self._spoken = True
+        self._heard = _NEVER
+
+    def pause(self) -> None:
+        """What comes is not read for now: our caller is the slow one, and no silence is the upstream's."""
+        self._heard = _NEVER
+
+    def heard(self) -> None:
+        """Bytes of data have come, and more are read from now on."""
         self._heard = self._loop.time()
 
     def stop(self) -> None:
@@ -67,17 +83,12 @@ class Clocks:
             self._timer = None
 
     def _next(self) -> tuple[float, str]:
-        if self._first_by != _NEVER:
-            silent = (self._first_by, "first_token")
-        else:
-            silent = (self._heard + self._idle_s, "idle")
+        silent = (self._heard + self._idle_s, "idle") if self._spoken else (self._first_by, "first_token")
         return min(silent, (self._total_by, "total"))
 
     def _set(self) -> None:
-        when, _ = self._next()
-        if self._first_by != _NEVER:
-            # The first token may come long before its limit; the idle limit must be seen from then on.
-            when = min(when, self._loop.time() + self._idle_s)
+        # Silence may begin at any moment from now on, and its end must be seen then.
+        when = min(self._next()[0], self._loop.time() + self._idle_s)
         if when != _NEVER:
             self._timer = self._loop.call_at(when, self._check)
 

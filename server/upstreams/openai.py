@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
@@ -22,9 +23,14 @@ from server.upstreams.http import HttpAnswer, HttpClient, Target, tls_context
 log = logging.getLogger("antiphon.upstream")
 
 MAX_ERROR_BYTES = 64 * 1024
+# The status tells the most; so long is waited for the words that go with it. (seconds)
+ERROR_BODY_S = 5.0
 # After [DONE] the end of the body is on its way; this long is waited for it, so that the connection can be
 # used again. (seconds)
 DRAIN_S = 0.05
+# A header's value of this length is taken for a secret, whatever its name. (characters)
+LONG_VALUE = 16
+_SECRET_NAME = re.compile("auth|key|token|secret|cookie|password", re.IGNORECASE)
 # Fields that are between the client and us.
 OURS = ("antiphon", "conversation_id")
 
@@ -53,7 +59,7 @@ class OpenAIUpstream:
         self._nested: dict[int, Target] = {}  # by how many combinations a call is within
         self._timeouts = channel.timeouts.over(Timeouts())
         self._names = {name: model.model or name for name, model in channel.served().items()}
-        self._secrets = tuple(filter(None, (channel.api_key, *channel.headers.values())))
+        self._secrets = _secrets(channel)
 
     @property
     def unavailable(self) -> str | None:
@@ -82,14 +88,16 @@ class OpenAIUpstream:
                     break
                 deltas = reader.feed(data)
                 if deltas:
-                    if spoken:
-                        clocks.heard()
-                    elif spoken := has_content(deltas):
+                    if not spoken and (spoken := has_content(deltas)):
                         clocks.spoken()
+                    clocks.pause()
                     yield deltas
-                elif not data.startswith(b":"):  # an upstream's comments do not feed the idle clock
                     clocks.heard()
-            yield reader.eof()
+                elif not reader.quiet:  # an upstream's comments do not feed the idle clock
+                    clocks.heard()
+            clocks.stop()
+            if last := reader.eof():
+                yield last
             await _drain(answer)
         except ServerError as error:
             names = {self._names.get(chat.model, chat.model): chat.model}
@@ -132,14 +140,15 @@ class OpenAIUpstream:
 
 
 async def _refusal(answer: HttpAnswer) -> ServerError:
-    """A status other than 2xx as one of our errors; a bounded part of its body is read."""
+    """A status other than 2xx as one of our errors; a bounded part of its body is read, if it comes soon."""
     if answer.status < 400:
         return UpstreamInvalid("The upstream redirects; put its real address into base_url.")
     body = b""
     try:
-        while len(body) < MAX_ERROR_BYTES and (data := await answer.read()):
-            body += data
-    except UpstreamError:
+        async with asyncio.timeout(ERROR_BODY_S):
+            while len(body) < MAX_ERROR_BYTES and (data := await answer.read()):
+                body += data
+    except (UpstreamError, TimeoutError):
         pass  # the status alone must do
     return upstream_error(answer.status, body, wait_s=retry_after(answer.headers, now=time.time))
 
@@ -174,6 +183,15 @@ def request_headers(channel: Channel, api_key: str | None = None) -> Mapping[str
         else:
             headers[channel.auth] = key
     return headers | channel.headers
+
+
+def _secrets(channel: Channel) -> tuple[str, ...]:
+    """What an upstream may not echo to a client: the key, and headers that are one by their name or looks."""
+    values = [channel.api_key or ""]
+    for name, value in channel.headers.items():
+        if len(value) >= LONG_VALUE or _SECRET_NAME.search(name):
+            values += [value, *value.split()[1:]]  # also without a scheme before it
+    return tuple(filter(None, values))
 
 
 def _ask_usage(chat: ChatRequest) -> bytes:
