@@ -3,7 +3,7 @@
 In order: the addresses are bound, so that a port in use is told before anything was started; the application
 starts up; the sockets listen; ``on_ready`` is called. At SIGTERM or SIGINT:
 
-1. ``on_drain`` is called (readiness turns 503, new work is refused); nobody new is let in; idle connections
+1. nobody new is let in; ``on_drain`` is called (readiness turns 503, new work is refused); idle connections
    are closed;
 2. the application's ``on_shutdown`` runs: websockets hear, and close; meanwhile and after, requests under way
    have until ``drain_s`` to finish, with ``Connection: close``;
@@ -154,10 +154,10 @@ async def _reload_when_told(signals: _Signals, reload: Callable[[], Awaitable[No
 
 async def _drain(runner: _Runner, connections: Connections, options: ServeOptions, signals: _Signals) -> None:
     """Steps 1 to 3: let what runs finish, and tell what cannot."""
-    if options.on_drain is not None:
-        options.on_drain()
     for site in runner.sites:
         await site.stop()
+    if options.on_drain is not None:
+        options.on_drain()
     connections.drain()
     async with signals.limit(options.drain_s):
         await runner.shutdown()
