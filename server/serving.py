@@ -125,6 +125,7 @@ async def _listen(
         "max_headers": options.max_headers,
         "lingering_time": LINGERING_S,
         "access_log": None,
+        "auto_decompress": False,  # bodies come as they were sent; who reads one inflates it, and checks
     }
     for sock in sockets:
         try:

@@ -16,7 +16,7 @@ from typing import Any
 
 from aiohttp import web
 from aiohttp.http import HttpVersion10, HttpVersion11, RawRequestMessage
-from aiohttp.http_exceptions import BadHttpMessage, ContentEncodingError, HttpProcessingError, LineTooLong
+from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError, LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError, _ErrInfo
 
@@ -47,7 +47,6 @@ _ERRORS = {
     ),
     408: ("request_timeout", "The request's headers did not arrive in time; send the request again."),
     413: ("request_too_large", "The body is larger than the server takes; send less."),
-    415: ("unsupported_media_type", "This Content-Encoding is not read; send the body as it is, or in gzip."),
     417: ("expectation_failed", "The Expect header asks for something unknown; send 100-continue, or none."),
     431: (
         "headers_too_large",
@@ -302,5 +301,4 @@ def _is_host(value: str) -> bool:
 def _status(error: Exception) -> int:
     if isinstance(error, LineTooLong) or "Too many headers" in str(error):
         return 431
-    # Of a head: a coding that this installation cannot undo. A broken body is a RequestPayloadError.
-    return 415 if isinstance(error, ContentEncodingError) else 400
+    return 400

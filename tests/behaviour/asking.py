@@ -118,7 +118,7 @@ async def both(settings_of: Any) -> AsyncIterator[tuple[Antiphon, OpenAISimulato
 async def until(holds: Callable[[], object]) -> None:
     """Return once ``holds()`` is true of something that wakes nobody. Raises TimeoutError."""
     async with asyncio.timeout(PATIENCE_S):
-        while not holds():
+        while not holds():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 
 
