@@ -79,6 +79,7 @@ class Writer:
         self._last_said = now
         self._pinged_at = now
         self._asked_at: float | None = None  # of a ping that nothing has followed yet
+        self._heard_then = 0  # counted, not timed: the loop's clock may stand still while a pong comes
         self._checked_at = now
         self._turn = 0
 
@@ -198,7 +199,7 @@ class Writer:
         """Ping when it is time; return how long there is nothing to be done. Raises ``Stop`` for the dead."""
         settings, socket = self._settings, self._socket
         if self._asked_at is not None:
-            if socket.last_heard > self._asked_at:
+            if socket.heard != self._heard_then:
                 self._asked_at = None
             elif now - self._asked_at >= settings.pong_timeout_s:
                 raise Stop(4408, "no pong in time")
@@ -207,12 +208,12 @@ class Writer:
             self._check_key()
         if now - self._pinged_at >= settings.ping_s:
             self._pinged_at = now
+            self._ask(now)
             socket.ping()
-            self._asked_at = self._asked_at or now
         if now - self._last_said >= settings.idle_ping_s:
             self._last_said = now
+            self._ask(now)
             socket.send_text(b'{"type":"ping"}')
-            self._asked_at = self._asked_at or now
         times = [
             self._pinged_at + settings.ping_s,
             self._last_said + settings.idle_ping_s,
@@ -221,6 +222,11 @@ class Writer:
         if self._asked_at is not None:
             times.append(self._asked_at + settings.pong_timeout_s)
         return max(0.0, min(times) - now)
+
+    def _ask(self, now: float) -> None:
+        """From now on something has to be heard, if nothing is awaited already."""
+        if self._asked_at is None:
+            self._asked_at, self._heard_then = now, self._socket.heard
 
     async def _sleep(self, now: float, wait_s: float) -> None:
         """Until there is something to write, or ``wait_s`` are over."""

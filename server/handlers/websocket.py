@@ -128,7 +128,7 @@ class WebSocket:
         self._half_closed = False
         self._draining: asyncio.Task[None] | None = None  # ends at the latest with the connection
         self._cutter: asyncio.TimerHandle | None = None
-        self.last_heard = self._loop.time()
+        self.heard = 0
         self.gone: asyncio.Future[None] = self._loop.create_future()
         self.response = web.StreamResponse(status=101)
 
@@ -162,7 +162,7 @@ class WebSocket:
         """Take bytes from the socket."""
         if self._protocol.state is State.CLOSED or self._protocol.eof_sent:
             return False, b""
-        self.last_heard = self._loop.time()
+        self.heard += 1
         self._protocol.receive_data(data)
         for frame in self._protocol.events_received():
             assert isinstance(frame, Frame)  # of an open connection nothing else comes
@@ -231,7 +231,7 @@ class WebSocket:
         self.send_frame(text_frame(payload))
 
     def ping(self) -> None:
-        """Send a protocol ping; whatever comes back shows in ``last_heard``."""
+        """Send a protocol ping; whatever comes back counts in ``heard``."""
         if self.open:
             self._protocol.send_ping(b"")
             self._flush()

@@ -434,6 +434,16 @@ async def test_each_misuse_has_its_close_code(messages: list[str], code: int) ->
         assert await watcher.closed() == code
 
 
+async def test_a_pong_that_comes_before_the_clock_ticks_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    fine = loop.time
+    monkeypatch.setattr(loop, "time", lambda: fine() // 0.05 * 0.05)  # as uvloop's, but more
+    async with watching(idle_ping_s=0.3, ping_s=0.3, pong_timeout_s=0.1) as (_, watcher):
+        for _ in range(4):
+            await watcher.get("ping")
+            await watcher.send("pong")
+
+
 async def test_without_the_subprotocol_without_init_or_without_a_pong_it_is_closed() -> None:
     async with site(init_timeout_s=0.05, idle_ping_s=0.1, pong_timeout_s=0.1) as shown:
         async with client(shown, subprotocols=None) as watcher:
