@@ -18,6 +18,7 @@ from server.chat import ChatRequest
 from server.deltas import Batch, Delta, Extra, has_content
 from server.errors import (
     InsufficientQuota,
+    InvalidRequest,
     NoChannel,
     Overloaded,
     RateLimited,
@@ -135,6 +136,8 @@ class RoutedModel:
         self._fit = [
             state for state, _ in self.channels if state.settings.enabled and state.settings.weight > 0
         ]
+        self._blind = self.vision is False
+        self._no_tools = bool(channels) and all(model.tools is False for _, model in channels)
 
     @property
     def served(self) -> bool:
@@ -157,6 +160,8 @@ class RoutedModel:
         """Yield the answer of the first channel that gives one; see ``upstreams.base.Upstream``."""
         if chat.model != self.name:  # an alias, or the default for an unknown name
             chat = chat.with_values(model=self.name)
+        if self._blind or self._no_tools:
+            self._refuse_what_it_cannot(chat)
         loop = asyncio.get_running_loop()
         tried: list[ChannelState] = []
         errors: list[ServerError] = []  # why each of them was left again
@@ -195,6 +200,22 @@ class RoutedModel:
                     raise
                 errors.append(error)
                 state = await self._next(tried, errors, call)
+
+    def _refuse_what_it_cannot(self, chat: ChatRequest) -> None:
+        """Raise ``InvalidRequest`` for what no channel of this model can do, by the word of the operator."""
+        for place, message in enumerate(chat.messages if self._blind else ()):
+            if message.images:
+                raise InvalidRequest(
+                    f"{self.name} cannot see images; send text only, or ask a model with vision.",
+                    param=f"messages[{place}].content",
+                    code="unsupported_image",
+                )
+        if self._no_tools and chat.fields.tools:
+            raise InvalidRequest(
+                f"{self.name} cannot call tools; leave them out, or ask another model.",
+                param="tools",
+                code="unsupported_parameter",
+            )
 
     def _first(self, now: float) -> ChannelState:
         """The channel to begin with. Raises ``NoChannel``."""

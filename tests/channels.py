@@ -124,12 +124,28 @@ async def deltas(
     return got
 
 
-async def failure(upstream: Upstream, call: Call | None = None) -> ServerError:
+async def failure(
+    upstream: Upstream, call: Call | None = None, request: ChatRequest | None = None
+) -> ServerError:
     """The error that a call ends with."""
+    return (await said_and_failed(upstream, call, request))[1]
+
+
+async def said_and_failed(
+    upstream: Upstream, call: Call | None = None, request: ChatRequest | None = None
+) -> tuple[list[str], ServerError]:
+    """The texts that came before the error that a call ends with, and the error."""
+    said: list[str] = []
     try:
-        await deltas(upstream, call)
+        async with (
+            asyncio.timeout(10),
+            aclosing(upstream.stream(request or chat(), call or Call())) as batches,
+        ):
+            async for batch in batches:
+                assert batch
+                said += [delta.text for delta in batch if type(delta) is TextDelta]
     except ServerError as error:
-        return error
+        return said, error
     raise AssertionError("the call did not fail")
 
 

@@ -182,7 +182,8 @@ def request_headers(channel: Channel, api_key: str | None = None) -> Mapping[str
             headers["Authorization"] = f"Bearer {key}"
         else:
             headers[channel.auth] = key
-    return headers | channel.headers
+    own = {name.lower() for name in channel.headers}
+    return {name: value for name, value in headers.items() if name.lower() not in own} | channel.headers
 
 
 def _secrets(channel: Channel) -> tuple[str, ...]:

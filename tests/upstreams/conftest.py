@@ -9,12 +9,15 @@ from collections.abc import AsyncIterator, Callable, Mapping
 import pytest
 import uvloop
 
+from server.simulators.openai import OpenAISimulator
+from server.simulators.script import Script
 from server.upstreams.http import HttpClient
 from server.upstreams.http_aiohttp import AiohttpClient
 from server.upstreams.http_fast import FastClient
 from tests.upstreams.http_cases import CERTIFICATE, tasks_of_others
+from tests.upstreams.openai_cases import TEXT
 
-ON_BOTH = ("test_http.py", "test_http_faults.py", "test_http_fast.py")
+ON_BOTH = ("test_http.py", "test_http_faults.py", "test_http_fast.py", "test_openai_clocks.py")
 
 
 def pytest_asyncio_loop_factories(
@@ -40,3 +43,16 @@ def server_tls() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(CERTIFICATE)
     return context
+
+
+@pytest.fixture(params=["fast", "aiohttp"])
+def http(request: pytest.FixtureRequest) -> str:
+    """Which client a channel uses."""
+    return str(request.param)
+
+
+@pytest.fixture
+async def sim() -> AsyncIterator[OpenAISimulator]:
+    """An upstream that says TEXT in four chunks, unless it is told otherwise."""
+    async with OpenAISimulator(default=Script(text=TEXT, chunks=4)) as sim:
+        yield sim

@@ -1,0 +1,284 @@
+"""Many models behind one name, seen from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from server.settings import Channel, ChannelModel, Combination, Member, Settings, Summary
+from server.simulators.openai import OpenAISimulator
+from server.simulators.script import Script
+from tests.behaviour.asking import (
+    asked,
+    assert_nothing_left,
+    both,
+    chat_request,
+    chunks_of,
+    data_lines,
+    error_of,
+    get,
+    post,
+    text_of,
+)
+from tests.behaviour.running import QUIET, ask, channel
+
+MEMBERS = (Member(model="m1"), Member(model="m2"), Member(model="m3", temperature=0.5))
+DRAFT = "A draft that is long enough to be one."
+
+
+def panel(**fields: Any) -> Combination:
+    given: dict[str, Any] = {"members": MEMBERS, "summary": Summary(model="s"), "quorum": 3, "grace_s": 30}
+    return Combination(name="panel", **{**given, **fields})
+
+
+def serving(*combinations: Combination, **fields: Any) -> Any:
+    def settings(sim: OpenAISimulator) -> Settings:
+        channels = (channel(sim, "m", "m1", "m2", "m3", "s", "s2", "seeing"),)
+        return Settings(**{"channels": channels, "combinations": combinations, "logging": QUIET, **fields})
+
+    return settings
+
+
+def asked_models(sim: OpenAISimulator) -> list[str]:
+    return sorted(request.model for request in sim.requests)
+
+
+def failing(sim: OpenAISimulator, *models: str, script: Script | None = None) -> None:
+    for model in models:
+        sim.script(script or Script(status=400, error_message="No."), model=model, times=2)
+
+
+async def test_the_summary_answers_under_the_name_of_the_combination() -> None:
+    async with both(serving(panel())) as (server, sim):
+        sim.script(Script(text="the summary", chunks=3), model="s", times=2)
+        plain = await post(server, ask("panel"))
+        told = plain.json()
+        assert told["model"] == "panel"
+        assert told["choices"][0]["message"]["content"] == "the summary"
+        assert told["id"] == plain.headers["x-run-id"].replace("run_", "chatcmpl-")
+        assert plain.headers["x-antiphon-level"] == told["antiphon"]["level"]
+        streamed = await post(server, ask("panel", stream=True))
+        chunks = chunks_of(streamed.body)
+        assert text_of(chunks) == "the summary"
+        assert {(chunk["id"], chunk["model"]) for chunk in chunks} == {
+            (streamed.headers["x-run-id"].replace("run_", "chatcmpl-"), "panel")
+        }
+        assert asked_models(sim) == ["m1", "m1", "m2", "m2", "m3", "m3", "s", "s"]
+
+
+async def test_usage_is_the_sum_of_all_calls() -> None:
+    async with both(serving(panel())) as (server, _sim):
+        wish = ask("panel", stream=True, stream_options={"include_usage": True})
+        for body in (ask("panel"), wish):
+            answer = await post(server, body)
+            told = chunks_of(answer.body)[-1] if body.get("stream") else answer.json()
+            run = (await get(server, f"/v1/runs/{answer.headers['x-run-id']}/events")).json()["data"]
+            parts = [
+                one["data"]["usage"] for one in run if one["type"] in ("model.finished", "summary.finished")
+            ]
+            assert len(parts) == 4
+            assert told["usage"]["total_tokens"] == sum(part["total_tokens"] for part in parts)
+
+
+async def test_members_get_the_whole_history_and_the_clients_own_wishes_bind_the_answer() -> None:
+    async with both(serving(panel())) as (server, sim):
+        history = [
+            {"role": "system", "content": "be short"},
+            {"role": "user", "content": "first"},
+            {"role": "assistant", "content": "second"},
+            {"role": "user", "content": "third"},
+        ]
+        await post(server, {"model": "panel", "messages": history, "temperature": 0.1, "max_tokens": 7})
+        for request in sim.requests:
+            body = request.json()
+            if request.model == "s":
+                assert body["max_tokens"] == 7
+                assert "be short" in json.dumps(body["messages"])
+            else:
+                contents = [message["content"] for message in body["messages"]]
+                assert [text for text in contents if text in ("first", "second", "third")] == [
+                    "first",
+                    "second",
+                    "third",
+                ]
+            assert body["temperature"] == 0.1, "the client's wish goes before a member's"
+        await post(server, ask("panel"))
+        temperatures = [one.json().get("temperature") for one in sim.requests[4:] if one.model == "m3"]
+        assert temperatures == [0.5]
+
+
+async def test_a_quorum_does_not_wait_for_the_slowest() -> None:
+    async with both(serving(panel(quorum=2, grace_s=0))) as (server, sim):
+        sim.script(Script(silent=True), model="m2")
+        assert (await post(server, ask("panel"))).status == 200
+        await sim.wait_until(lambda: sim.stats()["live"] == 0)
+        assert {request.model: request.outcome for request in sim.requests}["m2"] == "aborted"
+        assert_nothing_left(server)
+
+
+async def test_a_deadline_goes_on_with_what_there_is() -> None:
+    async with both(serving(panel(deadline_s=0.3))) as (server, sim):
+        failing(sim, "m2", "m3", script=Script(silent=True))
+        assert (await post(server, ask("panel"))).status == 200
+        await sim.wait_until(lambda: sim.stats()["live"] == 0)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_lone_survivors_draft_is_the_answer_word_for_word(stream: bool) -> None:
+    async with both(serving(panel())) as (server, sim):
+        failing(sim, "m1", "m3")
+        sim.script(Script(text=DRAFT), model="m2")
+        answer = await post(server, ask("panel", stream=stream))
+        if stream:
+            assert text_of(chunks_of(answer.body)) == DRAFT
+        else:
+            assert answer.json()["choices"][0]["message"]["content"] == DRAFT
+        assert "s" not in asked_models(sim), "nothing is to be summarised"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_without_any_draft_each_members_reason_is_told_and_no_summary_asked(stream: bool) -> None:
+    async with both(serving(panel())) as (server, sim):
+        failing(sim, "m1", "m2", "m3")
+        error = error_of(await post(server, ask("panel", stream=stream)), 502)
+        assert error["code"] == "all_members_failed"
+        assert len(error["details"]["members"]) == 3
+        assert all(member["code"] for member in error["details"]["members"])
+        assert "s" not in asked_models(sim)
+
+
+async def test_a_summary_that_fails_falls_back_as_configured() -> None:
+    summary = Summary(model="s", fallback=("s2", "best_draft"), attempts=1)
+    async with both(serving(panel(summary=summary))) as (server, sim):
+        failing(sim, "s")
+        sim.script(Script(text="the second"), model="s2")
+        answer = await post(server, ask("panel"))
+        assert answer.json()["choices"][0]["message"]["content"] == "the second"
+        failing(sim, "s", "s2")
+        sim.script(Script(text=DRAFT), model="m1")
+        failing(sim, "m2", "m3", script=Script(text=DRAFT))
+        answer = await post(server, ask("panel"))
+        assert answer.json()["choices"][0]["message"]["content"] == DRAFT
+
+
+async def test_a_summary_that_fails_without_a_fallback_is_an_error_and_never_a_text() -> None:
+    async with both(serving(panel(summary=Summary(model="s", attempts=1)))) as (server, sim):
+        for stream in (True, False):
+            failing(sim, "s", script=Script(status=500))
+            answer = await post(server, ask("panel", stream=stream))
+            if answer.status == 200:
+                assert stream
+                assert json.loads(data_lines(answer.body)[-1])["error"]["code"]
+            else:
+                assert answer.status >= 500
+                error_of(answer, answer.status)
+            async with server.client.delete(f"{sim.url}/sim/script") as cleared:
+                assert cleared.status < 300
+
+
+async def test_a_summary_that_is_cut_never_looks_whole() -> None:
+    async with both(serving(panel())) as (server, sim):
+        sim.script(Script(chunks=9, cut_after=3), model="s")
+        answer = await post(server, ask("panel", stream=True))
+        *_chunks, last = data_lines(answer.body)
+        assert json.loads(last)["error"]["code"] == "upstream_cut"
+
+
+async def test_the_summary_streams_live_and_the_run_is_named_before_it() -> None:
+    async with both(serving(panel())) as (server, sim):
+        sim.script(Script(chunks=6, stall_after=2), model="s")
+        async with asked(server, chat_request(ask("panel", stream=True))) as raw:
+            head = await raw.head()
+            assert head.headers["x-run-id"].startswith("run_")
+            body = b""
+            while b"word2" not in body:
+                body += await raw.chunk()
+            run = (await get(server, f"/v1/runs/{head.headers['x-run-id']}")).json()
+            assert run["status"] not in ("completed", "failed")
+
+
+async def test_all_answers_with_every_draft_as_a_choice() -> None:
+    every = Combination(name="every", strategy="all", members=MEMBERS)
+    async with both(serving(every)) as (server, sim):
+        for number in (1, 2, 3):
+            sim.script(Script(text=f"from m{number}"), model=f"m{number}", times=2)
+        plain = (await post(server, ask("every"))).json()
+        assert [choice["index"] for choice in plain["choices"]] == [0, 1, 2]
+        texts = [choice["message"]["content"] for choice in plain["choices"]]
+        assert texts == ["from m1", "from m2", "from m3"]
+        streamed: dict[int, str] = {}
+        for chunk in chunks_of((await post(server, ask("every", stream=True))).body):
+            for choice in chunk["choices"]:
+                said = choice["delta"].get("content") or ""
+                streamed[choice["index"]] = streamed.get(choice["index"], "") + said
+        assert streamed == dict(enumerate(texts))
+
+
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+
+
+async def test_an_image_in_the_last_turn_decides_on_the_vision_model() -> None:
+    one = Combination(name="one", strategy="direct", model="m", vision_model="seeing")
+    async with both(serving(one)) as (server, sim):
+        seen = {"role": "user", "content": [{"type": "text", "text": "what?"}, IMAGE]}
+        await post(server, {"model": "one", "messages": [seen]})
+        assert sim.requests[-1].model == "seeing"
+        assert sim.requests[-1].json()["messages"][-1]["content"][1] == IMAGE
+        after = [seen, {"role": "assistant", "content": "a cat"}, {"role": "user", "content": "sure?"}]
+        await post(server, {"model": "one", "messages": after})
+        assert sim.requests[-1].model == "m", "an old picture does not bind the chat"
+
+
+async def test_a_model_that_cannot_see_or_call_tools_says_so() -> None:
+    def settings(sim: OpenAISimulator) -> Settings:
+        models = {"plain": ChannelModel(vision=False, tools=False)}
+        one = Channel(name="sim", kind="openai", base_url=sim.base_url, models=models)
+        return Settings(channels=(one,), logging=QUIET)
+
+    async with both(settings) as (server, sim):
+        body = {"model": "plain", "messages": [{"role": "user", "content": [IMAGE]}]}
+        error = error_of(await post(server, body), 400)
+        assert (error["code"], error["param"]) == ("unsupported_image", "messages[0].content")
+        error = error_of(await post(server, ask("plain", tools=[{"type": "function"}])), 400)
+        assert (error["code"], error["param"]) == ("unsupported_parameter", "tools")
+        assert not sim.requests
+        assert (await post(server, ask("plain", tools=[]))).status == 200
+
+
+@pytest.mark.parametrize("wish", [{"tools": [{"type": "function", "function": {"name": "f"}}]}, {"n": 2}])
+async def test_an_unfit_wish_is_refused_before_any_call_is_paid(wish: dict[str, Any]) -> None:
+    async with both(serving(panel())) as (server, sim):
+        error = error_of(await post(server, ask("panel", **wish)), 400)
+        assert error["code"] == "unsupported_parameter"
+        assert error["param"] == next(iter(wish))
+        assert not sim.requests
+
+
+async def test_ten_runs_at_once_do_not_mix() -> None:
+    async with both(serving(panel(), Combination(name="every", strategy="all", members=MEMBERS))) as (
+        server,
+        _sim,
+    ):
+
+        async def one(number: int) -> None:
+            answer = await post(server, ask("every", text=f"number {number}."))
+            for choice in answer.json()["choices"]:
+                assert f"number {number}." in choice["message"]["content"]
+
+        async with asyncio.TaskGroup() as group:
+            for number in range(10):
+                group.create_task(one(number))
+
+
+async def test_an_early_failure_after_the_commit_is_told_in_the_stream() -> None:
+    async with both(serving(panel(commit_after_s=0.05))) as (server, sim):
+        failing(sim, "m1", "m2", "m3", script=Script(delay_ms=300, status=400))
+        answer = await post(server, ask("panel", stream=True))
+        assert answer.status == 200
+        (last,) = data_lines(answer.body)
+        error = json.loads(last)["error"]
+        assert error["code"] == "all_members_failed"
+        assert len(error["details"]["members"]) == 3
