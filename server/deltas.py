@@ -116,9 +116,13 @@ class UsageDelta(msgspec.Struct, frozen=True, gc=False):
 
 
 class Extra(msgspec.Struct, frozen=True, gc=False):
-    """A chunk with nothing in it that has a name here (logprobs, a vendor's field): relayed only."""
+    """A chunk with nothing in it that has a name here (logprobs, a vendor's field): relayed only.
+
+    ``bare``: its ``choices`` are empty, so only a client that asked for such chunks may see it.
+    """
 
     original: Original | None = None
+    bare: bool = False
 
 
 Delta: TypeAlias = (

@@ -1,13 +1,13 @@
 """OpenAI's chat completions wire, both ways: no socket, no task, no clock.
 
-``request`` takes in what a client sends, ``answer`` and ``decoder`` what an upstream answers;
-``encoder`` writes a stream,
-``completion`` a plain answer, ``errors`` the error bodies and ``models`` the list of models.
+``request`` takes in what a client sends, ``answer`` what an upstream answers: ``decoder`` its stream,
+``plain`` its plain answer, with ``reshaping`` and ``mending`` for what is odd in them. ``encoder`` writes a
+stream, ``completion`` a plain answer, ``errors`` the error bodies and ``models`` the list of models.
 """
 
 from server.openai_wire.answer import AnswerReader
 from server.openai_wire.completion import Completion
-from server.openai_wire.decoder import ChunkDecoder, completion_as_chunks, decode_completion
+from server.openai_wire.decoder import ChunkDecoder
 from server.openai_wire.encoder import ChunkEncoder, usage_json
 from server.openai_wire.errors import (
     clean,
@@ -19,6 +19,7 @@ from server.openai_wire.errors import (
     upstream_error,
 )
 from server.openai_wire.models import ModelCard, model_body, models_body
+from server.openai_wire.plain import completion_as_chunks, decode_completion
 from server.openai_wire.request import parse_chat
 
 __all__ = [

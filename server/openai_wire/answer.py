@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from server.deltas import Delta
 from server.errors import ServerError, UpstreamEmpty, UpstreamInvalid
-from server.openai_wire.decoder import ChunkDecoder, completion_as_chunks, decode_completion
+from server.openai_wire.decoder import ChunkDecoder
 from server.openai_wire.errors import upstream_error
+from server.openai_wire.plain import completion_as_chunks, decode_completion
 from server.sse import EventTooLarge, SSEDecoder, SSEEvent
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024

@@ -8,10 +8,23 @@ them, unknown fields.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, Meta, Raw, UnsetType
+
+MAX_INDEX = 1023
+"""Of a choice or a tool call; what is above is nonsense, and would cost memory."""
+MAX_TOKENS = 2**53 - 1
+"""No figure of usage is above it: every JSON reader can take it."""
+Index: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_INDEX)]
+
+
+def figure(value: object) -> int | None:
+    """A number of tokens; None if it is not one."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int(value) if 0 <= value <= MAX_TOKENS else None
 
 
 class Function(msgspec.Struct, gc=False):
@@ -24,7 +37,7 @@ class Function(msgspec.Struct, gc=False):
 class ToolCall(msgspec.Struct, gc=False):
     """One tool call, or a piece of one."""
 
-    index: int | None = None
+    index: Index | None = None
     id: str | None = None
     type: str | None = None
     function: Function | None = None
@@ -42,17 +55,17 @@ class Said(msgspec.Struct, gc=False):
 
 
 class UsageFields(msgspec.Struct, gc=False):
-    """The three figures of ``usage``."""
+    """The three figures of ``usage``, whatever they are: ``figure`` reads one."""
 
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    total_tokens: int | None = None
+    prompt_tokens: Any = None
+    completion_tokens: Any = None
+    total_tokens: Any = None
 
 
 class Choice(msgspec.Struct, gc=False):
     """One choice of a chunk (``delta``) or of a completion (``message``)."""
 
-    index: int = 0
+    index: Index | None = None
     delta: Said | None = None
     message: Said | None = None
     finish_reason: str | None = None
@@ -68,17 +81,36 @@ class Chunk(msgspec.Struct, gc=False):
 
 
 class Head(msgspec.Struct, gc=False):
-    """What makes chunks belong together."""
+    """What makes chunks belong together, whatever it is: an odd ``created`` must not cost the ``id``."""
 
-    id: str | None = None
-    object: str | None = None
-    created: int | None = None
-    model: str | None = None
+    id: Any = None
+    object: Any = None
+    created: Any = None
+    model: Any = None
+
+    def own_id(self) -> str | None:
+        """The upstream's id, if it gave one."""
+        return self.id if isinstance(self.id, str) and self.id else None
+
+    def own_created(self) -> int | None:
+        """The upstream's time in Unix seconds, if it gave one."""
+        return figure(self.created) or None
+
+    def is_whole(self, kind: str) -> bool:
+        """Is everything there, and as it should be, in an object of this ``kind``?"""
+        return (
+            self.object == kind
+            and self.own_id() is not None
+            and type(self.created) is int
+            and self.own_created() is not None
+            and isinstance(self.model, str)
+        )
 
 
 RawObject: TypeAlias = dict[str, Raw]
 
 decode_chunk = msgspec.json.Decoder(Chunk).decode
+decode_said = msgspec.json.Decoder(Said).decode
 decode_head = msgspec.json.Decoder(Head).decode
 _decode_object = msgspec.json.Decoder(RawObject).decode
 _decode_list = msgspec.json.Decoder(list[RawObject]).decode
@@ -97,14 +129,9 @@ def edit_object(data: bytes | Raw, change: Callable[[RawObject], None]) -> bytes
     return _encode(fields)
 
 
-def edit_choices(data: bytes, change: Callable[[RawObject], RawObject | None]) -> bytes:
-    """A chunk with each choice changed; None takes a choice out."""
-
-    def change_all(fields: RawObject) -> None:
-        choices = [change(choice) for choice in _decode_list(fields["choices"])]
-        fields["choices"] = raw_of([choice for choice in choices if choice is not None])
-
-    return edit_object(data, change_all)
+def with_choice(data: bytes | Raw, choice: RawObject) -> bytes:
+    """A chunk with this as its only choice."""
+    return edit_object(data, lambda fields: fields.update(choices=raw_of([choice])))
 
 
 def objects(data: bytes | Raw) -> list[RawObject]:
@@ -117,46 +144,9 @@ def fields_of(data: bytes | Raw) -> RawObject:
     return _decode_object(data)
 
 
-def lenient_chunk(data: bytes) -> Chunk | None:
-    """A chunk whose known fields have types that we do not know: what fits is taken, the rest ignored.
-
-    None if the data is not a JSON object.
-    """
+def value_of(data: bytes | Raw) -> Any:
+    """Any JSON value; None if it is none."""
     try:
-        value = msgspec.json.decode(data)
+        return msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    if not isinstance(value, dict):
-        return None
-    chunk = Chunk()
-    if value.get("error"):
-        chunk.error = raw_of(value["error"])
-    if isinstance(value.get("choices"), list):
-        chunk.choices = [_lenient_choice(choice) for choice in value["choices"] if isinstance(choice, dict)]
-    if "usage" in value:
-        chunk.usage = _lenient(value["usage"], UsageFields)
-    return chunk
-
-
-def _lenient_choice(value: dict[str, Any]) -> Choice:
-    index, reason = value.get("index"), value.get("finish_reason")
-    return Choice(
-        index=index if isinstance(index, int) and not isinstance(index, bool) else 0,
-        delta=_lenient(value.get("delta"), Said),
-        message=_lenient(value.get("message"), Said),
-        finish_reason=reason if isinstance(reason, str) else None,
-    )
-
-
-def _lenient(value: object, kind: type[Any]) -> Any:
-    """The fields of ``value`` that fit ``kind``, one by one."""
-    if not isinstance(value, dict):
-        return None
-    taken = kind()
-    for name in kind.__struct_fields__:
-        if name in value:
-            try:
-                setattr(taken, name, getattr(msgspec.convert({name: value[name]}, kind), name))
-            except msgspec.ValidationError:
-                continue  # not ours to read; the bytes still carry it
-    return taken

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, assert_never
+from typing import Any, TypeAlias, assert_never
 
 import msgspec
 from msgspec import Raw
@@ -30,6 +30,10 @@ _json = msgspec.json.encode
 _KNOWN_TOP = frozenset({"id", "object", "created", "model", "choices", "usage", "obfuscation"})
 _KNOWN_CHOICE = frozenset({"index", "delta", "finish_reason", "logprobs"})
 _KNOWN_DELTA = frozenset({"role", "content", "reasoning_content", "reasoning", "refusal", "tool_calls"})
+_KNOWN_CALL = frozenset({"index", "id", "type", "function"})
+# Unknown fields of a delta grow as the official client lets them grow, but for what is said once or repeated.
+_SAID_ONCE = frozenset({"id", "name", "type", "index", "format", "status", "role"})
+_Pieces: TypeAlias = dict[str, list[Raw]]
 
 
 class _Message:
@@ -39,6 +43,7 @@ class _Message:
         "calls",
         "content",
         "extra",
+        "extra_calls",
         "extra_choice",
         "field",
         "finish",
@@ -56,7 +61,8 @@ class _Message:
         self.calls: dict[int, dict[str, Any]] = {}
         self.finish: str | None = None
         self.role = Raw(b'"assistant"')
-        self.extra: RawObject = {}
+        self.extra: _Pieces = {}
+        self.extra_calls: dict[int, _Pieces] = {}
         self.extra_choice: RawObject = {}
         self.logprobs: dict[str, list[Raw]] = {}
 
@@ -65,8 +71,8 @@ class Completion:
     """Collects the batches of one answer; ``encode`` gives the body.
 
     A plain upstream answer is relayed as it came, with the public model name put in and what is missing
-    filled in. Anything else is put together from its deltas; unknown fields of chunks are kept, the last
-    value of each.
+    filled in. Anything else is put together from its deltas. Unknown fields are kept: of a chunk or a choice
+    the last value of each; of a delta text is joined, and lists and objects grow.
     """
 
     def __init__(self, *, model: str, id: str, created: int, own_identity: bool = False) -> None:
@@ -149,17 +155,17 @@ class Completion:
             if "delta" in choice:
                 delta = chunks.fields_of(choice["delta"])
                 message.role = delta.get("role", message.role)
-                message.extra |= {k: v for k, v in delta.items() if k not in _KNOWN_DELTA}
+                _note(message.extra, delta, _KNOWN_DELTA)
+                for call in chunks.objects(delta["tool_calls"]) if _is_list(delta.get("tool_calls")) else ():
+                    position = msgspec.json.decode(call["index"])  # the decoder has seen to it
+                    _note(message.extra_calls.setdefault(position, {}), call, _KNOWN_CALL)
 
     def _take_identity(self, data: bytes) -> None:
         """The upstream's id and time, if it gave any; the first chunk decides."""
         self._fixed = True
-        try:
-            head = chunks.decode_head(data)
-        except msgspec.ValidationError:
-            return
-        self._id = head.id or self._id
-        self._created = head.created if head.created and head.created > 0 else self._created
+        head = chunks.decode_head(data)
+        self._id = head.own_id() or self._id
+        self._created = head.own_created() or self._created
 
     def _choice(self, index: int) -> dict[str, Any]:
         message = self._messages[index]
@@ -171,8 +177,11 @@ class Completion:
         if message.refusal:
             fields["refusal"] = "".join(message.refusal)
         if message.calls:
-            fields["tool_calls"] = [message.calls[position] for position in sorted(message.calls)]
-        choice: dict[str, Any] = {"index": index, "message": fields | message.extra}
+            fields["tool_calls"] = [
+                message.calls[position] | _grown(message.extra_calls.get(position, {}))
+                for position in sorted(message.calls)
+            ]
+        choice: dict[str, Any] = {"index": index, "message": fields | _grown(message.extra)}
         if message.logprobs:
             choice["logprobs"] = message.logprobs
         choice["finish_reason"] = message.finish
@@ -180,12 +189,8 @@ class Completion:
 
     def _relay(self, data: bytes, usage: Usage, antiphon: bytes | None) -> bytes:
         """The upstream's own completion; only what must change is changed."""
-        try:
-            head = chunks.decode_head(data)
-        except msgspec.ValidationError:
-            head = chunks.Head()
-        whole = head.id and head.object == _OBJECT and head.created and head.created > 0 and head.model
-        if whole and self.usage is not None and not self._fixed and antiphon is None:
+        head = chunks.decode_head(data)
+        if head.is_whole(_OBJECT) and self.usage is not None and not self._fixed and antiphon is None:
             for needle in (b'"model":', b'"model": '):
                 needle += _json(head.model)
                 at = data.find(needle)
@@ -194,11 +199,12 @@ class Completion:
                     return data[:start] + _json(self._model) + data[at + len(needle) :]
 
         def put(fields: RawObject) -> None:
-            if self._fixed or not head.id:
+            if self._fixed or head.own_id() is None:
                 fields["id"] = raw_of(self._id)
             fields["object"] = raw_of(_OBJECT)
-            if self._fixed or not (head.created and head.created > 0):
-                fields["created"] = raw_of(self._created)
+            if self._fixed or type(head.created) is not int or head.own_created() is None:
+                created = None if self._fixed else head.own_created()
+                fields["created"] = raw_of(created or self._created)
             fields["model"] = raw_of(self._model)
             if self.usage is None:
                 fields["usage"] = Raw(usage_json(usage))
@@ -221,6 +227,41 @@ def _add_call(calls: dict[int, dict[str, Any]], delta: ToolCallDelta) -> None:
 
 def _add_logprobs(kept: dict[str, list[Raw]], data: Raw) -> None:
     """Log probabilities come piece by piece, as lists of tokens under ``content`` and ``refusal``."""
+    if not bytes(data).startswith(b"{"):
+        return
     for key, value in chunks.fields_of(data).items():
-        if bytes(value).startswith(b"["):
+        if _is_list(value):
             kept.setdefault(key, []).extend(msgspec.json.decode(value, type=list[Raw]))
+
+
+def _is_list(value: Raw | None) -> bool:
+    return value is not None and bytes(value).startswith(b"[")
+
+
+def _note(kept: _Pieces, fields: RawObject, known: frozenset[str]) -> None:
+    """Keep the pieces of unknown fields."""
+    for key, value in fields.items():
+        if key not in known:
+            kept.setdefault(key, []).append(value)
+
+
+def _grown(kept: _Pieces) -> RawObject:
+    return {key: pieces[-1] if key in _SAID_ONCE else _joined(pieces) for key, pieces in kept.items()}
+
+
+def _joined(pieces: list[Raw]) -> Raw:
+    """The pieces of one field as one value; where they are of kinds that do not grow, the last."""
+    values = [value for piece in pieces if (value := bytes(piece)) != b"null"]
+    kinds = {value[:1] for value in values}
+    if len(values) < 2 or len(kinds) > 1:
+        return Raw(values[-1]) if values else pieces[-1]
+    if kinds == {b'"'}:
+        return Raw(b'"' + b"".join(value[1:-1] for value in values) + b'"')
+    if kinds == {b"["}:
+        return raw_of([one for value in values for one in msgspec.json.decode(value, type=list[Raw])])
+    if kinds == {b"{"}:
+        grown: _Pieces = {}
+        for value in values:
+            _note(grown, chunks.fields_of(value), frozenset())
+        return raw_of(_grown(grown))
+    return Raw(values[-1])

@@ -66,6 +66,8 @@ class ChunkEncoder:
                     pieces += (b"data: ", data, b"\n\n")
                 continue
             data = original.data
+            if type(delta) is Extra and delta.bare and not self._include_usage:
+                continue  # no empty choices unless they were asked for
             if not data:
                 if type(delta) is Opening:
                     self._opened.add(delta.index)
@@ -76,8 +78,6 @@ class ChunkEncoder:
                 head, rest = b"", self._relay(data)
             if type(delta) is Opening:
                 self._opened.add(delta.index)
-            elif type(delta) is Extra and not self._include_usage and b'"choices":[]' in data:
-                continue  # B71: no empty choices unless they were asked for
             if self._include_usage:
                 pieces += (b"data: ", head, rest[:-1], b',"usage":null}\n\n')
             else:
@@ -109,13 +109,13 @@ class ChunkEncoder:
 
     def _relay(self, data: bytes) -> bytes:
         """A chunk that begins unlike the ones before: learn its head, or put in the fields one by one."""
-        head = chunks.decode_head(data) if _types_fit(data) else chunks.Head()
+        head = chunks.decode_head(data)
         if not self._fixed:
             self._fixed = True
-            if head.id:
-                self._id = _json(head.id)
-            if head.created and head.created > 0:
-                self._created = _json(head.created)
+            if (id := head.own_id()) is not None:
+                self._id = _json(id)
+            if (created := head.own_created()) is not None:
+                self._created = _json(created)
         end = _end_of_model(data, head)
         if end:
             self._head_in = data[:end]
@@ -183,21 +183,13 @@ def _tool_call(delta: ToolCallDelta) -> bytes:
     return _json(fields)
 
 
-def _types_fit(data: bytes) -> bool:
-    try:
-        chunks.decode_head(data)
-    except msgspec.ValidationError:
-        return False
-    return True
-
-
 def _end_of_model(data: bytes, head: chunks.Head) -> int:
     """Where the value of ``model`` ends, if everything up to there is a whole head; else 0.
 
     Within a JSON string quotes are escaped, so the needle is a real key and value; a single brace before it
     says that it stands at the top level.
     """
-    if not (head.id and head.model and head.object == _OBJECT and head.created and head.created > 0):
+    if not head.is_whole(_OBJECT):
         return 0
     for needle in (b'"model":', b'"model": '):
         needle += _json(head.model)

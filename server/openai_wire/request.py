@@ -13,11 +13,11 @@ import orjson
 
 from server.chat import ChatFields, ChatRequest, JsonObject, Message
 from server.errors import InvalidRequest
+from server.openai_wire.json_text import MAX_DEPTH, is_too_deep
 
-MAX_DEPTH = 256
 _BOM = b"\xef\xbb\xbf"
 _FIELDS = msgspec.json.Decoder(ChatFields)
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>[^`]*)`)?$", re.DOTALL)
 _EXPECTED = re.compile(r"Expected `(?P<want>[^`]*)`, got `(?P<got>[^`]*)`")
 _MISSING = re.compile(r"missing required field `(?P<field>[^`]*)`")
@@ -64,25 +64,13 @@ def _decode(body: bytes) -> ChatRequest:
 
 
 def _check_text(body: bytes) -> None:
-    """Refuse what the typed decoder would pass over: bad UTF-8, lone surrogates, absurd nesting."""
+    """Refuse what the typed decoder would pass over: bad UTF-8, absurd nesting, lone surrogates."""
     if not body.isascii():
         body.decode()
-    if b"\\u" in body and re.search(rb"\\u[dD][89a-fA-F]", body):
-        orjson.loads(body)  # refuses a surrogate without its twin
-    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _depth(body) > MAX_DEPTH:
+    if is_too_deep(body):
         raise _too_deep()
-
-
-def _depth(body: bytes) -> int:
-    depth = deepest = 0
-    for match in _TOKEN.finditer(body):
-        first = body[match.start()]
-        if first in b"[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif first in b"]}":
-            depth -= 1
-    return deepest
+    if b"\\u" in body and _SURROGATE.search(body):
+        orjson.loads(body)  # refuses a surrogate without its twin
 
 
 def _check_images(message: Message, place: int) -> None:
