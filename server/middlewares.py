@@ -75,7 +75,7 @@ async def keep_record(request: web.Request, handler: Handler) -> web.StreamRespo
     """Give the request an id and a record, and hand the record to the accounts at the end."""
     app = request.app
     started = request[STARTED] = time.monotonic()  # the loop's own clock ticks in milliseconds under uvloop
-    snapshot = request[SNAPSHOT] = app[CURRENT].snapshot
+    request[SNAPSHOT] = app[CURRENT].snapshot
     given = request.headers.get("x-request-id")
     request_id = given if given and _REQUEST_ID.fullmatch(given) else f"req_{_random_id()}"
     route = request.match_info.route.resource
@@ -99,8 +99,7 @@ async def keep_record(request: web.Request, handler: Handler) -> web.StreamRespo
     finally:
         metrics.in_flight -= 1
         record.total_s = time.monotonic() - started
-        if snapshot.settings.logging.access or record.status >= 500:
-            app[ACCOUNTS].add(record)
+        app[ACCOUNTS].add(record)
 
 
 @web.middleware
