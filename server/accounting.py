@@ -40,6 +40,7 @@ class Record(msgspec.Struct, gc=False):
     model: str = ""
     channel: str = ""
     attempts: int = 0
+    tried: str = ""  # what became of each attempt, as the client is told
     first_token_s: float | None = None
     overhead_s: float | None = None
     usage: Usage | None = None

@@ -21,14 +21,14 @@ from server.handlers.body import defer_continue
 from server.handlers.event_source import WATCHERS
 from server.metrics import Metrics
 from server.middlewares import Handler, add_headers, answer_errors, guard, keep_record
-from server.routed_model import ChannelState
 from server.router import ModelRouter
+from server.routing.channel import ChannelState
 from server.run_log import Runs
 from server.settings import Combination as CombinationSettings
 from server.settings import Settings
 from server.tasks import TaskOwner
 from server.upstreams.base import Upstream
-from server.upstreams.factory import build_upstream, client_session
+from server.upstreams.factory import build_upstreams, client_session
 from server.watchers import Watchers
 
 log = logging.getLogger("antiphon.app")
@@ -137,16 +137,20 @@ class Workshop:
         for channel in settings.channels:
             kept = before.get(channel.name)
             if kept is None or kept.settings != channel:
-                kept = ChannelState(channel, build_upstream(channel, self._session), self._count)
+                upstreams = build_upstreams(channel, self._session)
+                kept = ChannelState(channel, upstreams, self._count, before=kept)
             self._channels[channel.name] = kept
         for name, state in before.items():
-            if self._channels.get(name) is not state:
+            now = self._channels.get(name)
+            if now is None or not now.takes_calls:
+                state.dismiss()
+            if now is not state:
                 self._tasks.create(self._retire(state), name=f"retire channel {name}")
         return Snapshot(settings, ModelRouter(settings, self._channels, self._combine))
 
     async def aclose(self) -> None:
         """End the children, close the session."""
-        await asyncio.gather(*(state.upstream.aclose() for state in self._channels.values()))
+        await asyncio.gather(*(state.aclose() for state in self._channels.values()))
         await self._session.close()
 
     def _count(self, channel: str, outcome: str) -> None:
@@ -155,7 +159,7 @@ class Workshop:
     async def _retire(self, state: ChannelState) -> None:
         """End what a channel that is no longer configured keeps open, once its last call has ended."""
         await state.idle.wait()
-        await state.upstream.aclose()
+        await state.aclose()
 
     def _combine(self, settings: CombinationSettings, find: Callable[[str], Upstream]) -> Upstream:
         return Combination(settings, find, self._tasks)

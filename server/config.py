@@ -18,6 +18,7 @@ from dotenv import dotenv_values
 
 from server.config_checks import Findings, check_access, check_channels, check_server, expiry, is_loopback
 from server.config_combinations import check_names
+from server.config_routing import check_routing
 from server.config_types import Reader
 from server.config_yaml import MAX_FILE_BYTES, Fault, Faults, parse, substitute
 from server.config_yaml import Path as KeyPath
@@ -86,6 +87,7 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     )
     check_server(found)
     check_channels(found, others_can_read=others_can_read)
+    check_routing(found, others_can_read=others_can_read)
     check_names(found)
     check_access(found, others_can_read=others_can_read)
     if faults.found:

@@ -23,6 +23,7 @@ _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\s]+|null")
 _NETWORK = (
     "must be an address or a network, such as 192.168.1.20 or 192.168.1.0/24 (no bits set behind the /)"
 )
+_ODD_PATH = re.compile(r"//|/\.{1,2}(/|$)|\\|%(00|0a|0d|2e|2f|5c)", re.IGNORECASE)
 # What the client library writes itself.
 _OUR_HEADERS = ("host", "content-length", "transfer-encoding", "connection")
 
@@ -175,7 +176,7 @@ def check_access(found: Findings, *, others_can_read: bool) -> None:
     check_unique(found, [(_under(found, key, "key"), key.key) for key in access.keys if key.key], "this key")
     for key in access.keys:
         check_name(found, _under(found, key, "name"), key.name, "a key's name")
-        _check_secret(found, _under(found, key, "key"), key.key, others_can_read)
+        check_secret(found, _under(found, key, "key"), key.key, others_can_read)
         _check_networks(found, _under(found, key, "addresses"), key.addresses)
         if key.expires is not None and expiry(key) is None:
             found.wrong(
@@ -212,7 +213,8 @@ def _check_networks(found: Findings, path: Path, networks: tuple[str, ...]) -> N
             found.wrong((*path, at), _NETWORK)
 
 
-def _check_secret(found: Findings, path: Path, secret: str, others_can_read: bool) -> None:
+def check_secret(found: Findings, path: Path, secret: str, others_can_read: bool) -> None:
+    """A key, ours or an upstream's."""
     if not secret:
         found.wrong(path, "must not be empty")
     elif not secret.isascii() or not secret.isprintable() or " " in secret:
@@ -264,7 +266,7 @@ def _check_openai(found: Findings, channel: Channel, others_can_read: bool) -> N
             (*path, "base_url"), "is missing; kind openai wants it, such as https://api.example.com/v1"
         )
     if channel.api_key is not None:
-        _check_secret(found, (*path, "api_key"), channel.api_key, others_can_read)
+        check_secret(found, (*path, "api_key"), channel.api_key, others_can_read)
         if channel.auth == "none":
             found.doubt((*path, "api_key"), "is not sent, since auth is none")
     for name, value in channel.headers.items():
@@ -300,6 +302,8 @@ def _check_base_url(found: Findings, path: Path, channel: Channel) -> None:
         found.wrong(path, "must not hold a name or password; a key goes into api_key")
     elif url.query or url.fragment or "?" in (channel.base_url or ""):
         found.wrong(path, "must not hold a query (?…) or a fragment (#…)")
+    elif _ODD_PATH.search(url.path):
+        found.wrong(path, "has an odd path: no //, no . or .. between slashes, no %00 and no \\ may be in it")
     elif url.path.rstrip("/").endswith("/chat/completions"):
         found.wrong(path, "must end before /chat/completions, which the server adds")
     elif url.scheme == "http" and not is_loopback(url.hostname or "") and channel.enabled:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from server.config_checks import Findings, check_name, check_unique
+from server.config_routing import OUR_PARAMS
 from server.config_types import nearest
 from server.config_yaml import Path, dotted, printable
 from server.settings import Channel, ChannelModel, Combination, Member, Settings, Summary
@@ -35,8 +36,6 @@ _IDLE: Mapping[str, tuple[str, ...]] = {
     "synthesize": (),
     "all": ("summary", "vision_summary", "order"),
 }
-# The server writes these itself into each upstream request.
-_OUR_PARAMS = ("model", "messages", "stream", "stream_options", "antiphon", "n")
 
 
 class Names:
@@ -205,7 +204,7 @@ def _check_members(
 
 def _check_params(found: Findings, path: Path, params: Mapping[str, object]) -> None:
     for name in params:
-        if name in _OUR_PARAMS:
+        if name in OUR_PARAMS:
             found.wrong((*path, name), "is written by the server itself")
 
 

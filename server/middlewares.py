@@ -49,7 +49,7 @@ _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 _EXPOSED = ", ".join(
     (
         "x-request-id, x-run-id, retry-after, retry-after-ms, x-should-retry, x-antiphon-overhead-ms",
-        "x-antiphon-level, x-ratelimit-limit-requests, x-ratelimit-remaining-requests",
+        "x-antiphon-level, x-antiphon-attempts, x-ratelimit-limit-requests, x-ratelimit-remaining-requests",
         "x-ratelimit-reset-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens",
         "x-ratelimit-reset-tokens",
     )
@@ -168,6 +168,8 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     headers["X-Request-Id"] = record.request_id
     if record.run_id:
         headers["X-Run-Id"] = record.run_id
+    if record.tried:
+        headers["X-Antiphon-Attempts"] = record.tried
     origin = _cors_origin(request, request[SNAPSHOT])
     if origin is not None:
         headers["Access-Control-Allow-Origin"] = origin

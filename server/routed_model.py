@@ -1,18 +1,18 @@
 """One public model over the channels that serve it: which is asked, when the next one is, and what is told.
 
-A model's channels are tried one after another, before the first delta only: strict priority, then weight.
-A channel that asks for patience gets no traffic of that model until its time has come; one that refused our
-credentials is asked only when no other is left, and never twice for one request.
+A model's channels are tried one after another, before the first delta only, as ``routing.choice`` says.
+What each attempt tells of its channel is kept in ``routing.health``: one that asks for patience, or fails
+again and again, gets no traffic of that model until its time has come; one that refused our credentials is
+asked only when no other is left, and never twice with one key for one request.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
+import math
 import random
-from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Protocol
 
 from server.chat import ChatRequest
 from server.deltas import Batch, Delta, Extra, has_content
@@ -20,129 +20,61 @@ from server.errors import (
     InsufficientQuota,
     InvalidRequest,
     NoChannel,
-    Overloaded,
     RateLimited,
     ServerError,
     UpstreamAuth,
+    UpstreamTimeout,
 )
-from server.settings import Channel, ChannelModel, Timeouts
-from server.upstreams.base import Call, Upstream
+from server.routing.budget import RetryBudget
+from server.routing.channel import ChannelState, Lane
+from server.routing.choice import Candidate, Chooser
+from server.routing.health import NoRoom, QueueFull, is_about_key
+from server.settings import ChannelModel, Routing
+from server.upstreams.base import Call
 
-log = logging.getLogger("antiphon.router")
-
-ATTEMPTS = 3
-BACKOFF_S = 0.25
-MAX_BACKOFF_S = 8.0
-# A channel whose credentials were refused, or whose account is empty, comes last for this long (seconds).
-REFUSED_S = 60.0
-# Nobody is taken at his word for longer, lest one absurd Retry-After switch a channel off for good. (seconds)
-MAX_COOLING_S = 24 * 3600.0
 # So much is kept of what comes before the first delta; beyond it, what has no name here is dropped. (deltas)
 MAX_HELD = 1000
+# When the only channel is just being probed, a client may come back so soon. (seconds)
+PROBE_S = 1.0
 
 
-class QueueFull(Overloaded):
-    """Too many requests wait for a channel: ours is the queue, the channel itself has said nothing."""
+class Failed:
+    """An attempt that came to nothing."""
 
+    __slots__ = ("candidate", "error", "lane")
 
-class ChannelUpstream(Upstream, Protocol):
-    """An upstream that is a channel.
-
-    ``unavailable`` says what to do when it cannot serve at all. ``aclose`` ends what it keeps open beyond
-    its calls, and is called by whoever built it.
-    """
-
-    @property
-    def unavailable(self) -> str | None: ...
-
-    async def aclose(self) -> None: ...
-
-
-class ChannelState:
-    """One channel as the router sees it: its limits, and whether it is to be left alone for now.
-
-    ``count`` is told of each attempt's outcome: the channel's name, and ``ok`` or an error's code.
-    """
-
-    def __init__(
-        self,
-        settings: Channel,
-        upstream: ChannelUpstream,
-        count: Callable[[str, str], None] = lambda channel, outcome: None,
-    ) -> None:
-        self.settings = settings
-        self.upstream = upstream
-        self.count = count
-        self.timeouts = settings.timeouts.over(Timeouts())
-        self.refused_until = 0.0  # event loop time; until then others are asked first
-        # The embedded model computes as many answers at a time as it has slots; the others wait here.
-        limit = settings.max_concurrency or (settings.slots if settings.kind == "local" else 0)
-        self._slots = asyncio.Semaphore(limit) if limit else None
-        self._waiting = 0
-        self._in_use = 0
-        self.idle = asyncio.Event()  # no call is under way
-        self.idle.set()
-
-    @property
-    def name(self) -> str:
-        """The channel's name."""
-        return self.settings.name
-
-    async def take(self, call: Call) -> None:
-        """Begin a call, in one of the channel's slots if they are limited; ``give`` ends it.
-
-        Raises ``QueueFull`` at once when too many wait already, ``Overloaded`` when the call's deadline comes
-        first.
-        """
-        if self._slots is not None:
-            await self._wait_for_slot(self._slots, call)
-        self._in_use += 1
-        self.idle.clear()
-
-    def give(self) -> None:
-        """End a call that ``take`` began."""
-        if self._slots is not None:
-            self._slots.release()
-        self._in_use -= 1
-        if not self._in_use:
-            self.idle.set()
-
-    async def _wait_for_slot(self, slots: asyncio.Semaphore, call: Call) -> None:
-        if slots.locked():
-            if self._waiting >= self.settings.max_waiting:
-                raise QueueFull("Too many requests wait for this channel; try again later.", retry_after_s=1)
-            if call.observer is not None:
-                call.observer.queued(self.name)
-        self._waiting += 1
-        try:
-            async with asyncio.timeout_at(call.deadline):
-                await slots.acquire()
-        except TimeoutError:
-            raise Overloaded("No slot of the channel became free in time; try again later.") from None
-        finally:
-            self._waiting -= 1
+    def __init__(self, candidate: Candidate, lane: Lane, error: ServerError) -> None:
+        self.candidate = candidate
+        self.lane = lane
+        self.error = error
 
 
 class RoutedModel:
     """One public model over its channels; an ``Upstream``."""
 
     def __init__(
-        self, name: str, channels: Sequence[tuple[ChannelState, ChannelModel]], rng: random.Random
+        self,
+        name: str,
+        channels: Sequence[tuple[ChannelState, ChannelModel]],
+        rng: random.Random,
+        routing: Routing = Routing(),  # noqa: B008 - frozen
     ) -> None:
         self.name = name
         self.channels = list(channels)
         self._rng = rng
-        self._cooling: dict[str, float] = {}  # channel → event loop time before which it is not asked
-        self._fit = [
-            state for state, _ in self.channels if state.settings.enabled and state.settings.weight > 0
-        ]
+        self._routing = routing
+        self._chooser = Chooser([Candidate(*one, name) for one in channels], routing.policy, rng)
+        self._budget = RetryBudget(routing.retry_ratio, routing.retry_reserve)
+        self._timed = routing.policy == "least_latency" and len(self._chooser.candidates) > 1
+        # Up to then some channel may be passed over, which a run is told; the others need not look.
+        self._sick_until = max((one.health.avoided_until for one in self._chooser.candidates), default=0.0)
         self._blind = self.vision is False
         self._no_tools = bool(channels) and all(model.tools is False for _, model in channels)
 
     @property
     def served(self) -> bool:
         """Is there a channel that could be asked, now or when it has cooled down?"""
-        return any(state.upstream.unavailable is None for state in self._fit)
+        return any(one.state.able() for one in self._chooser.candidates)
 
     @property
     def vision(self) -> bool | None:
@@ -163,22 +95,21 @@ class RoutedModel:
         if self._blind or self._no_tools:
             self._refuse_what_it_cannot(chat)
         loop = asyncio.get_running_loop()
-        tried: list[ChannelState] = []
-        errors: list[ServerError] = []  # why each of them was left again
+        failed: list[Failed] = []
+        own_time = call.deadline is None
         spoken = False
-        state = self._first(loop.time())
+        candidate = self._first(began := loop.time(), call)
         while True:
-            if call.deadline is None and (total_s := (call.timeouts or state.timeouts).total_s):
-                call.deadline = loop.time() + total_s
-            tried.append(state)
-            call.channel, call.attempts_made = state.name, len(tried)
+            state, health = candidate.state, candidate.health
+            probe = health.begin() if health.breaker.until else False
+            lane = self._prepare(state, failed, call, began)
             try:
-                await state.take(call)
+                ticket = await state.take(call, chat)
                 try:
                     if call.observer is not None:
-                        call.observer.attempt(len(tried), state.name)
+                        call.observer.attempt(call.attempts_made, state.name)
                     held: list[Delta] = []
-                    async with aclosing(state.upstream.stream(chat, call)) as deltas:
+                    async with aclosing(state.ask(lane, chat, call, ticket)) as deltas:
                         async for batch in deltas:
                             if spoken:
                                 yield batch
@@ -186,20 +117,29 @@ class RoutedModel:
                             # A lone role is no first delta: kept, so that failover stays possible.
                             held += batch
                             if spoken := has_content(batch):
+                                if probe or self._timed:
+                                    self._spoke(candidate, loop.time() - began, call, probe=probe)
+                                    probe = False
                                 yield held
                                 held = []
                             elif len(held) > MAX_HELD:
                                 held = [delta for delta in held if type(delta) is not Extra]
                 finally:
-                    state.give()
+                    state.give(ticket)
                 state.count(state.name, "ok")
+                health.breaker.succeeded(loop.time())
                 return
             except ServerError as error:
-                state.count(state.name, error.code)
+                self._note(candidate, lane, error, call, probe=probe, own_time=own_time)
+                probe = False
                 if spoken:
                     raise
-                errors.append(error)
-                state = await self._next(tried, errors, call)
+                failed.append(Failed(candidate, lane, error))
+                candidate = await self._next(failed, call)
+                began = loop.time()
+            finally:
+                if probe:
+                    health.abandoned(loop.time())
 
     def _refuse_what_it_cannot(self, chat: ChatRequest) -> None:
         """Raise ``InvalidRequest`` for what no channel of this model can do, by the word of the operator."""
@@ -217,94 +157,138 @@ class RoutedModel:
                 code="unsupported_parameter",
             )
 
-    def _first(self, now: float) -> ChannelState:
+    def _first(self, now: float, call: Call) -> Candidate:
         """The channel to begin with. Raises ``NoChannel``."""
-        ready = self._ready(now)
-        if len(ready) == 1:
-            return ready[0]
-        if ready:
-            return self._choose(ready, now)
-        able = [state for state in self._fit if state.upstream.unavailable is None]
-        if able:
-            wait_s = min(self._cooling[state.name] for state in able) - now
+        self._budget.add()
+        chosen = self._chooser.choose(now)
+        if self._sick_until > now and call.observer is not None:
+            for name, reason in self._chooser.passed_over(now):
+                if chosen is None or name != chosen.state.name:
+                    call.observer.noted(name, "passed_over", reason=reason)
+        if chosen is not None:
+            return chosen
+        candidates = self._chooser.candidates
+        if able := [one for one in candidates if one.state.able()]:
+            until = min(one.health.blocked_until for one in able)
+            wait_s = PROBE_S if until == math.inf else until - now
             raise NoChannel(f"Every channel of {self.name} is cooling down.", retry_after_s=wait_s)
-        reason = next((state.upstream.unavailable for state in self._fit), None)
-        raise NoChannel(reason or f"No channel serves {self.name} now; ask the operator.")
+        reasons = (one.state.upstream.unavailable for one in candidates)
+        raise NoChannel(next(reasons, None) or f"No channel serves {self.name} now; ask the operator.")
 
-    def _ready(self, now: float, but: Collection[ChannelState] = ()) -> list[ChannelState]:
-        """The channels that may be asked now: they can serve, none of them cools, none is one of ``but``."""
-        return [
-            state
-            for state in self._fit
-            if state not in but
-            and self._cooling.get(state.name, 0.0) <= now
-            and state.upstream.unavailable is None
-        ]
+    def _prepare(self, state: ChannelState, failed: list[Failed], call: Call, now: float) -> Lane:
+        """Note in ``call`` where the next attempt goes; return the key to use."""
+        if call.deadline is None and (total_s := (call.timeouts or state.timeouts).total_s):
+            call.deadline = now + total_s
+        call.channel, call.attempts_made = state.name, len(failed) + 1
+        if not state.more_keys:
+            return state.only
+        return state.lane(self.name, now, [one.lane.health for one in failed])
 
-    def _choose(self, ready: list[ChannelState], now: float) -> ChannelState:
-        """Of the highest priority one by weight; those that refused our credentials come last."""
-        ready = [state for state in ready if state.refused_until <= now] or ready
-        top = max(state.settings.priority for state in ready)
-        best = [state for state in ready if state.settings.priority == top]
-        return self._rng.choices(best, [state.settings.weight for state in best])[0]
+    def _spoke(self, candidate: Candidate, first_token_s: float, call: Call, *, probe: bool) -> None:
+        """The first delta has come."""
+        if self._timed:
+            candidate.health.measured(first_token_s, asyncio.get_running_loop().time())
+        if probe:
+            candidate.health.answered()
+            if call.observer is not None:
+                call.observer.noted(candidate.state.name, "closed")
 
-    async def _next(self, tried: list[ChannelState], errors: list[ServerError], call: Call) -> ChannelState:
+    async def _next(self, failed: list[Failed], call: Call) -> Candidate:
         """The channel for the next attempt, after the wait that is due; raises if there is to be none."""
         loop = asyncio.get_running_loop()
-        error, now = errors[-1], loop.time()
-        self._note(tried[-1], error, now)
-        if not error.retryable or len(tried) >= (call.attempts or ATTEMPTS):
-            raise _meaningful(errors)
+        routing = self._routing
+        last, now = failed[-1], loop.time()
+        if not last.error.retryable or len(failed) >= (call.attempts or routing.attempts):
+            raise _meaningful(failed)
         delay_s, ready_at = 0.0, 0.0
-        if others := self._ready(now, but=tried):
-            state = self._choose(others, now)
-        else:
-            again = _once_more(tried, errors)
-            if again is None or again.upstream.unavailable is not None:
-                raise _meaningful(errors)
-            state, ready_at = again, self._cooling.get(again.name, 0.0)
-            longest = min(MAX_BACKOFF_S, BACKOFF_S * 2 ** (len(tried) - 1))
+        candidate = self._chooser.choose(now, but=self._done_with(failed, now))
+        if candidate is None:
+            candidate = _once_more(failed)
+            if candidate is None or not candidate.state.able():
+                raise _meaningful(failed)
+            ready_at = candidate.health.blocked_until
+            longest = min(routing.max_backoff_s, routing.backoff_s * 2 ** (len(failed) - 1))
             delay_s = max(self._rng.uniform(0, longest), ready_at - now)
-            if delay_s > MAX_BACKOFF_S:
-                raise _meaningful(errors)  # the client hears for how long
-        connect_s = (call.timeouts or state.timeouts).connect_s
+            if delay_s > routing.max_backoff_s:
+                raise _meaningful(failed)  # the client hears for how long
+        connect_s = (call.timeouts or candidate.state.timeouts).connect_s
         if call.deadline is not None and now + delay_s + connect_s > call.deadline:
-            raise _meaningful(errors)
+            raise _meaningful(failed)
+        # A sibling that is well may always be asked: what must not be multiplied is the load on the sick.
+        if candidate.health.breaker.failures and not self._budget.spend():
+            raise _meaningful(failed)
         if call.observer is not None:
-            same = state is tried[-1]
-            call.observer.retrying(error, delay_s=delay_s, next_attempt=len(tried) + 1, same_channel=same)
+            same = candidate is last.candidate
+            call.observer.retrying(
+                last.error, delay_s=delay_s, next_attempt=len(failed) + 1, same_channel=same
+            )
+            if not same:
+                call.observer.noted(candidate.state.name, "asked")
         if delay_s:
             await asyncio.sleep(delay_s)
-            if self._cooling.get(state.name, 0.0) > ready_at:
-                raise _meaningful(errors)  # meanwhile it has asked others for more patience
-        return state
+            if candidate.health.blocked_until > max(ready_at, loop.time()):
+                raise _meaningful(failed)  # meanwhile it has asked others for more patience
+        return candidate
 
-    def _note(self, state: ChannelState, error: ServerError, now: float) -> None:
-        """Keep in mind what an attempt has told about its channel."""
-        if isinstance(error, UpstreamAuth | InsufficientQuota):
-            state.refused_until = now + REFUSED_S
-            log.error("channel %s: %s", state.name, error.message)
-        elif error.retry_after_s and not isinstance(error, QueueFull):
-            until = now + min(error.retry_after_s, MAX_COOLING_S)
-            self._cooling[state.name] = max(until, self._cooling.get(state.name, 0.0))
+    def _done_with(self, failed: list[Failed], now: float) -> list[Candidate]:
+        """The channels that this request need not ask again; one with another good key is not among them."""
+        used = [one.lane.health for one in failed]
+        return [
+            one.candidate
+            for one in failed
+            if not (is_about_key(one.error) and one.candidate.state.has_other_key(self.name, now, used))
+        ]
+
+    def _note(
+        self,
+        candidate: Candidate,
+        lane: Lane,
+        error: ServerError,
+        call: Call,
+        *,
+        probe: bool,
+        own_time: bool,
+    ) -> None:
+        """Keep in mind what an attempt has told about its channel. ``own_time``: the caller set no end."""
+        state, health = candidate.state, candidate.health
+        state.count(state.name, error.code)
+        call.tried += ((state.name, error.code),)
+        now = asyncio.get_running_loop().time()
+        if isinstance(error, UpstreamTimeout) and error.clock == "total" and not own_time:
+            if probe:
+                health.abandoned(now)  # another had more time
+            return
+        change = health.failed(error, lane.health, now, probe=probe, cooldown_s=state.settings.cooldown_s)
+        until = health.avoided_until
+        if self._sick_until < until < math.inf:
+            self._sick_until = until
+        if change is not None and call.observer is not None:
+            for_s = until - now if now < until < math.inf else None
+            call.observer.noted(state.name, change, for_s=for_s)
 
 
-def _once_more(tried: list[ChannelState], errors: list[ServerError]) -> ChannelState | None:
+def _once_more(failed: list[Failed]) -> Candidate | None:
     """Who may be asked again when no other is left: the last one that failed only once and may recover."""
-    hopeless = (UpstreamAuth, InsufficientQuota, QueueFull)
-    last_first = zip(reversed(tried), reversed(errors), strict=True)
+    hopeless = (UpstreamAuth, InsufficientQuota, QueueFull, NoRoom)
+    tried = [one.candidate for one in failed]
     return next(
-        (one for one, error in last_first if tried.count(one) == 1 and not isinstance(error, hopeless)), None
+        (
+            one.candidate
+            for one in reversed(failed)
+            if tried.count(one.candidate) == 1 and not isinstance(one.error, hopeless)
+        ),
+        None,
     )
 
 
-def _meaningful(errors: list[ServerError]) -> ServerError:
+def _meaningful(failed: list[Failed]) -> ServerError:
     """The cause worth telling: one that names a time first, then one that an upstream said, then the last."""
+    errors = [one.error for one in failed]
     said = [error for error in errors if error.retry_after_s] or [
         error for error in errors if isinstance(error, RateLimited) or error.upstream_status
     ]
     error = (said or errors)[-1] if errors[-1].retryable else errors[-1]
-    attempts = sum(not isinstance(error, QueueFull) for error in errors)
+    attempts = sum(not isinstance(error, QueueFull | NoRoom) for error in errors)
     if attempts > 1 and error.status >= 500 and error.retry_after_s is None:
         error.should_retry = False  # our own attempts were really spent: the SDK's would multiply them
     return error

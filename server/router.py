@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from server.auth import Principal
 from server.errors import InvalidRequest, ModelNotFound, NotAllowed
 from server.openai_wire import ModelCard
-from server.routed_model import ChannelState, RoutedModel
+from server.routed_model import RoutedModel
+from server.routing.channel import ChannelState
 from server.settings import ChannelModel, Settings
 from server.settings import Combination as CombinationSettings
 from server.upstreams.base import Upstream
@@ -40,7 +41,9 @@ class ModelRouter:
         for channel in settings.channels:
             for name, model in channel.served().items():
                 served.setdefault(name, []).append((self.channels[channel.name], model))
-        self.models = {name: RoutedModel(name, states, rng) for name, states in served.items()}
+        self.models = {
+            name: RoutedModel(name, states, rng, settings.routing.of(name)) for name, states in served.items()
+        }
         self.combinations: dict[str, Upstream] = {}
         for one in settings.combinations:
             self.combinations[one.name] = combine(one, self.find)

@@ -18,6 +18,7 @@ Whole0: TypeAlias = Annotated[int, Meta(ge=0)]
 Whole1: TypeAlias = Annotated[int, Meta(ge=1)]
 Port: TypeAlias = Annotated[int, Meta(ge=0, le=65535)]
 TopP: TypeAlias = Annotated[float, Meta(gt=0, le=1)]
+Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
 
 
 class _Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -113,6 +114,36 @@ class ChannelModel(_Frozen, frozen=True):
     context_length: Whole1 | None = None
 
 
+Policy: TypeAlias = Literal["weight", "least_latency", "least_busy"]
+
+
+class Breaker(_Frozen, frozen=True):
+    """When a channel that fails is left alone. With both ``failures`` and ``rate`` 0 it never is."""
+
+    failures: Whole0 = 5  # in a row
+    rate: Share = 0.5  # of the calls within the window
+    min_calls: Whole1 = 20
+    window_s: Above0 = 60
+    open_s: Above0 = 10  # doubled by each probe that fails
+    max_open_s: Above0 = 300
+
+
+class Range(_Frozen, frozen=True):
+    """What a number is brought into; None: no bound on that side."""
+
+    min: float | None = None
+    max: float | None = None
+
+
+class ParamRules(_Frozen, frozen=True):
+    """What is done to the fields of a request on its way to a channel."""
+
+    drop: tuple[str, ...] = ()
+    clamp: dict[str, Range] = {}
+    default: dict[str, Any] = {}  # where the client sends none
+    set: dict[str, Any] = {}  # whatever the client sends
+
+
 class Channel(_Frozen, frozen=True):
     """A configured upstream."""
 
@@ -121,6 +152,7 @@ class Channel(_Frozen, frozen=True):
     models: tuple[str, ...] | dict[str, ChannelModel] = ()
     base_url: str | None = None
     api_key: str | None = None
+    api_keys: tuple[str, ...] = ()  # several, used in turn, each with its own standing
     auth: Literal["bearer", "api-key", "x-api-key", "none"] = "bearer"
     headers: dict[str, str] = {}
     stream_usage: Literal["ask", "given", "refused"] = "ask"
@@ -130,6 +162,12 @@ class Channel(_Frozen, frozen=True):
     timeouts: TimeoutsPatch = TimeoutsPatch()
     max_concurrency: Whole0 = 0  # 0: no limit
     max_waiting: Whole0 = 1000
+    max_wait_s: From0 = 120  # 0: as long as the call has time
+    requests_per_min: Whole0 = 0  # 0: no limit
+    tokens_per_min: Whole0 = 0
+    breaker: Breaker = Breaker()
+    cooldown_s: From0 = 10  # after a 429 that names no time
+    params: ParamRules = ParamRules()
     proxy: str | None = None
     http: Literal["fast", "aiohttp"] = "fast"  # which HTTP client; with a proxy always aiohttp
     tls: Tls = Tls()
@@ -147,6 +185,38 @@ class Channel(_Frozen, frozen=True):
         if isinstance(self.models, dict):
             return dict(self.models)
         return {name: ChannelModel() for name in self.models}
+
+    def secrets(self) -> tuple[str | None, ...]:
+        """The keys it may use, one call each; one None where it has none."""
+        return self.api_keys or (self.api_key,)
+
+
+class ModelRouting(_Frozen, frozen=True):
+    """How one model's channels are chosen and tried; None inherits from ``Routing``."""
+
+    policy: Policy | None = None
+    attempts: Whole1 | None = None
+
+
+class Routing(_Frozen, frozen=True):
+    """How the channels of a model are chosen and tried."""
+
+    policy: Policy = "weight"
+    attempts: Whole1 = 3  # calls for one request, in all
+    backoff_s: From0 = 0.25  # before the same channel is asked again; doubled each time
+    max_backoff_s: From0 = 8
+    retry_ratio: From0 = 0.2  # further attempts that each request adds to the budget
+    retry_reserve: Whole0 = 20  # attempts that the budget holds at most
+    tell_channels: bool = False
+    models: dict[str, ModelRouting] = {}
+
+    def of(self, model: str) -> Routing:
+        """As it is for one model."""
+        own = self.models.get(model)
+        if own is None:
+            return self
+        mine = {name: value for name, value in msgspec.structs.asdict(own).items() if value is not None}
+        return msgspec.structs.replace(self, **mine)
 
 
 class Member(_Frozen, frozen=True):
@@ -258,6 +328,7 @@ class Settings(_Frozen, frozen=True):
     access: Access = Access()
     cors: Cors = Cors()
     channels: tuple[Channel, ...] = ()
+    routing: Routing = Routing()
     aliases: dict[str, str] = {}
     combinations: tuple[Combination, ...] = ()
     default_combination: str | None = None

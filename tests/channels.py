@@ -14,8 +14,9 @@ from server.chat import ChatRequest
 from server.deltas import Batch, Delta, Finished, Opening, TextDelta
 from server.errors import ServerError
 from server.openai_wire import parse_chat
-from server.routed_model import ChannelState, RoutedModel
-from server.settings import Channel, ChannelModel
+from server.routed_model import RoutedModel
+from server.routing.channel import ChannelState
+from server.settings import Channel, ChannelModel, Routing
 from server.upstreams.base import Call, Upstream
 
 # A batch to yield, something to wait for, an error to raise.
@@ -78,6 +79,7 @@ class Listener:
     def __init__(self) -> None:
         self.heard: list[tuple[Any, ...]] = []
         self.delays: list[float] = []
+        self.notes: list[tuple[str, str, str | None]] = []
 
     def queued(self, waiting_for: str) -> None:
         self.heard.append(("queued", waiting_for))
@@ -89,11 +91,16 @@ class Listener:
         self.heard.append(("retrying", error.code, next_attempt, same_channel))
         self.delays.append(delay_s)
 
+    def noted(
+        self, channel: str, state: str, *, reason: str | None = None, for_s: float | None = None
+    ) -> None:
+        self.notes.append((channel, state, reason))
+
 
 def channel(name: str, *scripts: Script, **settings: Any) -> ChannelState:
     """A channel of kind openai that serves ``m`` by its scripts."""
     fields = {"name": name, "kind": "openai", "models": ("m",)} | settings
-    return ChannelState(msgspec.convert(fields, Channel), ScriptedChannel(name, *scripts))
+    return ChannelState(msgspec.convert(fields, Channel), [ScriptedChannel(name, *scripts)])
 
 
 def played(state: ChannelState) -> ScriptedChannel:
@@ -101,8 +108,9 @@ def played(state: ChannelState) -> ScriptedChannel:
     return state.upstream
 
 
-def model(*states: ChannelState, rng: random.Random | None = None) -> RoutedModel:
-    return RoutedModel("m", [(state, ChannelModel()) for state in states], rng or Eager(1))
+def model(*states: ChannelState, rng: random.Random | None = None, **routing: Any) -> RoutedModel:
+    channels = [(state, ChannelModel()) for state in states]
+    return RoutedModel("m", channels, rng or Eager(1), msgspec.convert(routing, Routing))
 
 
 async def answer(upstream: Upstream, call: Call | None = None, request: ChatRequest | None = None) -> str:

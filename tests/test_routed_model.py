@@ -27,7 +27,8 @@ from server.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from server.routed_model import MAX_HELD, ChannelState
+from server.routed_model import MAX_HELD
+from server.routing.channel import ChannelState
 from server.settings import Timeouts
 from server.upstreams.base import Call, Upstream
 from tests.channels import (
@@ -108,7 +109,7 @@ async def test_weight_is_a_share() -> None:
     routed, draws = model(*states, rng=random.Random(7)), 10_000
     counts: Counter[str] = Counter()
     for _ in range(draws):
-        counts[routed._first(0.0).name] += 1
+        counts[routed._first(0.0, Call()).state.name] += 1
     assert counts["none"] == 0
     for name, weight in weights.items():
         share = weight / 10

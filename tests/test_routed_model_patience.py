@@ -13,9 +13,12 @@ from server.errors import (
     ServerError,
     UpstreamUnreachable,
 )
-from server.routed_model import ChannelState
+from server.routed_model import RoutedModel
+from server.routing.channel import ChannelState
+from server.settings import ChannelModel
 from server.upstreams.base import Call
 from tests.channels import (
+    Eager,
     Listener,
     Script,
     answer,
@@ -62,7 +65,8 @@ async def test_when_its_time_has_come_it_is_asked_again() -> None:
 async def test_its_other_models_are_asked_as_before() -> None:
     a = channel("a", fails(RateLimited("slower", retry_after_s=30)), says("well"))
     await failure(model(a))
-    assert await answer(model(a)) == "well"
+    other = RoutedModel("other", [(a, ChannelModel())], Eager(1))
+    assert await answer(other) == "well"
 
 
 async def test_a_lone_channel_is_waited_for_if_it_wants_little_patience() -> None:
@@ -108,6 +112,8 @@ async def test_whoever_waits_hears_the_cause_if_the_channel_asks_others_for_more
     first = asyncio.create_task(failure(routed))
     await until(lambda: played(a).asked)
     # Another request had passed the check before, and is told to wait for longer.
-    routed._note(a, RateLimited("much slower", retry_after_s=60), asyncio.get_running_loop().time())
+    health, now = a.health.of("m"), asyncio.get_running_loop().time()
+    slower = RateLimited("much slower", retry_after_s=60)
+    health.failed(slower, a.health.keys[0], now, probe=False, cooldown_s=0)
     assert (await first).message == "slower"
     assert asked(a) == [1]

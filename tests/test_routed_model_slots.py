@@ -12,7 +12,8 @@ from server.errors import (
     Overloaded,
     UpstreamUnreachable,
 )
-from server.routed_model import ChannelState, QueueFull
+from server.routing.channel import ChannelState
+from server.routing.health import NoRoom, QueueFull
 from server.upstreams.base import Call
 from tests.channels import (
     Eager,
@@ -29,6 +30,11 @@ from tests.channels import (
 )
 
 
+def waiting(state: ChannelState) -> int:
+    assert state.gate is not None
+    return state.gate.waiting
+
+
 def down() -> Script:
     return [UpstreamUnreachable("down")]
 
@@ -38,7 +44,7 @@ async def test_a_channel_answers_so_many_at_a_time_and_the_others_wait_in_order(
     a, listener = channel("a", [go, *says("hello")], max_concurrency=2), Listener()
     routed = model(a)
     tasks = [asyncio.create_task(answer(routed, Call(observer=listener))) for _ in range(5)]
-    await until(lambda: a._waiting == 3)
+    await until(lambda: waiting(a) == 3)
     assert played(a).open == 2
     assert listener.heard.count(("queued", "a")) == 3
     go.set()
@@ -50,10 +56,15 @@ async def test_when_too_many_wait_the_next_one_is_refused_at_once() -> None:
     a = channel("a", [asyncio.Event()], max_concurrency=1, max_waiting=1)
     routed = model(a)
     tasks = [asyncio.create_task(answer(routed)) for _ in range(2)]
-    await until(lambda: a._waiting == 1)
+    await until(lambda: waiting(a) == 1)
     listener = Listener()
     error = await failure(routed, Call(observer=listener))
-    assert (type(error), error.status, error.code, error.retry_after_s) == (QueueFull, 503, "overloaded", 1)
+    assert (type(error), error.status, error.code, error.retry_after_s) == (
+        QueueFull,
+        429,
+        "rate_limit_exceeded",
+        1,
+    )
     assert listener.heard == []  # no attempt, no back-off
     for task in tasks:
         task.cancel()
@@ -78,8 +89,8 @@ async def test_waiting_for_a_slot_ends_with_the_calls_time() -> None:
     busy = asyncio.create_task(answer(routed))
     await until(lambda: played(a).open)
     error = await failure(routed, Call(deadline=asyncio.get_running_loop().time() + 0.02))
-    assert (type(error), error.status) == (Overloaded, 503)
-    assert a._waiting == 0
+    assert (type(error), error.status) == (NoRoom, 503)
+    assert waiting(a) == 0
     busy.cancel()
     await asyncio.wait({busy})
     assert await slot_is_free(a)
@@ -130,7 +141,7 @@ async def test_cancelled_at_any_moment_no_slot_no_call_and_no_task_is_left(seed:
     assert {type(result) for result in results} <= {str, asyncio.CancelledError, QueueFull}
     assert asyncio.all_tasks() == before
     for state in (a, b):
-        assert (state._waiting, state._in_use, played(state).open) == (0, 0, 0)
+        assert (waiting(state), state.in_use, played(state).open) == (0, 0, 0)
         assert await slot_is_free(state)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from server.chat import ChatRequest
@@ -27,6 +28,7 @@ from server.errors import ServerError, UpstreamInvalid
 from server.events import (
     MemberRef,
     ModelCancelled,
+    ModelChannel,
     ModelFailed,
     ModelFinished,
     ModelFirstToken,
@@ -206,6 +208,25 @@ class CallLog(ABC):
             self.paid = True
             self._tell_started(channel)
 
+    def noted(
+        self, channel: str, state: str, *, reason: str | None = None, for_s: float | None = None
+    ) -> None:
+        """See ``Observer``."""
+        if self.ended:
+            return
+        data = ModelChannel(
+            state,
+            reason=UNSET if reason is None else reason,
+            for_ms=UNSET if for_s is None else round(for_s * 1000),
+            channel=channel,
+        )
+        self.run.tell(data, stage=self.stage, member=self.member)
+
+    @property
+    def member(self) -> MemberRef | None:
+        """Which member it is; None for a call of the summary stage."""
+        return None
+
     @abstractmethod
     def _tell_started(self, channel: str | None) -> None: ...
 
@@ -231,6 +252,11 @@ class ModelLog(CallLog):
         self._member = member
         self._queued = False
         self._lane.member = member
+
+    @property
+    def member(self) -> MemberRef:
+        """Which member it is, and at which attempt."""
+        return self._member
 
     def queued(self, waiting_for: str) -> None:
         """See ``Observer``. Told once, before the start: a retry that waits has started long ago."""

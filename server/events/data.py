@@ -203,6 +203,20 @@ class ModelRetrying(Data, frozen=True, gc=False):
     same_channel: bool
 
 
+class ModelChannel(Data, frozen=True, gc=False):
+    """``state``: asked, passed_over (``reason`` says why), open (its breaker), closed, cooling, refused.
+
+    ``for_ms``: so long it is not asked, or only when no other is left.
+    """
+
+    type: ClassVar[str] = "model.channel"
+    gated: ClassVar[Mapping[str, str]] = {"channel": "channels"}
+    state: str
+    reason: OptStr = UNSET
+    for_ms: OptInt = UNSET
+    channel: OptStr = UNSET
+
+
 class ModelHedged(Data, frozen=True, gc=False):
     type: ClassVar[str] = "model.hedged"
     after_ms: int

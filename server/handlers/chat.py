@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import aclosing
+from urllib.parse import quote
 
 import msgspec
 from aiohttp import web
@@ -123,9 +124,17 @@ class _Work:
         record, call = self._request[RECORD], self._call
         record.usage = self._run.usage
         record.channel, record.attempts = call.channel, call.attempts_made
+        self._tell_attempts()
 
     def _first_token(self) -> None:
         self._request[RECORD].first_token_s = time.monotonic() - self._request[STARTED]
+        self._tell_attempts()
+
+    def _tell_attempts(self) -> None:
+        """Have the client told what was tried, if it was more than one channel, or if that is asked for."""
+        names = self._request[SNAPSHOT].settings.routing.tell_channels
+        if self._call.tried or names:
+            self._request[RECORD].tried = attempts_told(self._call, names=names)
 
     def _antiphon(self) -> bytes | None:
         """The ``antiphon`` field of an answer that the combination made; None for a relayed one."""
@@ -133,6 +142,16 @@ class _Work:
         if not self._own or info is None:
             return None
         return antiphon_field(self._run.id, info)
+
+
+def attempts_told(call: Call, *, names: bool) -> str:
+    """What became of each attempt, oldest first: ``ok`` or an error's code; with the channels' names."""
+    outcomes = list(call.tried)
+    if len(outcomes) < call.attempts_made:
+        outcomes.append((call.channel, "ok"))
+    # A code may be an upstream's own word: quoted, it is fit for a header.
+    words = [(quote(channel, safe=""), quote(code[:64], safe="")) for channel, code in outcomes]
+    return ", ".join(f"{channel}={code}" if names else code for channel, code in words)
 
 
 def antiphon_field(run_id: str, info: AnswerInfo) -> bytes:

@@ -24,6 +24,16 @@ class Observer(Protocol):
     def retrying(self, error: ServerError, *, delay_s: float, next_attempt: int, same_channel: bool) -> None:
         """The attempt failed before its first delta; the next one begins after ``delay_s`` seconds."""
 
+    def noted(
+        self, channel: str, state: str, *, reason: str | None = None, for_s: float | None = None
+    ) -> None:
+        """Something was decided about ``channel``, for ``for_s`` seconds if that is known.
+
+        ``state``: asked (in another's place), passed_over (``reason``: breaker, cooling, refused,
+        unavailable), or what an attempt of this call has made of it: open (its breaker), closed, cooling,
+        refused.
+        """
+
 
 class CallInfo(msgspec.Struct, frozen=True):
     """One call that was made for an answer.
@@ -61,7 +71,8 @@ class Call:
     ``timeouts`` None means the channel's own. ``deadline`` (event loop time, seconds) is the end of the time
     that the caller has; no attempt begins that could not end before it. ``attempts`` is the number of tries
     in all, None the model's own. ``run`` is the run that it belongs to, ``depth`` how many combinations it is
-    within. ``channel`` and ``attempts_made`` tell where the last attempt went. ``answer`` is set when the
+    within. ``channel`` and ``attempts_made`` tell where the last attempt went, ``tried`` which attempts
+    have failed: channel and code of each. ``answer`` is set when the
     answer is complete, by whoever knows how it came about.
     """
 
@@ -75,6 +86,7 @@ class Call:
         "observer",
         "run",
         "timeouts",
+        "tried",
     )
 
     def __init__(
@@ -95,6 +107,7 @@ class Call:
         self.depth = depth
         self.channel = ""
         self.attempts_made = 0
+        self.tried: tuple[tuple[str, str], ...] = ()
         self.answer: AnswerInfo | None = None
 
 

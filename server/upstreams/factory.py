@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import assert_never
 
+import msgspec
+
 from server.settings import Channel
 from server.upstreams.http import HttpClient
 from server.upstreams.http_aiohttp import AiohttpClient
@@ -34,6 +36,16 @@ class Clients:
 def client_session() -> Clients:
     """The clients of the process; closed by who calls this, after the last request."""
     return Clients()
+
+
+def build_upstreams(channel: Channel, session: Clients) -> list[OpenAIUpstream | LocalUpstream]:
+    """The upstreams of a channel, one for each of its keys; see ``build_upstream``."""
+    if not channel.api_keys:
+        return [build_upstream(channel, session)]
+    return [
+        build_upstream(msgspec.structs.replace(channel, api_key=key, api_keys=()), session)
+        for key in channel.api_keys
+    ]
 
 
 def build_upstream(channel: Channel, session: Clients) -> OpenAIUpstream | LocalUpstream:

@@ -15,10 +15,11 @@ from server.chat import ChatRequest
 from server.deltas import Batch, has_content
 from server.errors import ServerError, UpstreamError, UpstreamInvalid
 from server.openai_wire import AnswerReader, clean, retry_after, upstream_error
-from server.settings import Channel, Timeouts
+from server.settings import Channel, ParamRules, Timeouts
 from server.upstreams.base import Call
 from server.upstreams.clocks import Clocks
 from server.upstreams.http import HttpAnswer, HttpClient, Target, tls_context
+from server.upstreams.params import Params
 
 log = logging.getLogger("antiphon.upstream")
 
@@ -60,6 +61,7 @@ class OpenAIUpstream:
         self._timeouts = channel.timeouts.over(Timeouts())
         self._names = {name: model.model or name for name, model in channel.served().items()}
         self._secrets = _secrets(channel)
+        self._params = Params(channel.params) if channel.params != ParamRules() else None
 
     @property
     def unavailable(self) -> str | None:
@@ -116,8 +118,8 @@ class OpenAIUpstream:
         """Nothing is kept open beyond the calls; the client belongs to its owner."""
 
     def body(self, chat: ChatRequest) -> bytes:
-        """The request's bytes for this upstream: its own model name, and usage asked for; else as it came."""
-        changes: dict[str, bytes | None] = {}
+        """The request's bytes for this upstream: its own model name, usage asked for, the channel's rules."""
+        changes: dict[str, bytes | None] = {} if self._params is None else self._params.changes(chat)
         theirs = self._names.get(chat.model, chat.model)
         if theirs != chat.model:
             changes["model"] = msgspec.json.encode(theirs)

@@ -8,7 +8,8 @@ from collections.abc import AsyncGenerator
 
 from server.chat import ChatRequest
 from server.deltas import Batch, TextDelta
-from server.routed_model import ChannelState, RoutedModel
+from server.routed_model import RoutedModel
+from server.routing.channel import ChannelState
 from server.settings import Channel, ChannelModel, Member, Timeouts, TimeoutsPatch
 from server.upstreams.base import Call
 from tests.coordinator.panel import (
@@ -94,7 +95,7 @@ async def test_a_members_retries_are_told_and_its_attempts_are_bounded() -> None
     channels = [
         Channel(name=one.name, kind="openai", base_url="http://x", models=("a",)) for one in upstreams
     ]
-    states = [ChannelState(*pair) for pair in zip(channels, upstreams, strict=True)]
+    states = [ChannelState(one, [upstream]) for one, upstream in zip(channels, upstreams, strict=True)]
     model = RoutedModel("a", [(state, ChannelModel()) for state in states], random.Random(1))
     panel = Panel(
         [Scripted("b", says("two"))],
@@ -103,7 +104,7 @@ async def test_a_members_retries_are_told_and_its_attempts_are_bounded() -> None
     )
     told = await panel.ask()
     mine = [event.type for event in told.events if event.member and event.member.id == "m1"]
-    assert mine == ["model.started", "model.retrying", "model.failed"]
+    assert mine == ["model.started", "model.retrying", "model.channel", "model.failed"]
     assert told.data("model.failed").attempts == 2
     told = await panel.ask()  # by now both channels are well again
     assert told.data("run.completed").level == "none"

@@ -1,0 +1,104 @@
+"""The circuit breaker of one channel for one model. It reads no clock: times are passed in, in seconds."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, TypeAlias
+
+from server.settings import Breaker as BreakerSettings
+
+State: TypeAlias = Literal["closed", "open", "half_open"]
+
+
+class Breaker:
+    """Closed: calls pass. Open: none does, until its time is over. Half-open: one call passes, the probe.
+
+    It opens on so many failures in a row, or on a share of failures among the last calls. A probe that fails
+    opens it for twice as long. ``until`` is the time up to which no call may begin: 0 when closed, infinity
+    while a probe is under way. ``failures`` counts those in a row.
+    """
+
+    __slots__ = (
+        "_calls",
+        "_calls_before",
+        "_failed",
+        "_failed_before",
+        "_turn_at",
+        "failures",
+        "settings",
+        "state",
+        "trips",
+        "until",
+    )
+
+    def __init__(self, settings: BreakerSettings) -> None:
+        self.settings = settings
+        self.state: State = "closed"
+        self.until = 0.0
+        self.failures = 0
+        self.trips = 0  # openings since the last call that succeeded
+        # Calls of this half of the window and of the one before: enough to know the share roughly.
+        self._calls = self._failed = self._calls_before = self._failed_before = 0
+        self._turn_at = 0.0
+
+    def begin(self) -> bool:
+        """A call begins, at or after ``until``. Is it the probe?"""
+        if self.state == "closed":
+            return False
+        self.state = "half_open"
+        self.until = math.inf
+        return True
+
+    def answered(self) -> None:
+        """The probe has said something: calls may pass again. The next failure opens anew."""
+        self.state = "closed"
+        self.until = 0.0
+
+    def succeeded(self, now: float) -> None:
+        """A call's answer is whole. That of a call from before the opening closes nothing."""
+        if self.state == "closed":
+            self.failures = self.trips = 0
+            self._count(now, failed=0)
+
+    def failed(self, now: float, *, probe: bool = False) -> bool:
+        """A call failed by the upstream's fault. Did that open the breaker?"""
+        if self.state != "closed" and not probe:
+            return False  # it began before the opening, and tells nothing new
+        self.failures += 1
+        self._count(now, failed=1)
+        if not (probe or self._too_many()):
+            return False
+        self._open(now)
+        return True
+
+    def abandoned(self, now: float) -> None:
+        """The probe ended without telling anything of the upstream: the next call is the probe."""
+        if self.until == math.inf:
+            self.until = now
+
+    def _open(self, now: float) -> None:
+        settings = self.settings
+        # The exponent is bounded, lest an outage of weeks overflow.
+        open_s = min(settings.open_s * 2 ** min(self.trips, 30), settings.max_open_s)
+        self.trips += 1
+        self.state = "open"
+        self.until = now + open_s
+        self._calls = self._failed = self._calls_before = self._failed_before = 0
+
+    def _too_many(self) -> bool:
+        settings = self.settings
+        if settings.failures and (self.failures >= settings.failures or self.trips):
+            return True
+        calls = self._calls + self._calls_before
+        failed = self._failed + self._failed_before
+        return bool(settings.rate) and calls >= settings.min_calls and failed >= settings.rate * calls
+
+    def _count(self, now: float, *, failed: int) -> None:
+        if now >= self._turn_at:
+            half_s = self.settings.window_s / 2
+            fresh = now < self._turn_at + half_s
+            self._calls_before, self._failed_before = (self._calls, self._failed) if fresh else (0, 0)
+            self._calls = self._failed = 0
+            self._turn_at = now + half_s
+        self._calls += 1
+        self._failed += failed

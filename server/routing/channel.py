@@ -1,0 +1,161 @@
+"""One channel as the router sees it: its keys and their upstreams, its limits, its health."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from contextlib import aclosing
+from typing import Protocol
+
+from server.chat import ChatRequest
+from server.deltas import Batch, TextDelta, UsageDelta
+from server.routing.health import ChannelHealth, KeyHealth
+from server.routing.limits import Gate, Ticket
+from server.settings import Channel, Timeouts
+from server.upstreams.base import Call, Upstream
+
+# Bytes of JSON or text that are reckoned as one token, until the upstream says how many there were.
+BYTES_PER_TOKEN = 4
+
+
+class ChannelUpstream(Upstream, Protocol):
+    """An upstream that is a channel, with one of its keys.
+
+    ``unavailable`` says what to do when it cannot serve at all. ``aclose`` ends what it keeps open beyond
+    its calls, and is called by whoever built it.
+    """
+
+    @property
+    def unavailable(self) -> str | None: ...
+
+    async def aclose(self) -> None: ...
+
+
+class Lane:
+    """One key of a channel, and the upstream that uses it."""
+
+    __slots__ = ("health", "upstream")
+
+    def __init__(self, health: KeyHealth, upstream: ChannelUpstream) -> None:
+        self.health = health
+        self.upstream = upstream
+
+
+class ChannelState:
+    """One channel. ``upstreams``: one for each of its keys, in their order.
+
+    ``before`` is the state that a reload replaces: its health is kept if name, kind and address are the same.
+    ``count`` is told of each attempt's outcome: the channel's name, and ``ok`` or an error's code. Needs a
+    running event loop.
+    """
+
+    def __init__(
+        self,
+        settings: Channel,
+        upstreams: Sequence[ChannelUpstream],
+        count: Callable[[str, str], None] = lambda channel, outcome: None,
+        *,
+        before: ChannelState | None = None,
+    ) -> None:
+        self.settings = settings
+        self.name = settings.name
+        self.count = count
+        self.timeouts = settings.timeouts.over(Timeouts())
+        secrets = settings.secrets()
+        self.health: ChannelHealth
+        if before is not None and _same_place(before.settings, settings):
+            self.health = before.health
+            self.health.adopt(secrets, settings.breaker)
+        else:
+            self.health = ChannelHealth(settings.name, secrets, settings.breaker)
+        self.lanes = [Lane(*pair) for pair in zip(self.health.keys, upstreams, strict=True)]
+        self.only, self.more_keys = self.lanes[0], len(self.lanes) > 1
+        self.upstream = upstreams[0]
+        self.gate = Gate(settings, asyncio.get_running_loop().time) if Gate.needed(settings) else None
+        self.takes_calls = settings.enabled and settings.weight > 0
+        self.in_use = 0
+        self._turn = 0
+        self.idle = asyncio.Event()  # no call is under way
+        self.idle.set()
+
+    def able(self) -> bool:
+        """Could it serve at all, now?"""
+        return self.takes_calls and self.upstream.unavailable is None
+
+    def dismiss(self) -> None:
+        """Begin no further call here, also not for requests that still hold older settings."""
+        self.takes_calls = False
+
+    def lane(self, model: str, now: float, but: Collection[KeyHealth] = ()) -> Lane:
+        """The key to use for a call: each in turn, those in good standing first, ``but`` the ones tried."""
+        if not self.more_keys:
+            return self.only
+        self._turn += 1
+        turn = self._turn % len(self.lanes)
+        in_turn = self.lanes[turn:] + self.lanes[:turn]
+        return min(in_turn, key=lambda lane: (lane.health in but, *_standing(lane.health, model, now)))
+
+    def has_other_key(self, model: str, now: float, but: Collection[KeyHealth]) -> bool:
+        """Is there a key in good standing besides those that were tried?"""
+        return self.more_keys and any(
+            lane.health not in but and lane.health.avoided_until(model) <= now for lane in self.lanes
+        )
+
+    async def aclose(self) -> None:
+        """End what its upstreams keep open beyond their calls."""
+        for lane in self.lanes:
+            await lane.upstream.aclose()
+
+    async def take(self, call: Call, chat: ChatRequest) -> Ticket | None:
+        """Begin a call as soon as the limits allow it; ``give`` ends it.
+
+        Raises ``QueueFull`` at once when too many wait already, ``NoRoom`` when the time for it is over.
+        """
+        ticket = None
+        if self.gate is not None:
+            tokens = len(chat.body) // BYTES_PER_TOKEN if self.gate.counts_tokens else 0
+            ticket = await self.gate.enter(call, tokens)
+        self.in_use += 1
+        self.idle.clear()
+        return ticket
+
+    def ask(
+        self, lane: Lane, chat: ChatRequest, call: Call, ticket: Ticket | None
+    ) -> AsyncGenerator[Batch, None]:
+        """The answer's batches, with one of the keys; their tokens are counted where there is a limit."""
+        batches = lane.upstream.stream(chat, call)
+        return batches if ticket is None or ticket.tokens is None else _count(batches, chat, ticket)
+
+    def give(self, ticket: Ticket | None) -> None:
+        """End a call that ``take`` began."""
+        if self.gate is not None and ticket is not None:
+            self.gate.leave(ticket)
+        self.in_use -= 1
+        if not self.in_use:
+            self.idle.set()
+
+
+async def _count(
+    batches: AsyncGenerator[Batch, None], chat: ChatRequest, ticket: Ticket
+) -> AsyncGenerator[Batch, None]:
+    """Yield ``batches``, and put into ``ticket`` what they cost: what is reported, else an estimate."""
+    size, reported = len(chat.body), False
+    async with aclosing(batches):
+        async for batch in batches:
+            for delta in batch:
+                if type(delta) is UsageDelta:
+                    ticket.used, reported = delta.usage.total_tokens, True
+                elif type(delta) is TextDelta and not reported:
+                    size += len(delta.text)
+                    ticket.used = size // BYTES_PER_TOKEN
+            yield batch
+
+
+def _standing(key: KeyHealth, model: str, now: float) -> tuple[bool, float]:
+    """Good standing first; else whoever comes back soonest, lest a refused key stand in a ready one's way."""
+    until = key.avoided_until(model)
+    return (key.blocked_until(model) > now, max(until - now, 0.0))
+
+
+def _same_place(before: Channel, now: Channel) -> bool:
+    return (before.kind, before.base_url, before.path) == (now.kind, now.base_url, now.path)

@@ -1,0 +1,219 @@
+"""What is known of a channel's health: for each model its breaker and its speed, for each key its standing.
+
+It outlives a reload that keeps the channel's name and address. Times are the event loop's, in seconds.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+from server.errors import InsufficientQuota, Overloaded, RateLimited, ServerError, UpstreamAuth, UpstreamError
+from server.errors import UpstreamTimeout as Slow
+from server.routing.breaker import Breaker
+from server.settings import Breaker as BreakerSettings
+
+log = logging.getLogger("antiphon.router")
+
+# A key that was refused, or whose account is empty, comes last for this long (seconds).
+REFUSED_S = 60.0
+# Nobody is taken at his word for longer, lest one absurd Retry-After switch a channel off for good. (seconds)
+MAX_COOLING_S = 24 * 3600.0
+# What a new time to the first token weighs in the average.
+NEW = 0.3
+# A time that was measured so long ago counts half: who is slow is tried again some day. (seconds)
+HALF_LIFE_S = 60.0
+
+Change: TypeAlias = Literal["open", "closed", "cooling", "refused"]
+
+
+class QueueFull(RateLimited):
+    """Too many requests wait for a channel: ours is the queue, the channel itself has said nothing."""
+
+
+class NoRoom(Overloaded):
+    """No room became free in the time that there was: ours is the queue here too."""
+
+
+class KeyHealth:
+    """One key of a channel: ``label`` names it in logs, without a letter of it.
+
+    ``cooling`` and ``tired`` say for each model until when it is not asked, and until when others come first.
+    """
+
+    __slots__ = ("cooling", "label", "refused_until", "tired")
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self.refused_until = 0.0
+        self.cooling: dict[str, float] = {}
+        self.tired: dict[str, float] = {}
+
+    def blocked_until(self, model: str) -> float:
+        """Until then this key is not used for this model."""
+        return self.cooling.get(model, 0.0)
+
+    def avoided_until(self, model: str) -> float:
+        """Until then others are used first."""
+        return max(self.cooling.get(model, 0.0), self.tired.get(model, 0.0), self.refused_until)
+
+
+class Health:
+    """One channel's health for one model.
+
+    ``blocked_until``: no call before; ``avoided_until``: others come first. Both are kept up to date, so that
+    a choice among many channels is one comparison for each.
+    """
+
+    __slots__ = ("_channel", "_measured_at", "_speed_s", "avoided_until", "blocked_until", "breaker", "model")
+
+    def __init__(self, channel: ChannelHealth, model: str) -> None:
+        self._channel = channel
+        self.model = model
+        self.breaker = Breaker(channel.settings)
+        self.blocked_until = 0.0
+        self.avoided_until = 0.0
+        self._speed_s = 0.0
+        self._measured_at = 0.0
+
+    def begin(self) -> bool:
+        """A call begins. Is it the breaker's probe?"""
+        probe = self.breaker.begin()
+        if probe:
+            self.refresh()
+        return probe
+
+    def measured(self, first_token_s: float, now: float) -> None:
+        """Count one time to the first token into the moving average."""
+        old = self._speed_s
+        self._speed_s = first_token_s if not old else old + NEW * (first_token_s - old)
+        self._measured_at = now
+
+    def speed_s(self, now: float) -> float:
+        """The time to the first token that is to be expected; it fades while nobody measures it."""
+        age_s = now - self._measured_at
+        return self._speed_s * 0.5 ** (age_s / HALF_LIFE_S) if self._speed_s else 0.0
+
+    def answered(self) -> None:
+        """The probe has said something."""
+        self.breaker.answered()
+        self.refresh()
+
+    def failed(
+        self, error: ServerError, key: KeyHealth, now: float, *, probe: bool, cooldown_s: float
+    ) -> Change | None:
+        """Keep in mind what a failed attempt tells; what has changed is returned.
+
+        ``cooldown_s``: so long a 429 that names no time lets others come first.
+        """
+        change: Change | None = None
+        if isinstance(error, QueueFull | NoRoom):
+            if probe:
+                self.breaker.abandoned(now)
+        elif isinstance(error, UpstreamAuth | InsufficientQuota):
+            key.refused_until = now + REFUSED_S
+            log.error("channel %s: %s", key.label, error.message)
+            change = "refused"
+            if probe:
+                self.breaker.abandoned(now)
+        elif is_fault(error):
+            if self.breaker.failed(now, probe=probe):
+                change = "open"
+                log.warning(
+                    "channel %s: closed to %s for %.0f s after %d failures, the last one %s",
+                    self._channel.name,
+                    self.model,
+                    self.breaker.until - now,
+                    self.breaker.failures,
+                    error.code,
+                )
+        elif probe:
+            self.breaker.answered()  # it judged the request, so it is there
+            change = "closed"
+        if error.retry_after_s and not isinstance(error, QueueFull | NoRoom | InsufficientQuota):
+            self._cool(error, key, now + min(error.retry_after_s, MAX_COOLING_S))
+            change = change or "cooling"
+        elif isinstance(error, RateLimited) and not isinstance(error, QueueFull):
+            key.tired[self.model] = now + cooldown_s
+            change = change or "cooling"
+        self._channel.refresh()
+        return change
+
+    def abandoned(self, now: float) -> None:
+        """The probe ended without telling anything."""
+        self.breaker.abandoned(now)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Bring both times up to date."""
+        keys = self._channel.keys
+        self.blocked_until = max(self.breaker.until, min(key.blocked_until(self.model) for key in keys))
+        self.avoided_until = max(self.breaker.until, min(key.avoided_until(self.model) for key in keys))
+
+    def _cool(self, error: ServerError, key: KeyHealth, until: float) -> None:
+        """A 429 is about the key; whoever else asks for patience speaks for the whole channel."""
+        keys = [key] if isinstance(error, RateLimited) else self._channel.keys
+        for one in keys:
+            one.cooling[self.model] = max(until, one.cooling.get(self.model, 0.0))
+
+
+class ChannelHealth:
+    """The health of one channel: of its ``keys``, in their order (one at least), and by model.
+
+    ``adopt`` puts the settings of a reload into it.
+    """
+
+    def __init__(self, name: str, secrets: Sequence[str | None], settings: BreakerSettings) -> None:
+        self.name = name
+        self._models: dict[str, Health] = {}
+        self._by_secret: dict[str | None, KeyHealth] = {}
+        self.adopt(secrets, settings)
+
+    def adopt(self, secrets: Sequence[str | None], settings: BreakerSettings) -> None:
+        """Use these keys and these limits from now on; a key that stays keeps its standing."""
+        self.settings = settings
+        before, self._by_secret = self._by_secret, {}
+        for at, secret in enumerate(secrets or (None,)):
+            label = self.name if len(secrets) < 2 else f"{self.name}, key {at + 1}"
+            kept = self._by_secret[secret] = before.get(secret) or KeyHealth(label)
+            kept.label = label
+        self.keys = list(self._by_secret.values())
+        for health in self._models.values():
+            health.breaker.settings = settings
+        self.refresh()
+
+    def of(self, model: str) -> Health:
+        """The health for ``model``."""
+        health = self._models.get(model)
+        if health is None:
+            health = self._models[model] = Health(self, model)
+            health.refresh()
+        return health
+
+    @property
+    def models(self) -> list[Health]:
+        """The health for each model that was asked for yet."""
+        return list(self._models.values())
+
+    def refresh(self) -> None:
+        """Bring every model's times up to date."""
+        for health in self._models.values():
+            health.refresh()
+
+
+def is_fault(error: ServerError) -> bool:
+    """Is it a fault of the upstream's, that says something about the calls to come?
+
+    A total time that ran out is one only if the caller did not shorten it, which shows in ``retryable``.
+    """
+    if isinstance(error, QueueFull | NoRoom | UpstreamAuth):
+        return False
+    return isinstance(error, UpstreamError | Overloaded | Slow)
+
+
+def is_about_key(error: ServerError) -> bool:
+    """May another key of the same channel succeed where this one failed?"""
+    return isinstance(error, UpstreamAuth | RateLimited | InsufficientQuota) and not isinstance(
+        error, QueueFull
+    )
