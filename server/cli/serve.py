@@ -88,7 +88,9 @@ def _reloader(app: web.Application, path: Path, environ: Mapping[str, str]) -> C
         try:
             loaded = await asyncio.to_thread(load, path, environ)
         except ConfigError as error:
-            log.error("the new configuration is refused, the old one stays:\n%s", error)
+            log.error("the new configuration is refused, the old one stays")
+            for fault in error.faults:
+                log.error("%s", fault)
             return
         for warning in loaded.warnings:
             log.warning("%s", warning)
