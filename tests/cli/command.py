@@ -37,7 +37,7 @@ class Command:
         self.process.send_signal(number)
 
     async def says(self, pattern: str) -> re.Match[str]:
-        """Read its standard error up to a line that holds ``pattern``. Raises AssertionError if it ends first."""
+        """Read its standard error up to a line with ``pattern``. Raises AssertionError if it ends first."""
         assert self.process.stderr is not None
         async with asyncio.timeout(PATIENCE_S):
             while line := (await self.process.stderr.readline()).decode():

@@ -24,10 +24,11 @@ GREETING = r"Antiphon serves http://127\.0\.0\.1:(\d+)/v1"
 
 
 def configuration(sim: OpenAISimulator, *models: str, drain_s: float = 30) -> str:
+    served = ", ".join(models or ("m",))
     return (
         f"server: {{port: 0, drain_s: {drain_s}}}\n"
         "channels:\n"
-        f"  - {{name: sim, kind: openai, base_url: '{sim.base_url}', models: [{', '.join(models or ('m',))}]}}\n"
+        f"  - {{name: sim, kind: openai, base_url: '{sim.base_url}', models: [{served}]}}\n"
     )
 
 
