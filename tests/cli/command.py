@@ -63,6 +63,8 @@ async def command(*arguments: str, folder: Path, **variables: str) -> AsyncItera
         *("-m", "server", *arguments),
         cwd=folder,
         env={**kept, "PYTHONPATH": str(ROOT), **variables},
+        # A shell lets what it runs in the background ignore SIGINT, and its children's children too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
