@@ -131,22 +131,23 @@ class Workshop:
         self._channels: dict[str, ChannelState] = {}
 
     def snapshot(self, settings: Settings) -> Snapshot:
-        """Everything that is made from these settings."""
-        before = self._channels
-        self._channels = {}
+        """Everything that is made from these settings. Raises OSError, and nothing has changed then."""
+        before, channels = self._channels, dict[str, ChannelState]()
         for channel in settings.channels:
             kept = before.get(channel.name)
             if kept is None or kept.settings != channel:
                 upstreams = build_upstreams(channel, self._session)
                 kept = ChannelState(channel, upstreams, self._count, before=kept)
-            self._channels[channel.name] = kept
+            channels[channel.name] = kept
+        made = Snapshot(settings, ModelRouter(settings, channels, self._combine))
+        self._channels = channels  # only now: what was in force stays owned if something above fails
         for name, state in before.items():
-            now = self._channels.get(name)
+            now = channels.get(name)
             if now is None or not now.takes_calls:
                 state.dismiss()
             if now is not state:
                 self._tasks.create(self._retire(state), name=f"retire channel {name}")
-        return Snapshot(settings, ModelRouter(settings, self._channels, self._combine))
+        return made
 
     async def aclose(self) -> None:
         """End the children, close the session."""
