@@ -72,8 +72,12 @@ def drain(app: web.Application) -> None:
 
 
 async def last_words(app: web.Application) -> None:
-    """End every run that is still under way; its client is told so."""
+    """End every run that is still under way; its client is told so, then its watchers are, and are closed."""
     app[RUNS].cancel_all("shutdown")
+    try:
+        await app[RUNS].all_ended()
+    finally:
+        app[WATCHERS].send_away()
 
 
 async def _lifetime(settings: Settings, app: web.Application) -> AsyncIterator[None]:

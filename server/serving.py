@@ -5,8 +5,8 @@ starts up; the sockets listen; ``on_ready`` is called. At SIGTERM or SIGINT:
 
 1. nobody new is let in; ``on_drain`` is called (readiness turns 503, new work is refused); idle connections
    are closed;
-2. the application's ``on_shutdown`` runs: websockets hear, and close; meanwhile and after, requests under way
-   have until ``drain_s`` to finish, with ``Connection: close``;
+2. the application's ``on_shutdown`` runs, which may wait for the work that websockets tell of, and closes
+   them; meanwhile and after, requests under way have until ``drain_s`` to finish, with ``Connection: close``;
 3. for what is left, ``on_drain_timeout`` is awaited, so that streams can send their last event;
 4. what still runs is cancelled and unwinds; then the application's cleanup contexts run.
 

@@ -9,7 +9,10 @@ from server.errors import RateLimited
 
 
 class Watcher(Protocol):
-    """One connection of the status channel. After ``go_away``, which does not wait, it ends by itself."""
+    """One connection of the status channel. After ``go_away``, which does not wait, it ends by itself.
+
+    What there is to tell it by then it is still told.
+    """
 
     def go_away(self) -> None: ...
 
@@ -20,6 +23,7 @@ class Watchers:
     def __init__(self) -> None:
         self._by_watcher: dict[Watcher, str] = {}
         self._by_key: Counter[str] = Counter()
+        self._closing = False
 
     def __len__(self) -> int:
         return len(self._by_watcher)
@@ -34,6 +38,8 @@ class Watchers:
             )
         self._by_watcher[watcher] = key
         self._by_key[key] += 1
+        if self._closing:  # it was connected already, and only now said who it is
+            watcher.go_away()
 
     def remove(self, watcher: Watcher) -> None:
         """Forget a watcher; nothing happens if it was not there."""
@@ -44,6 +50,7 @@ class Watchers:
                 del self._by_key[key]
 
     def send_away(self) -> None:
-        """Tell every watcher to go."""
+        """Tell every watcher to go, and those who still come."""
+        self._closing = True
         for watcher in list(self._by_watcher):
             watcher.go_away()

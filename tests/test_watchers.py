@@ -37,3 +37,10 @@ def test_all_are_sent_away() -> None:
     watchers.send_away()
     assert first.away
     assert second.away
+
+
+def test_who_comes_after_that_is_sent_away_too() -> None:
+    watchers, late = Watchers(), Watcher()
+    watchers.send_away()
+    watchers.add(late, "ann", 5)
+    assert late.away

@@ -29,7 +29,10 @@ def wants_event_stream(request: web.Request) -> bool:
 
 
 class _Reader:
-    """The one who writes the response: sleeps while there is nothing, and goes when the server ends."""
+    """The one who writes the response: sleeps while there is nothing, and goes when the server ends.
+
+    What is there to be told when it is sent away is told first.
+    """
 
     def __init__(self) -> None:
         self.leaving = False
@@ -92,7 +95,7 @@ async def stream_feed(
 
 async def _send_all(response: EventSourceResponse, feed: Feed, reader: _Reader, id_prefix: str) -> None:
     loop = asyncio.get_running_loop()
-    while not reader.leaving:
+    while True:
         now = loop.time()
         try:
             items = feed.pull(now, BATCH_EVENTS)
@@ -101,7 +104,7 @@ async def _send_all(response: EventSourceResponse, feed: Feed, reader: _Reader, 
         for item in items:
             id = None if item.place is None else f"{id_prefix}{item.place}"
             await response.send(item.json.decode(), id=id, event=item.type)
-        if feed.done:
+        if feed.done or (reader.leaving and not items):
             return
         if not items:
             await reader.sleep(feed, now)

@@ -28,7 +28,12 @@ __all__ = ["WATCHERS", "close_watchers", "watch_events"]
 
 
 async def close_watchers(app: web.Application) -> None:
-    """Signal ``on_shutdown``: every watcher hears that the server ends, and is closed."""
+    """Signal ``on_shutdown``: every watcher hears that the server ends, and is closed.
+
+    While the server drains the runs under way end first, so that their watchers see how.
+    """
+    if app[CURRENT].draining:
+        await app[RUNS].all_ended()
     app[WATCHERS].send_away()
 
 

@@ -109,6 +109,9 @@ class Session:
             pass
         except Stop as stop:
             self._socket.close(stop.code, stop.reason)
+        except asyncio.CancelledError:  # the server ends at once
+            self._socket.close(1001, "shutdown")
+            raise
         except Exception:  # the edge: a bug costs this connection, and nothing else
             log.exception("a status connection failed")
             self._socket.close(1011, "internal error")
@@ -118,10 +121,10 @@ class Session:
         await self._socket.wait_gone()
 
     def go_away(self) -> None:
-        """The server ends: say so, and close."""
+        """The server ends: tell what there still is to tell, say so, and close."""
         after_ms = random.randrange(1000, 5000)  # not all at once
-        self._socket.send_text(encode_message("goaway", reason="shutdown", reconnect_after_ms=after_ms))
-        self._socket.close(1001, "shutdown")
+        farewell = encode_message("goaway", reason="shutdown", reconnect_after_ms=after_ms)
+        self._writer.leave(farewell, Stop(1001, "shutdown"))
 
     async def _begin(self) -> None:
         try:

@@ -82,6 +82,7 @@ class Writer:
         self._heard_then = 0  # counted, not timed: the loop's clock may stand still while a pong comes
         self._checked_at = now
         self._turn = 0
+        self._farewell: tuple[bytes, Stop] | None = None
 
     def wake(self) -> None:
         """There is something to be written."""
@@ -121,6 +122,11 @@ class Writer:
         self._replies.clear()
         self._socket.close(stop.code, stop.reason)
 
+    def leave(self, farewell: bytes, stop: Stop) -> None:
+        """Close as ``stop`` says, behind ``farewell``, once all that there is to tell has been told."""
+        self._farewell = (farewell, stop)
+        self.wake()
+
     async def run(self) -> None:
         """Write until the connection closes."""
         socket = self._socket
@@ -136,6 +142,11 @@ class Writer:
                 return
             if wrote:
                 await asyncio.sleep(0)  # others have their turn
+            elif self._farewell is not None:
+                farewell, reason = self._farewell
+                socket.send_text(farewell)
+                self.stop(reason)
+                return
             else:
                 await self._sleep(now, wait_s)
 

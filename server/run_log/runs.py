@@ -147,6 +147,12 @@ class Runs:
         for run in list(self._runs.values()):
             run.cancel(by)
 
+    async def all_ended(self) -> None:
+        """Return when no run is under way."""
+        while self.in_progress:
+            for run in list(self._runs.values()):
+                await run.wait_ended()
+
     async def aclose(self) -> None:
         """End what has not ended, and forget everything."""
         for run in list(self._runs.values()):
