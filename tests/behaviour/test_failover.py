@@ -1,0 +1,408 @@
+"""Several channels for one model, from outside: what happens to one is kept from the clients."""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import pytest
+
+from server.app import replace_settings
+from server.settings import (
+    Breaker,
+    Channel,
+    ChannelModel,
+    ParamRules,
+    Range,
+    Routing,
+    Settings,
+    TimeoutsPatch,
+)
+from server.simulators.openai import OpenAISimulator
+from server.simulators.script import Script
+from tests.behaviour.asking import (
+    asked,
+    assert_nothing_left,
+    chat_request,
+    chunks_of,
+    data_lines,
+    error_of,
+    get,
+    post,
+    text_of,
+    until,
+)
+from tests.behaviour.running import QUIET, Antiphon, antiphon, ask, channel
+from tests.raw_http import Answer
+from tests.upstreams.raw_upstream import Peer, raw_upstream
+
+ATTEMPTS = "x-antiphon-attempts"
+
+
+@dataclass(frozen=True)
+class House:
+    """A server before two upstreams of one model; ``one`` is asked first."""
+
+    server: Antiphon
+    one: OpenAISimulator
+    two: OpenAISimulator
+
+    @property
+    def asked(self) -> tuple[int, int]:
+        return len(self.one.requests), len(self.two.requests)
+
+
+@asynccontextmanager
+async def house(routing: Routing = Routing(), **first: Any) -> AsyncIterator[House]:  # noqa: B008 - frozen
+    """``first``: more settings of the channel that is asked first."""
+    async with OpenAISimulator() as one, OpenAISimulator(default=Script(text="from two")) as two:
+        settings = pair(one, two, routing, **first)
+        async with antiphon(settings) as server:
+            yield House(server, one, two)
+            one.default = two.default = Script()
+            assert_nothing_left(server)
+
+
+def pair(
+    one: OpenAISimulator,
+    two: OpenAISimulator,
+    routing: Routing = Routing(),  # noqa: B008 - frozen
+    **first: Any,
+) -> Settings:
+    channels = (
+        channel(one, name="one", priority=1, **first),
+        channel(two, name="two"),
+    )
+    return Settings(channels=channels, routing=routing, logging=QUIET)
+
+
+def content(answer: Answer) -> str:
+    assert answer.status == 200, answer.body
+    if answer.headers["content-type"].startswith("text/event-stream"):
+        return text_of(chunks_of(answer.body))
+    text: str = answer.json()["choices"][0]["message"]["content"]
+    return text
+
+
+# ── what moves on, and what does not ──
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        (Script(status=408), "upstream_timeout"),
+        (Script(status=409), "upstream_error"),
+        (Script(status=425), "upstream_error"),
+        (Script(status=429), "rate_limit_exceeded"),
+        (Script(status=500), "upstream_error"),
+        (Script(status=502, error_form="html"), "upstream_error"),
+        (Script(status=503), "overloaded"),
+        (Script(status=504), "upstream_timeout"),
+        (Script(status=529), "overloaded"),
+        (Script(status=401), "upstream_auth"),
+        (Script(status=402), "insufficient_quota"),
+        (Script(status=403), "upstream_auth"),
+        (Script(error_after=0), "upstream"),
+        (Script(pieces=(), finish_form="missing", done=0), "upstream"),
+        (Script(pieces=()), "upstream_empty"),
+    ],
+    ids=lambda value: msgspec.json.encode(value).decode() if isinstance(value, Script) else "",
+)
+async def test_a_fault_of_one_upstream_is_not_seen_by_the_client(
+    fault: Script, code: str, stream: bool
+) -> None:
+    async with house() as it:
+        it.one.default = fault
+        answer = await post(it.server, ask(stream=stream))
+        assert content(answer) == "from two"
+        assert it.asked == (1, 1)
+        first, second = answer.headers[ATTEMPTS].split(", ")
+        assert second == "ok"
+        assert first.startswith(code)
+
+
+@pytest.mark.parametrize("status", [400, 404, 413, 422])
+async def test_a_fault_of_the_request_makes_one_upstream_request(status: int) -> None:
+    async with house() as it:
+        it.one.default = Script(status=status)
+        answer = await post(it.server, ask())
+        error_of(answer, status)
+        assert it.asked == (1, 0)
+
+
+async def test_a_refused_connection_moves_on_and_both_refused_is_one_error() -> None:
+    async with house() as it:
+        await it.one.stop_listening()
+        assert content(await post(it.server, ask())) == "from two"
+        await it.two.stop_listening()
+        await it.two.drop_connections()
+        answer = await post(it.server, ask())
+        assert error_of(answer, 502)["code"] == "upstream_unreachable"
+        assert answer.headers["x-should-retry"] == "false"
+        assert set(answer.headers[ATTEMPTS].split(", ")) == {"upstream_unreachable"}
+
+
+async def test_a_first_token_that_does_not_come_in_time_moves_on() -> None:
+    async with house(timeouts=TimeoutsPatch(first_token_s=0.05)) as it:
+        it.one.default = Script(stall_after=0)
+        answer = await post(it.server, ask(stream=True))
+        assert content(answer) == "from two"
+        assert answer.headers[ATTEMPTS] == "upstream_timeout_first_token, ok"
+        await until(lambda: it.one.requests[0].aborted)
+
+
+async def test_after_the_first_delta_a_cut_is_told_as_a_cut() -> None:
+    async with house() as it:
+        it.one.default = Script(pieces=("he", "llo"), error_after=1)
+        answer = await post(it.server, ask(stream=True))
+        assert answer.status == 200
+        *chunks, last = data_lines(answer.body)
+        assert b'"error"' in last
+        assert text_of([json.loads(chunk) for chunk in chunks]) == "he"
+        assert it.asked == (1, 0)
+
+
+async def test_each_channel_gets_the_same_body_with_its_own_name_for_the_model() -> None:
+    async with OpenAISimulator(default=Script(status=500)) as one, OpenAISimulator() as two:
+        settings = Settings(
+            channels=(
+                channel(one, name="one", priority=1),
+                Channel(
+                    name="two",
+                    kind="openai",
+                    base_url=two.base_url,
+                    models={"m": ChannelModel(model="theirs")},
+                ),
+            ),
+            logging=QUIET,
+        )
+        async with antiphon(settings) as server:
+            answer = await post(server, ask(seed=0, odd=[1.0, None]))
+            assert answer.json()["model"] == "m"
+        first, second = one.requests[0].body, two.requests[0].body
+        assert second == first.replace(b'"m"', b'"theirs"', 1)
+
+
+# ── patience ──
+
+
+@pytest.mark.parametrize("form", ["seconds", "date", "ms", "both"])
+async def test_a_channel_that_names_a_time_gets_no_traffic_until_then(form: Any) -> None:
+    async with house() as it:
+        it.one.default = Script(status=429, retry_after=30, retry_after_form=form)
+        for _ in range(4):
+            assert content(await post(it.server, ask())) == "from two"
+        assert it.asked == (1, 4)
+
+
+async def test_a_429_without_a_time_lets_the_other_come_first_but_is_still_asked_when_alone() -> None:
+    async with house() as it:
+        it.one.default = Script(status=429)
+        for _ in range(4):
+            assert content(await post(it.server, ask())) == "from two"
+        assert it.asked == (1, 4)
+        await it.two.stop_listening()
+        await it.two.drop_connections()
+        it.one.default = Script(text="again")
+        assert content(await post(it.server, ask())) == "again"
+
+
+async def test_a_time_that_is_too_long_goes_to_the_client() -> None:
+    async with house() as it:
+        it.one.default = it.two.default = Script(status=429, retry_after=40)
+        answer = await post(it.server, ask())
+        error_of(answer, 429)
+        assert 38 <= int(answer.headers["retry-after"]) <= 40
+        answer = await post(it.server, ask())
+        assert error_of(answer, 503)["code"] == "no_channel"
+        assert 38 <= int(answer.headers["retry-after"]) <= 40
+        assert it.asked == (1, 1)
+
+
+async def test_when_every_breaker_is_open_the_answer_comes_at_once() -> None:
+    async with house() as it:
+        for sim in (it.one, it.two):
+            sim.default = Script(status=500)
+        for _ in range(8):
+            answer = await post(it.server, ask())
+        assert error_of(answer, 503)["code"] == "no_channel"
+        assert float(answer.headers["retry-after"]) >= 1
+        before = it.asked
+        assert (await post(it.server, ask())).status == 503
+        assert it.asked == before
+
+
+# ── the operator's hand ──
+
+
+async def test_a_channel_that_is_disabled_gets_no_new_request_and_ends_what_it_has() -> None:
+    async with house() as it:
+        it.one.default = Script(pieces=("from ", "one"), pace_ms=200)
+        async with asked(it.server, chat_request(ask(stream=True))) as client:
+            await it.one.wait_until(lambda: bool(it.one.requests))
+            replace_settings(it.server.app, pair(it.one, it.two, enabled=False))
+            for _ in range(5):
+                assert content(await post(it.server, ask())) == "from two"
+            assert content(await client.answer()) == "from one"
+        assert it.asked == (1, 5)
+
+
+async def test_health_survives_a_reload() -> None:
+    async with house() as it:
+        it.one.default = Script(status=429, retry_after=30)
+        assert content(await post(it.server, ask())) == "from two"
+        replace_settings(it.server.app, pair(it.one, it.two, weight=5, api_key="other"))
+        it.one.default = Script(text="from one")
+        assert content(await post(it.server, ask())) == "from one", "another key, another standing"
+        it.one.default = Script(status=503, retry_after=30)
+        assert content(await post(it.server, ask())) == "from two"
+        replace_settings(it.server.app, pair(it.one, it.two, weight=7, api_key="other"))
+        it.one.default = Script(text="from one")
+        assert content(await post(it.server, ask())) == "from two"
+
+
+async def test_the_names_of_channels_are_told_only_if_that_is_switched_on() -> None:
+    async with house() as it:
+        answer = await post(it.server, ask())
+        assert ATTEMPTS not in answer.headers
+    async with house(Routing(tell_channels=True)) as it:
+        assert (await post(it.server, ask(stream=True))).headers[ATTEMPTS] == "one=ok"
+        it.one.default = Script(status=500)
+        assert (await post(it.server, ask())).headers[ATTEMPTS] == "one=upstream_error, two=ok"
+
+
+async def test_rules_for_fields_reach_the_wire_and_nothing_else_changes() -> None:
+    rules = ParamRules(
+        drop=("user",), clamp={"temperature": Range(max=1)}, default={"top_p": 0.9}, set={"store": False}
+    )
+    async with house(params=rules, headers={"X-Project": "home"}) as it:
+        await post(it.server, ask(user="me", temperature=2, odd=1.0))
+        record = it.one.requests[0]
+        assert json.loads(record.body) == ask(temperature=1, odd=1.0, top_p=0.9, store=False)
+        assert b'"odd": 1.0' in record.body
+        assert record.header("x-project") == "home"
+
+
+async def test_keys_of_one_channel_are_used_in_turn_and_a_bad_one_is_set_aside() -> None:
+    async with OpenAISimulator(api_key="good") as sim:
+        settings = Settings(channels=(channel(sim, api_keys=("bad", "good")),), logging=QUIET)
+        async with antiphon(settings) as server:
+            for _ in range(6):
+                answer = await post(server, ask())
+                assert answer.status == 200
+        sent = [record.header("authorization") for record in sim.requests]
+        assert sent.count("Bearer bad") == 1
+        assert sent.count("Bearer good") == 6
+
+
+# ── upstreams that answer without end ──
+
+
+@pytest.mark.parametrize("status", ["500 Oh No", "401 No", "429 Slower"])
+async def test_an_error_of_100_megabytes_is_not_read_to_its_end(status: str) -> None:
+    sent = 0
+
+    async def serve(peer: Peer) -> None:
+        nonlocal sent
+        await peer.request()
+        length = 100 * 1024 * 1024
+        await peer.send(f"HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n".encode())
+        while sent < length:
+            await peer.send(b"x" * 65536)
+            sent += 65536
+
+    async with raw_upstream(serve) as big, OpenAISimulator() as two:
+        base_url = f"http://127.0.0.1:{big.port}/v1"
+        big_one = Channel(name="big", kind="openai", base_url=base_url, models=("m",), priority=1)
+        settings = Settings(channels=(big_one, channel(two, name="two")), logging=QUIET)
+        async with antiphon(settings) as server:
+            assert (await post(server, ask())).status == 200
+            await until(lambda: not big.open)
+        assert sent < 20 * 1024 * 1024
+
+
+# ── a day in the life ──
+
+
+async def test_one_of_three_is_killed_under_load_and_no_client_sees_it_before_its_first_delta() -> None:
+    """Sixty clients without a pause; one upstream refuses and drops everything in the middle of it."""
+    script = Script(delay_ms=5, pieces=("a", "b", "c"), pace_ms=2)
+    killed = asyncio.Event()
+    answers: list[Answer] = []
+
+    async def client(server: Antiphon, number: int) -> None:
+        for turn in range(8):
+            answers.append(await post(server, ask(text=f"{number}.{turn}", stream=number % 3 > 0)))
+            if len(answers) == 120:
+                killed.set()
+
+    async def kill(sim: OpenAISimulator) -> None:
+        await killed.wait()
+        await sim.stop_listening()
+        await sim.drop_connections()
+
+    async with (
+        OpenAISimulator(default=script) as one,
+        OpenAISimulator(default=script) as two,
+        OpenAISimulator(default=script) as three,
+    ):
+        sims = {"one": one, "two": two, "three": three}
+        channels = tuple(channel(sim, name=name) for name, sim in sims.items())
+        async with antiphon(Settings(channels=channels, logging=QUIET)) as server:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(kill(two))
+                for number in range(60):
+                    group.create_task(client(server, number))
+            metrics = (await get(server, "/metrics")).body.decode()
+            assert_nothing_left(server)
+    assert len(answers) == 480
+    assert {answer.status for answer in answers} == {200}
+    cut = [answer for answer in answers if _is_cut(answer)]
+    for answer in cut:
+        *chunks, _ = data_lines(answer.body)
+        assert text_of([json.loads(chunk) for chunk in chunks]) in ("a", "ab", "abc"), (
+            "a first delta had left"
+        )
+    assert all(content(answer) == "abc" for answer in answers if answer not in cut)
+    assert 'channel="two",outcome="upstream_unreachable"' in metrics
+
+
+def _is_cut(answer: Answer) -> bool:
+    if not answer.headers["content-type"].startswith("text/event-stream"):
+        return False
+    return data_lines(answer.body)[-1] != b"[DONE]"
+
+
+async def test_weights_are_shares_of_the_traffic() -> None:
+    async with OpenAISimulator() as one, OpenAISimulator() as two:
+        channels = (channel(one, name="one", weight=3), channel(two, name="two", weight=1))
+        async with antiphon(Settings(channels=channels, logging=QUIET)) as server:
+            for _ in range(200):
+                await post(server, ask())
+        assert len(one.requests) + len(two.requests) == 200
+        assert 120 <= len(one.requests) <= 180  # five sigma
+
+
+async def test_a_date_in_the_past_asks_for_no_patience() -> None:
+    async def serve(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            date = email.utils.formatdate(time.time() - 3600, usegmt=True)
+            head = f"HTTP/1.1 503 Busy\r\nRetry-After: {date}\r\nContent-Length: 0\r\n\r\n"
+            await peer.send(head.encode())
+
+    async with raw_upstream(serve) as busy:
+        base_url = f"http://127.0.0.1:{busy.port}/v1"
+        breaker = Breaker(failures=0, rate=0)
+        lone = Channel(name="a", kind="openai", base_url=base_url, models=("m",), breaker=breaker)
+        async with antiphon(Settings(channels=(lone,), logging=QUIET)) as server:
+            assert error_of(await post(server, ask()), 503)["code"] == "overloaded"
+            assert error_of(await post(server, ask()), 503)["code"] == "overloaded"
