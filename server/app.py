@@ -29,6 +29,7 @@ from server.settings import Settings
 from server.tasks import TaskOwner
 from server.upstreams.base import Upstream
 from server.upstreams.factory import build_upstreams, client_session
+from server.upstreams.local import LocalUpstream
 from server.watchers import Watchers
 
 log = logging.getLogger("antiphon.app")
@@ -86,18 +87,11 @@ async def _lifetime(settings: Settings, app: web.Application) -> AsyncIterator[N
     current = app[CURRENT]
     current.make = workshop.snapshot
     current.snapshot = workshop.snapshot(settings)
-    _tell_what_is_missing(current.snapshot)
     yield
     await app[RUNS].aclose()
     await app[TASKS].aclose()
     await workshop.aclose()
     app[ACCOUNTS].close()
-
-
-def _tell_what_is_missing(snapshot: Snapshot) -> None:
-    for name, state in snapshot.router.channels.items():
-        if state.settings.enabled and (reason := state.upstream.unavailable):
-            log.warning("channel %s cannot serve: %s", name, reason)
 
 
 def _routes() -> Iterable[web.RouteDef]:
@@ -137,11 +131,14 @@ class Workshop:
     def snapshot(self, settings: Settings) -> Snapshot:
         """Everything that is made from these settings. Raises OSError, and nothing has changed then."""
         before, channels = self._channels, dict[str, ChannelState]()
+        fresh: list[ChannelState] = []
         for channel in settings.channels:
             kept = before.get(channel.name)
             if kept is None or kept.settings != channel:
                 upstreams = build_upstreams(channel, self._session)
                 kept = ChannelState(channel, upstreams, self._count, before=kept)
+                if channel.enabled:
+                    fresh.append(kept)
             channels[channel.name] = kept
         made = Snapshot(settings, ModelRouter(settings, channels, self._combine))
         self._channels = channels  # only now: what was in force stays owned if something above fails
@@ -151,6 +148,9 @@ class Workshop:
                 state.dismiss()
             if now is not state:
                 self._tasks.create(self._retire(state), name=f"retire channel {name}")
+        for state in fresh:
+            if state.settings.kind == "local" or state.upstream.unavailable:
+                self._tasks.create(self._check(state), name=f"check channel {state.name}")
         return made
 
     async def aclose(self) -> None:
@@ -160,6 +160,13 @@ class Workshop:
 
     def _count(self, channel: str, outcome: str) -> None:
         self._metrics.attempted(channel, outcome)
+
+    async def _check(self, state: ChannelState) -> None:
+        """Tell if a channel cannot serve at all, before its first request comes."""
+        if isinstance(state.upstream, LocalUpstream):
+            await state.upstream.check()
+        if reason := state.upstream.unavailable:
+            log.warning("channel %s cannot serve: %s", state.name, reason)
 
     async def _retire(self, state: ChannelState) -> None:
         """End what a channel that is no longer configured keeps open, once its last call has ended."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
 from pathlib import Path
 
 from server.config import ConfigError, default_path, describe, load
+from server.settings import Channel
+from server.upstreams.local_engine import BROKEN_ENGINE, try_engine, what_is_missing
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,4 +26,13 @@ def run(options: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return 2
     print(describe(loaded.settings, loaded.warnings))
+    for channel in loaded.settings.channels:
+        if channel.kind == "local" and channel.enabled and (reason := _why_absent(channel)):
+            print(f"\nchannel {channel.name} cannot serve: {reason}")
     return 0
+
+
+def _why_absent(channel: Channel) -> str | None:
+    """What to install, if the embedded model could not be started here; the server starts without it."""
+    missing = what_is_missing(Path(channel.path) if channel.path else None)
+    return missing or (BROKEN_ENGINE if asyncio.run(try_engine()) else None)

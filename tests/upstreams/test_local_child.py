@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession
 
-from server.upstreams.local_process import INSTALL, find_model
+from server.upstreams.local_engine import INSTALL, find_model
 
 PATIENCE_S = 30.0
 ROOT = Path(__file__).resolve().parents[2]

