@@ -64,6 +64,7 @@ class RoutedModel:
         self._rng = rng
         self._routing = routing
         self._chooser = Chooser([Candidate(*one, name) for one in channels], routing.policy, rng)
+        self._lone = self._chooser.candidates[0] if len(self._chooser.candidates) == 1 else None
         self._budget = RetryBudget(routing.retry_ratio, routing.retry_reserve)
         self._timed = routing.policy == "least_latency" and len(self._chooser.candidates) > 1
         # Up to then some channel may be passed over, which a run is told; the others need not look.
@@ -160,6 +161,9 @@ class RoutedModel:
     def _first(self, now: float, call: Call) -> Candidate:
         """The channel to begin with. Raises ``NoChannel``."""
         self._budget.add()
+        lone = self._lone
+        if lone is not None and lone.health.avoided_until <= now and lone.state.able():
+            return lone
         chosen = self._chooser.choose(now)
         if self._sick_until > now and call.observer is not None:
             for name, reason in self._chooser.passed_over(now):

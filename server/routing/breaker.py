@@ -56,16 +56,21 @@ class Breaker:
 
     def succeeded(self, now: float) -> None:
         """A call's answer is whole. That of a call from before the opening closes nothing."""
-        if self.state == "closed":
+        if self.until == 0:  # closed
             self.failures = self.trips = 0
-            self._count(now, failed=0)
+            if now >= self._turn_at:
+                self._turn(now)
+            self._calls += 1
 
     def failed(self, now: float, *, probe: bool = False) -> bool:
         """A call failed by the upstream's fault. Did that open the breaker?"""
         if self.state != "closed" and not probe:
             return False  # it began before the opening, and tells nothing new
         self.failures += 1
-        self._count(now, failed=1)
+        if now >= self._turn_at:
+            self._turn(now)
+        self._calls += 1
+        self._failed += 1
         if not (probe or self._too_many()):
             return False
         self._open(now)
@@ -93,12 +98,10 @@ class Breaker:
         failed = self._failed + self._failed_before
         return bool(settings.rate) and calls >= settings.min_calls and failed >= settings.rate * calls
 
-    def _count(self, now: float, *, failed: int) -> None:
-        if now >= self._turn_at:
-            half_s = self.settings.window_s / 2
-            fresh = now < self._turn_at + half_s
-            self._calls_before, self._failed_before = (self._calls, self._failed) if fresh else (0, 0)
-            self._calls = self._failed = 0
-            self._turn_at = now + half_s
-        self._calls += 1
-        self._failed += failed
+    def _turn(self, now: float) -> None:
+        """A half of the window is over."""
+        half_s = self.settings.window_s / 2
+        fresh = now < self._turn_at + half_s
+        self._calls_before, self._failed_before = (self._calls, self._failed) if fresh else (0, 0)
+        self._calls = self._failed = 0
+        self._turn_at = now + half_s

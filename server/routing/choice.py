@@ -6,6 +6,7 @@ that cannot be asked are all of them looked at.
 
 from __future__ import annotations
 
+import math
 import random
 from bisect import bisect
 from collections.abc import Collection, Iterable, Sequence
@@ -78,7 +79,10 @@ class _Tier:
             only = self._all[0]
             well = only.health.avoided_until <= now and only.state.able() and only not in but
             return only if well else None
-        if self._policy != "least_busy":
+        if self._policy == "least_busy":
+            if (idlest := self._idlest(now, but)) is not None:
+                return idlest
+        else:
             for _ in range(DRAWS):
                 drawn = self._draw(now)
                 if drawn.well(now) and drawn not in but:
@@ -99,6 +103,18 @@ class _Tier:
             ],
             now,
         )
+
+    def _idlest(self, now: float, but: Collection[Candidate]) -> Candidate | None:
+        """The one with the fewest calls for its weight that is well; equals take turns by chance."""
+        start = int(self._rng.random() * len(self._all))
+        found, fewest = None, math.inf
+        for one in (*self._all[start:], *self._all[:start]):
+            load = one.state.in_use / one.state.settings.weight
+            if load < fewest and one.well(now) and one not in but:
+                if not load:
+                    return one
+                found, fewest = one, load
+        return found
 
     def _draw(self, now: float) -> Candidate:
         if self._policy == "weight":
