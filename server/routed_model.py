@@ -160,6 +160,8 @@ class RoutedModel:
 
     def _first(self, now: float, call: Call) -> Candidate:
         """The channel to begin with. Raises ``NoChannel``."""
+        if call.avoid:
+            return self._beside(now, call)
         self._budget.add()
         lone = self._lone
         if lone is not None and lone.health.avoided_until <= now and lone.state.able():
@@ -178,6 +180,22 @@ class RoutedModel:
             raise NoChannel(f"Every channel of {self.name} is cooling down.", retry_after_s=wait_s)
         reasons = (one.state.upstream.unavailable for one in candidates)
         raise NoChannel(next(reasons, None) or f"No channel serves {self.name} now; ask the operator.")
+
+    def may_hedge(self, call: Call) -> bool:
+        """May another channel be asked beside the one that ``call`` waits for? If so, it is paid."""
+        others = (one for one in self._chooser.candidates if one.state.name != call.channel)
+        now = asyncio.get_running_loop().time()
+        return any(one.well(now) for one in others) and self._budget.spend()
+
+    def _beside(self, now: float, call: Call) -> Candidate:
+        """The channel to begin with, none of those to be avoided. Raises ``NoChannel``."""
+        chosen = self._chooser.choose(now, self._avoided(call))
+        if chosen is None:
+            raise NoChannel(f"No other channel serves {self.name} now.")
+        return chosen
+
+    def _avoided(self, call: Call) -> list[Candidate]:
+        return [one for one in self._chooser.candidates if one.state.name in call.avoid]
 
     def _prepare(self, state: ChannelState, failed: list[Failed], call: Call, now: float) -> Lane:
         """Note in ``call`` where the next attempt goes; return the key to use."""
@@ -205,7 +223,7 @@ class RoutedModel:
         if not last.error.retryable or len(failed) >= (call.attempts or routing.attempts):
             raise _meaningful(failed)
         delay_s, ready_at = 0.0, 0.0
-        candidate = self._chooser.choose(now, but=self._done_with(failed, now))
+        candidate = self._chooser.choose(now, but=self._done_with(failed, call, now))
         if candidate is None:
             candidate = _once_more(failed)
             if candidate is None or not candidate.state.able():
@@ -234,10 +252,10 @@ class RoutedModel:
                 raise _meaningful(failed)  # meanwhile it has asked others for more patience
         return candidate
 
-    def _done_with(self, failed: list[Failed], now: float) -> list[Candidate]:
+    def _done_with(self, failed: list[Failed], call: Call, now: float) -> list[Candidate]:
         """The channels that this request need not ask again; one with another good key is not among them."""
         used = [one.lane.health for one in failed]
-        return [
+        return self._avoided(call) + [
             one.candidate
             for one in failed
             if not (is_about_key(one.error) and one.candidate.state.has_other_key(self.name, now, used))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from server.auth import Principal
 from server.errors import InvalidRequest, ModelNotFound, NotAllowed
+from server.hedged_model import HedgedModel
 from server.openai_wire import ModelCard
 from server.routed_model import RoutedModel
 from server.routing.channel import ChannelState
@@ -44,6 +45,10 @@ class ModelRouter:
         self.models = {
             name: RoutedModel(name, states, rng, settings.routing.of(name)) for name, states in served.items()
         }
+        after_s = {name: settings.routing.of(name).hedge_after_s for name in self.models}
+        self._hedged = {
+            name: HedgedModel(model, after_s[name]) for name, model in self.models.items() if after_s[name]
+        }
         self.combinations: dict[str, Upstream] = {}
         for one in settings.combinations:
             self.combinations[one.name] = combine(one, self.find)
@@ -54,7 +59,8 @@ class ModelRouter:
     def find(self, name: str) -> Upstream:
         """The model or combination of this name. Raises ``ModelNotFound`` with near names."""
         real = self._real(name)
-        if (found := self.combinations.get(real) or self.models.get(real)) is not None:
+        found = self.combinations.get(real) or self._hedged.get(real) or self.models.get(real)
+        if found is not None:
             return found
         raise _not_found(name, self.names())
 

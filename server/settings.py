@@ -196,6 +196,7 @@ class ModelRouting(_Frozen, frozen=True):
 
     policy: Policy | None = None
     attempts: Whole1 | None = None
+    hedge_after_s: From0 | None = None
 
 
 class Routing(_Frozen, frozen=True):
@@ -207,6 +208,7 @@ class Routing(_Frozen, frozen=True):
     max_backoff_s: From0 = 8
     retry_ratio: From0 = 0.2  # further attempts that each request adds to the budget
     retry_reserve: Whole0 = 20  # attempts that the budget holds at most
+    hedge_after_s: From0 = 0  # 0: never
     tell_channels: bool = False
     models: dict[str, ModelRouting] = {}
 

@@ -204,9 +204,9 @@ class ModelRetrying(Data, frozen=True, gc=False):
 
 
 class ModelChannel(Data, frozen=True, gc=False):
-    """``state``: asked, passed_over (``reason`` says why), open (its breaker), closed, cooling, refused.
+    """``state``: asked, hedged, passed_over (with ``reason``), open (its breaker), closed, cooling, refused.
 
-    ``for_ms``: so long it is not asked, or only when no other is left.
+    ``for_ms``: so long it is not asked, or only as the last one; of a hedge: so long another was silent.
     """
 
     type: ClassVar[str] = "model.channel"

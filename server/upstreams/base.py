@@ -29,9 +29,9 @@ class Observer(Protocol):
     ) -> None:
         """Something was decided about ``channel``, for ``for_s`` seconds if that is known.
 
-        ``state``: asked (in another's place), passed_over (``reason``: breaker, cooling, refused,
-        unavailable), or what an attempt of this call has made of it: open (its breaker), closed, cooling,
-        refused.
+        ``state``: asked (in another's place), hedged (beside another that was silent for ``for_s``),
+        passed_over (``reason``: breaker, cooling, refused, unavailable), or what an attempt of this call has
+        made of it: open (its breaker), closed, cooling, refused.
         """
 
 
@@ -70,16 +70,17 @@ class Call:
 
     ``timeouts`` None means the channel's own. ``deadline`` (event loop time, seconds) is the end of the time
     that the caller has; no attempt begins that could not end before it. ``attempts`` is the number of tries
-    in all, None the model's own. ``run`` is the run that it belongs to, ``depth`` how many combinations it is
-    within. ``channel`` and ``attempts_made`` tell where the last attempt went, ``tried`` which attempts
-    have failed: channel and code of each. ``answer`` is set when the
-    answer is complete, by whoever knows how it came about.
+    in all, None the model's own. ``avoid`` names channels that are not asked. ``run`` is the run that it
+    belongs to, ``depth`` how many combinations it is within. ``channel`` and ``attempts_made`` tell where the
+    last attempt went, ``tried`` which attempts have failed: channel and code of each. ``answer`` is set when
+    the answer is complete, by whoever knows how it came about.
     """
 
     __slots__ = (
         "answer",
         "attempts",
         "attempts_made",
+        "avoid",
         "channel",
         "deadline",
         "depth",
@@ -107,6 +108,7 @@ class Call:
         self.depth = depth
         self.channel = ""
         self.attempts_made = 0
+        self.avoid: tuple[str, ...] = ()
         self.tried: tuple[tuple[str, str], ...] = ()
         self.answer: AnswerInfo | None = None
 

@@ -19,6 +19,7 @@ from server.settings import (
     Breaker,
     Channel,
     ChannelModel,
+    ModelRouting,
     ParamRules,
     Range,
     Routing,
@@ -301,6 +302,21 @@ async def test_keys_of_one_channel_are_used_in_turn_and_a_bad_one_is_set_aside()
         sent = [record.header("authorization") for record in sim.requests]
         assert sent.count("Bearer bad") == 1
         assert sent.count("Bearer good") == 6
+
+
+async def test_a_model_may_be_hedged_and_the_run_tells_it() -> None:
+    async with house(Routing(models={"m": ModelRouting(hedge_after_s=0.02)}, tell_channels=True)) as it:
+        it.one.default = Script(stall_after=0)
+        answer = await post(it.server, ask(stream=True))
+        assert content(answer) == "from two"
+        assert answer.headers[ATTEMPTS] == "one=overtaken, two=ok"
+        await until(lambda: it.one.requests[0].aborted)
+        log = await get(
+            it.server, f"/v1/runs/{answer.headers['x-run-id']}/events", "Accept: application/json"
+        )
+        told = [event for event in log.json()["data"] if event["type"] == "model.channel"]
+        assert [event["data"]["state"] for event in told] == ["hedged"]
+        assert "channel" not in told[0]["data"], "names of channels are for those who include them"
 
 
 # ── upstreams that answer without end ──
