@@ -9,6 +9,8 @@ import msgspec
 
 from server.config_checks import Findings, check_name, check_unique
 from server.config_routing import OUR_PARAMS
+from server.config_strategies import NO_QUORUM, ONE_MODEL, check_id, check_keys, check_strategy
+from server.config_strategies import references as strategy_references
 from server.config_types import nearest
 from server.config_yaml import Path, dotted, printable
 from server.settings import Channel, ChannelModel, Combination, Member, Settings, Summary
@@ -16,26 +18,6 @@ from server.settings import Channel, ChannelModel, Combination, Member, Settings
 MAX_DEPTH = 2
 BEST_DRAFT = "best_draft"
 _PLACES = ("drafts", "question", "language", "count")
-_DRAFTING = (
-    "quorum",
-    "grace_s",
-    "min_success",
-    "partial_drafts",
-    "partial_min_chars",
-    "max_members",
-    "order",
-)
-# Keys that a strategy has no use for: those that show a misunderstanding, and those that do no harm.
-_REFUSED: Mapping[str, tuple[str, ...]] = {
-    "direct": ("members", "vision_members", "summary", "vision_summary"),
-    "synthesize": ("model", "vision_model"),
-    "all": ("model", "vision_model"),
-}
-_IDLE: Mapping[str, tuple[str, ...]] = {
-    "direct": (*_DRAFTING, "draft_max_tokens"),
-    "synthesize": (),
-    "all": ("summary", "vision_summary", "order"),
-}
 
 
 class Names:
@@ -140,20 +122,15 @@ def _check_default(found: Findings, names: Names) -> None:
 
 def _check_combination(found: Findings, one: Combination, names: Names) -> None:
     path = found.path(one)
-    for key in _REFUSED[one.strategy]:
-        if found.given((*path, key)):
-            other = "synthesize" if one.strategy == "direct" else "direct"
-            found.wrong((*path, key), f"strategy {one.strategy} does not use it; strategy {other} does")
-    for key in _IDLE[one.strategy]:
-        if found.given((*path, key)):
-            found.doubt((*path, key), f"strategy {one.strategy} does not use it")
-    if one.strategy == "direct":
+    check_keys(found, one)
+    if one.strategy in ONE_MODEL:
         _check_direct(found, one, names)
         return
     if not one.members and not found.excused(path, "members"):
         found.wrong((*path, "members"), f"is missing: strategy {one.strategy} wants at least one member")
-    if one.strategy == "synthesize" and one.summary is None and not found.excused(path, "summary"):
-        found.wrong((*path, "summary"), "is missing: strategy synthesize wants a summary with its model")
+    check_strategy(found, one)
+    for steps, name in strategy_references(one):
+        _check_reference(found, (*path, *steps), name, names)
     for key, members in (("members", one.members), ("vision_members", one.vision_members)):
         _check_members(found, (*path, key), one, members, names)
     for key, summary in (("summary", one.summary), ("vision_summary", one.vision_summary)):
@@ -168,7 +145,7 @@ def _check_direct(found: Findings, one: Combination, names: Names) -> None:
     path = found.path(one)
     if one.model is None:
         if not found.excused(path, "model"):
-            found.wrong((*path, "model"), "is missing: strategy direct wants the model that answers")
+            found.wrong((*path, "model"), f"is missing: strategy {one.strategy} wants the model that answers")
     else:
         _check_reference(found, (*path, "model"), one.model, names)
     if one.vision_model is not None:
@@ -186,6 +163,7 @@ def _check_members(
         name = member.id if member.id is not None else f"m{at + 1}"
         if member.id is not None:
             check_name(found, (*here, "id"), name, "a member's id")
+            check_id(found, (*here, "id"), name)
         copies = (
             [name] if member.samples == 1 else [f"{name}.{k + 1}" for k in range(min(member.samples, 100))]
         )
@@ -236,7 +214,7 @@ def _check_numbers(found: Findings, one: Combination) -> None:
     elif one.min_success > quorum:
         known = "" if one.quorum is not None else " (two thirds of the calls, as it is not set)"
         found.wrong((*path, "min_success"), f"must not be above quorum, {quorum}{known}")
-    elif calls == 2 and quorum == 2:
+    elif calls == 2 and quorum == 2 and one.strategy not in NO_QUORUM:
         found.doubt(
             (*path, "members") if one.quorum is None else (*path, "quorum"),
             "two calls and a quorum of 2: one silent member delays every answer by its first_token_s; "
@@ -286,6 +264,7 @@ def references(one: Combination) -> Iterator[tuple[Path, str]]:
             for at, name in enumerate(summary.fallback):
                 if name != BEST_DRAFT:
                     yield (key, "fallback", at), name
+    yield from strategy_references(one)
 
 
 class _Nesting(msgspec.Struct):

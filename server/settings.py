@@ -11,6 +11,18 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 from msgspec import Meta
 
+from server.strategy_settings import (
+    BestOf,
+    Cascade,
+    Council,
+    Critique,
+    Fallback,
+    Judge,
+    Moa,
+    Race,
+    Vote,
+)
+
 # What a number may be. ``config_types.py`` reads the bounds and says them in words.
 Above0: TypeAlias = Annotated[float, Meta(gt=0)]
 From0: TypeAlias = Annotated[float, Meta(ge=0)]
@@ -242,7 +254,7 @@ class Summary(_Frozen, frozen=True):
     """Who writes the answer."""
 
     model: str
-    mode: Literal["direct"] = "direct"
+    mode: Literal["direct", "analysis"] = "direct"
     prompt: str | None = None
     history: Literal["all", "last"] | Whole1 = "all"
     draft_tokens: Whole1 | None = None
@@ -254,7 +266,19 @@ class Summary(_Frozen, frozen=True):
 
 
 Overridable: TypeAlias = Literal["strategy", "quorum", "grace_s", "deadline_s", "members"]
-Strategy: TypeAlias = Literal["direct", "synthesize", "all"]
+Strategy: TypeAlias = Literal[
+    "direct",
+    "synthesize",
+    "vote",
+    "best_of",
+    "race",
+    "fallback",
+    "all",
+    "cascade",
+    "moa",
+    "critique",
+    "council",
+]
 
 
 class Combination(_Frozen, frozen=True):
@@ -271,6 +295,7 @@ class Combination(_Frozen, frozen=True):
     vision_by: Literal["last_turn", "history"] = "last_turn"
     summary: Summary | None = None
     vision_summary: Summary | None = None
+    judge: Judge = Judge()
     min_success: Whole1 = 1
     quorum: Whole1 | None = None  # None: two thirds of the calls, rounded up
     grace_s: From0 = 5
@@ -285,6 +310,15 @@ class Combination(_Frozen, frozen=True):
     tools: Literal["refuse"] = "refuse"  # requests with tools
     commit_after_s: From0 = 2
     overridable: tuple[Overridable, ...] = ("strategy", "quorum", "grace_s", "deadline_s", "members")
+    # the strategies' own keys
+    vote: Vote = Vote()
+    best_of: BestOf = BestOf()
+    race: Race = Race()
+    fallback: Fallback = Fallback()
+    cascade: Cascade = Cascade()
+    moa: Moa = Moa()
+    critique: Critique = Critique()
+    council: Council = Council()
 
 
 MEMBER_TIMEOUTS = Timeouts(connect_s=5, first_token_s=20, idle_s=15, total_s=55)

@@ -64,7 +64,7 @@ def test_the_default_file_runs_as_it_is_without_a_warning(
     monkeypatch.chdir(tmp_path)
     loaded = load(DEFAULT, {})
     assert loaded.warnings == []
-    assert [one.name for one in loaded.settings.combinations] == ["parallel", "direct", "all"]
+    assert [one.name for one in loaded.settings.combinations] == ["parallel", "direct", "race", "all"]
     assert loaded.settings.default_combination == "parallel"
     assert (loaded.settings.server.host, loaded.settings.server.port) == ("127.0.0.1", 18888)
 

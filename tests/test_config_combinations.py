@@ -132,7 +132,7 @@ def test_combinations_nest_two_deep_and_no_deeper(read: Read) -> None:
             f"{GOOD}, model: a",
             "combinations[0].model: strategy synthesize does not use it; strategy direct does",
         ),
-        ("name: p, strategy: race", "combinations[0].strategy: must be all, direct or synthesize"),
+        ("name: p, strategy: debate", "combinations[0].strategy: must be all, best_of, cascade, council"),
         (
             "name: '', strategy: direct, model: a",
             "combinations[0].name: a combination's name must not be empty",

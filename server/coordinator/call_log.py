@@ -32,8 +32,10 @@ from server.events import (
     ModelFailed,
     ModelFinished,
     ModelFirstToken,
+    ModelHedged,
     ModelQueued,
     ModelRetrying,
+    ModelSkipped,
     ModelStarted,
     StageRef,
     SummaryFailed,
@@ -52,7 +54,8 @@ BUG = "The server made a mistake; please report it with the request's id."
 class CallLog(ABC):
     """One call's figures; one of the two kinds below tells them.
 
-    ``state`` is as in the run's snapshot: queued, started, finished, failed or cancelled. With ``keep`` the
+    ``state`` is as in the run's snapshot: queued, started, finished, failed, cancelled or
+    skipped. With ``keep`` the
     answer's text is kept. ``began`` is the run's monotonic time; ``said``: has anything come?
     """
 
@@ -107,7 +110,7 @@ class CallLog(ABC):
     @property
     def ended(self) -> bool:
         """Has the end been told?"""
-        return self.state in ("finished", "failed", "cancelled")
+        return self.state in ("finished", "failed", "cancelled", "skipped")
 
     @property
     def chars(self) -> int:
@@ -283,6 +286,10 @@ class ModelLog(CallLog):
         )
         self.run.tell(data, stage=self.stage, member=self._member)
 
+    def hedged(self, after_ms: int, next: str) -> None:
+        """The call was silent for so long that member ``next`` is asked beside it."""
+        self.run.tell(ModelHedged(after_ms, next), stage=self.stage, member=self._member)
+
     def finished(self) -> None:
         """The call is complete."""
         if self.ended:
@@ -327,6 +334,12 @@ class ModelLog(CallLog):
             usage=token_usage(self.usage),
         )
         self.run.tell(data, stage=self.stage, member=self._member)
+
+    def skipped(self, reason: str) -> None:
+        """The call is not made."""
+        if not self.ended:
+            self.state = "skipped"
+            self.run.tell(ModelSkipped(reason), stage=self.stage, member=self._member)
 
     def _tell_started(self, channel: str | None) -> None:
         data = ModelStarted(channel) if channel is not None else ModelStarted()

@@ -19,6 +19,7 @@ from server.chat import ChatRequest
 from server.coordinator.call_log import BUG
 from server.coordinator.channel import AnswerChannel
 from server.coordinator.coordinator import Answer, Coordinator, sight
+from server.coordinator.patience import Patience
 from server.coordinator.plan import Plan, expand, make_plan, refuse_overrides
 from server.coordinator.relay import MEMBER, relay
 from server.coordinator.requests import direct_request
@@ -84,6 +85,7 @@ class Combination:
         self._models = models
         self._tasks = tasks
         self._rng = rng or random.SystemRandom()
+        self._patience = Patience()
 
     @property
     def relays(self) -> bool:
@@ -212,6 +214,7 @@ class Combination:
                     group=group,
                     answer=channel,
                     rng=self._rng,
+                    patience=self._patience,
                 )
                 told = await STRATEGIES[plan.strategy](run)
         except BaseExceptionGroup as errors:

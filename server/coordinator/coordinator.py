@@ -13,21 +13,22 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from server.chat import ChatRequest
-from server.coordinator.call_log import ModelLog
 from server.coordinator.channel import AnswerChannel
-from server.coordinator.member import Live, MemberCall
+from server.coordinator.member import Live
 from server.coordinator.outcomes import Draft, Gathered, told_failures
+from server.coordinator.patience import Patience
 from server.coordinator.plan import Plan, PlannedCall
+from server.coordinator.prompts import new_fence
 from server.coordinator.requests import draft_request
 from server.coordinator.run_book import RunBook
+from server.coordinator.scatter import LATER_S, Scatter, Within
 from server.deltas import Finished, Opening, RefusalDelta, TextDelta
 from server.errors import ModelNotFound
-from server.events import MemberRef, StageDeadlineReached, StageQuorumReached, StageRef
-from server.settings import MEMBER_TIMEOUTS
+from server.events import StageDeadlineReached, StageQuorumReached
 from server.upstreams.base import Call, Upstream
 
-# The stage ends its calls at the deadline; their own clocks, which would call it a failure, come later.
-LATER_S = 1.0
+# A seed fits into a JSON number that every client reads exactly.
+SEED_BITS = 31
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -42,7 +43,8 @@ class Coordinator:
     """What a strategy works with. Times are the event loop's, in seconds.
 
     ``models`` finds who answers under a name, ``group`` holds the members' tasks, ``answer`` takes what the
-    client gets, ``rng`` makes seeds and fences. All of it is the owner's; nothing is closed here.
+    client gets, ``rng`` makes seeds and fences, ``patience`` knows how fast members were. All of it is
+    the owner's; nothing is closed here.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Coordinator:
         group: asyncio.TaskGroup,
         answer: AnswerChannel,
         rng: random.Random,
+        patience: Patience,
     ) -> None:
         self.book = book
         self.plan = plan
@@ -64,10 +67,11 @@ class Coordinator:
         self.models = models
         self.answer = answer
         self.rng = rng
-        self._group = group
+        self.patience = patience
+        self._within = Within(book, plan, group, models, call.depth)
         self._loop = asyncio.get_running_loop()
-        self._changed = asyncio.Event()
-        self._members: list[MemberCall] = []
+        self._seed: int | None = None
+        self._fence: str | None = None
         self.deadline = self._loop.time() - book.run.elapsed_ms / 1000 + plan.deadline_s
         if call.deadline is not None:
             self.deadline = min(self.deadline, call.deadline - LATER_S)
@@ -84,36 +88,94 @@ class Coordinator:
         """Does the model see images? None: nobody says."""
         return sight(self.models, model)
 
+    @property
+    def seed(self) -> int:
+        """The seed of every shuffle of this run, so that each stage shows the drafts in the same order."""
+        if self._seed is None:
+            self._seed = self.rng.getrandbits(SEED_BITS)
+        return self._seed
+
+    @property
+    def fence(self) -> str:
+        """The name of this run's tag around drafts."""
+        if self._fence is None:
+            self._fence = new_fence(self.rng)
+        return self._fence
+
     async def draft(self, live: Live | None = None) -> Gathered:
         """Ask all members at once, and gather their drafts within quorum, grace and deadline.
 
         Raises ``AllMembersFailed`` if there is nothing, or too little, to answer from.
         """
-        plan, book = self.plan, self.book
-        stage = book.begin_stage("draft", [planned.id for planned in plan.calls])
-        members = self._members = [self._member(planned, stage, live) for planned in plan.calls]
-        for member in members:
-            self._start(member)
-        try:
-            ended_by = await self._gather(stage)
-        except asyncio.CancelledError:
-            self._end_stage(stage, self._why(), "cancelled")
-            raise
-        self._end_stage(stage, ended_by, ended_by)
-        book.drafts_ms = book.run.elapsed_ms
-        outcomes = tuple(member.outcome for member in members if member.outcome is not None)
-        gathered = Gathered(plan, stage, outcomes, ended_by)
-        book.failures = told_failures(gathered.failures)
-        gathered.require()
-        if gathered.level != "none":
-            whole = {draft.call.id for draft in gathered.complete}
-            missing = [planned.id for planned in plan.calls if planned.id not in whole]
-            book.degrade(gathered.level, gathered.reason, missing)
+        gathered = await self.gather([(one, self.request(one)) for one in self.plan.calls], live=live)
+        self.accept(gathered)
         return gathered
+
+    async def gather(
+        self, calls: Sequence[tuple[PlannedCall, ChatRequest]], *, number: int = 1, live: Live | None = None
+    ) -> Gathered:
+        """Make these calls as draft stage ``number``. Raises nothing for a lack of drafts: see ``accept``."""
+        scatter = self.scatter("draft", calls, number=number, live=live, answers=live is not None)
+        scatter.start_all()
+        try:
+            ended_by = await self._wait(scatter)
+        except asyncio.CancelledError:
+            scatter.end(scatter.why(), "cancelled")
+            raise
+        scatter.end(ended_by, ended_by)
+        self.book.drafts_ms = self.book.run.elapsed_ms
+        return Gathered(self.plan, scatter.stage, scatter.outcomes, ended_by)
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until the deadline."""
+        return self.deadline - self._loop.time()
+
+    def accept(self, gathered: Gathered, *, alone_is_whole: bool = False) -> None:
+        """Note what the drafts are worth. Raises ``AllMembersFailed`` if that is too little.
+
+        ``alone_is_whole``: the one draft of a panel of one lacks nothing.
+        """
+        self.book.failures = told_failures(gathered.failures)
+        gathered.require()
+        if gathered.level == "none" or (alone_is_whole and len(gathered.outcomes) == 1):
+            return
+        level = gathered.level
+        if alone_is_whole and level == "lone":
+            level = "partial" if self.plan.quorum > 1 else "quorum"
+        whole = {draft.call.id for draft in gathered.complete}
+        missing = [one.call.id for one in gathered.outcomes if one.call.id not in whole]
+        self.book.degrade(level, gathered.reason, missing)
+
+    def scatter(
+        self,
+        name: str,
+        calls: Sequence[tuple[PlannedCall, ChatRequest]],
+        *,
+        number: int = 1,
+        live: Live | None = None,
+        answers: bool = False,
+    ) -> Scatter:
+        """Begin stage ``name`` with these calls; none is started yet."""
+        stage = self.book.begin_stage(name, [planned.id for planned, _ in calls], number)
+        return Scatter(
+            self._within,
+            stage,
+            calls,
+            deadline=self.deadline if name == "draft" else None,
+            live=live,
+            answers=answers,
+            # What goes out while it comes is the client's to judge.
+            as_json=name == "draft" and live is None and self.as_json is not None,
+        )
+
+    def request(self, planned: PlannedCall) -> ChatRequest:
+        """What a member is asked for its first draft."""
+        return draft_request(self.chat, self.plan, planned, blind=self.sight(planned.model) is False)
 
     async def send_draft(self, draft: Draft) -> Answer:
         """Give the client a draft word for word."""
-        log = next(member.log for member in self._members if member.planned is draft.call)
+        log = next(one for one in reversed(self.book.calls) if one.id == draft.call.id)
         log.becomes_answer()
         self.book.text_began()
         reason = draft.finish_reason or "stop"
@@ -121,90 +183,24 @@ class Coordinator:
         await self.answer.send([Opening(), text, Finished(reason)])
         return Answer(draft.call.id, reason, (draft.call.id,))
 
-    def _member(self, planned: PlannedCall, stage: StageRef, live: Live | None) -> MemberCall:
-        request = self._request(planned)
-        ref = MemberRef(planned.id, planned.model, planned.sample)
-        log = ModelLog(self.book.run, stage, ref, request, keep=True)
-        if live is not None:
-            log.becomes_answer()
-        self.book.calls.append(log)
-        return MemberCall(
-            planned,
-            self.plan,
-            log,
-            settled=self._note_outcome,
-            why=self._why,
-            live=live,
-            # Choices that go out while they come are the client's to judge.
-            as_json=live is None and self.as_json is not None,
-        )
-
-    def _request(self, planned: PlannedCall) -> ChatRequest:
-        return draft_request(self.chat, self.plan, planned, blind=self.sight(planned.model) is False)
-
-    def _start(self, member: MemberCall) -> None:
-        planned, settings = member.planned, self.plan.settings
-        call = Call(
-            timeouts=planned.member.timeouts.over(settings.timeouts.over(MEMBER_TIMEOUTS)),
-            deadline=self.deadline + LATER_S,
-            attempts=planned.member.attempts or settings.attempts,
-            observer=member.log,
-            run=self.book.run,
-            depth=self.call.depth + 1,
-        )
-        work = member.carry_out(lambda: self.models(planned.model), member.log.request, call)
-        member.task = self._group.create_task(work, name=f"member {planned.id}")
-
-    async def _gather(self, stage: StageRef) -> str:
+    async def _wait(self, scatter: Scatter) -> str:
         """Wait until the stage is over; what ended it: ``all``, ``quorum`` or ``deadline``."""
-        plan, total = self.plan, len(self._members)
+        total = len(scatter.members)
+        quorum = min(self.plan.quorum, total)
         until, ended_by, quorum_told = self.deadline, "deadline", False
-        while any(member.outcome is None for member in self._members):
-            drafts = self._complete()
-            if drafts >= plan.quorum and not quorum_told:
+        while scatter.running:
+            drafts = scatter.complete
+            if drafts >= quorum and not quorum_told:
                 quorum_told = True
-                data = StageQuorumReached(drafts, total, round(plan.grace_s * 1000))
-                self.book.run.tell(data, stage=stage)
-                if (grace_ends := self._loop.time() + plan.grace_s) < self.deadline:
+                data = StageQuorumReached(drafts, total, round(self.plan.grace_s * 1000))
+                self.book.run.tell(data, stage=scatter.stage)
+                if (grace_ends := self._loop.time() + self.plan.grace_s) < self.deadline:
                     until, ended_by = grace_ends, "quorum"
-            try:
-                async with asyncio.timeout_at(until):
-                    await self._changed.wait()
-            except TimeoutError:
+            if not await scatter.change(until):
                 if ended_by == "deadline":
-                    self.book.run.tell(StageDeadlineReached(self._complete(), total), stage=stage)
+                    self.book.run.tell(StageDeadlineReached(scatter.complete, total), stage=scatter.stage)
                 return ended_by
-            self._changed.clear()
         return "all"
-
-    def _why(self) -> str:
-        """Why the run is cancelled: a mistake of ours in one member, or somebody's wish."""
-        return "failed" if any(member.broken for member in self._members) else self.book.cancelled_by
-
-    def _note_outcome(self) -> None:
-        self._changed.set()
-        if self.book.quorum_ms is None and self._complete() >= self.plan.quorum:
-            self.book.quorum_ms = self.book.run.elapsed_ms
-
-    def _complete(self) -> int:
-        return sum(
-            1 for member in self._members if isinstance(member.outcome, Draft) and member.outcome.complete
-        )
-
-    def _end_stage(self, stage: StageRef, reason: str, ended_by: str) -> None:
-        """Give up those that still run, for ``reason``, and tell the end, at once and in this order."""
-        for member in self._members:
-            member.give_up(reason)
-        drafts = [member.outcome for member in self._members if isinstance(member.outcome, Draft)]
-        states = [member.log.state for member in self._members]
-        self.book.end_stage(
-            stage,
-            ended_by,
-            drafts=sum(draft.complete for draft in drafts),
-            partial=sum(not draft.complete for draft in drafts),
-            failed=states.count("failed"),
-            cancelled=states.count("cancelled"),
-        )
 
 
 def sight(models: Callable[[str], Upstream], model: str) -> bool | None:

@@ -17,6 +17,9 @@ from server.deltas import Batch
 from server.errors import ContentFiltered, ServerError, UpstreamEmpty, UpstreamInvalid
 from server.upstreams.base import Call, Upstream
 
+# An answer that ends so may hold no text.
+CALLS = frozenset({"tool_calls", "function_call"})
+
 
 class Live(Protocol):
     """Whoever wants a member's text while it comes, not only as a draft. ``place`` is the member's."""
@@ -50,6 +53,7 @@ class MemberCall:
         self.log = log
         self.outcome: Outcome | None = None
         self.broken = False  # by a mistake of ours
+        self.error: ServerError | None = None  # why it failed, if it did
         self._plan = plan
         self._settled = settled
         self._why = why
@@ -96,12 +100,18 @@ class MemberCall:
         if self.task is not None and self.task is not asyncio.current_task():
             self.task.cancel()
 
+    def skip(self, reason: str) -> None:
+        """Say that the call, which was not started, is not needed."""
+        if self.task is None and self.outcome is None:
+            self.log.skipped(reason)
+            self._settle(Failure(self.planned, reason, "The member was not asked."))
+
     def _finish(self) -> Outcome:
         """The stream is complete: is it a draft?"""
         log = self.log
         if log.finish_reason == "content_filter":
             return self._fail(ContentFiltered("The model's answer was cut off by moderation."))
-        if not log.text:
+        if not log.text and not (self._live is not None and log.finish_reason in CALLS):
             return self._fail(UpstreamEmpty("The model's answer holds no text."))
         if self._as_json and not is_json(log.text):
             return self._fail(
@@ -115,6 +125,7 @@ class MemberCall:
         return Draft(self.planned, log.text, reason, refusal=log.refused)
 
     def _fail(self, error: ServerError) -> Outcome:
+        self.error = error
         self._end_live("error")
         partial = self._partial()
         self.log.failed(error, partial=partial is not None)

@@ -15,14 +15,18 @@ from msgspec import Raw
 from server.chat import ChatRequest
 from server.errors import InvalidRequest
 from server.settings import Combination, Member, Overridable, Summary
+from server.strategy_settings import Accept
 
 KNOWN_OVERRIDES: tuple[str, ...] = get_args(Overridable)
-# Strategies between which a request may choose: they need the same things of the configuration.
-_CHANGEABLE: Mapping[str, tuple[str, ...]] = {
-    "direct": ("direct",),
-    "synthesize": ("synthesize", "all"),
-    "all": ("all", "synthesize"),
+PASSING = frozenset({"race", "fallback"})
+"""Strategies whose answer is one member's own, as it comes: tools pass."""
+# Strategies whose answer is a draft, so that it may continue an assistant turn.
+_VERBATIM = PASSING | {"all", "vote", "best_of", "cascade"}
+_USED_BY_ONE: Mapping[str, tuple[str, ...]] = {
+    "direct": ("strategy",),
+    "steps": ("strategy", "deadline_s"),
 }
+_WRITING = frozenset({"synthesize", "moa", "critique", "council"})
 
 
 class PlannedCall(msgspec.Struct, frozen=True):
@@ -69,6 +73,16 @@ def make_plan(settings: Combination, chat: ChatRequest) -> Plan:
         assert model is not None  # the configuration was checked
         return Plan(settings, strategy, model=model, images=images)
     _refuse_what_it_cannot(chat, strategy)
+    if strategy == "steps":
+        model = settings.vision_model if images and settings.vision_model else settings.model
+        assert model is not None  # the configuration was checked
+        return Plan(
+            settings,
+            strategy,
+            summary=Summary(model=model),
+            deadline_s=_seconds(wishes, "deadline_s", settings.deadline_s, above=True),
+            images=images,
+        )
     if images and not settings.vision_members:
         raise InvalidRequest(
             f"{settings.name} has no members for images; send text only, or ask a model with vision.",
@@ -89,7 +103,7 @@ def make_plan(settings: Combination, chat: ChatRequest) -> Plan:
         settings,
         strategy,
         calls=wanted_calls,
-        summary=summary if strategy == "synthesize" else None,
+        summary=summary if writes(settings, strategy) else None,
         vision_summary=bool(images and settings.vision_summary),
         quorum=quorum,
         min_success=min_success,
@@ -125,13 +139,13 @@ def refuse_overrides(chat: ChatRequest) -> None:
 
 
 def _refuse_what_it_cannot(chat: ChatRequest, strategy: str) -> None:
-    if chat.choices > 1:
+    if chat.choices > 1 and strategy != "fallback":
         raise InvalidRequest(
             "A combination gives one answer; leave n out, or ask a plain model.",
             param="n",
             code="unsupported_parameter",
         )
-    for field in ("tools", "functions"):
+    for field in ("tools", "functions") if strategy not in (*PASSING, "steps") else ():
         raw = chat.json.raw(field)
         if raw is not None and raw.strip() not in (b"null", b"[]"):
             raise InvalidRequest(
@@ -139,7 +153,7 @@ def _refuse_what_it_cannot(chat: ChatRequest, strategy: str) -> None:
                 param=field,
                 code="unsupported_parameter",
             )
-    if strategy != "all" and chat.messages and chat.messages[-1].role == "assistant":
+    if strategy not in _VERBATIM and chat.messages and chat.messages[-1].role == "assistant":
         raise InvalidRequest(
             "The answer is written anew, so it cannot continue an assistant turn; end with a user turn.",
             param="messages",
@@ -155,8 +169,8 @@ def _wishes(settings: Combination, chat: ChatRequest) -> Mapping[str, Raw]:
             raise _wrong(key, f"is not known; there is {', '.join(settings.overridable) or 'none'}")
         if key not in settings.overridable:
             raise _wrong(key, f"may not be changed by a request to {settings.name}")
-        if settings.strategy == "direct" and key != "strategy":
-            raise _wrong(key, "has no use with strategy direct")
+        if key not in _USED_BY_ONE.get(settings.strategy, KNOWN_OVERRIDES):
+            raise _wrong(key, f"has no use with strategy {settings.strategy}")
     return wishes
 
 
@@ -164,12 +178,32 @@ def _strategy(settings: Combination, wishes: Mapping[str, Raw]) -> str:
     if "strategy" not in wishes:
         return settings.strategy
     wanted = _decode(wishes, "strategy", str, "a string")
-    able = [
-        one for one in _CHANGEABLE[settings.strategy] if one != "synthesize" or settings.summary is not None
-    ]
+    able = possible(settings)
     if wanted not in able:
         raise _wrong("strategy", f"must be {' or '.join(able)} with {settings.name}")
     return str(wanted)
+
+
+def possible(settings: Combination) -> list[str]:
+    """The strategies that the combination's keys suffice for, its own first."""
+    own = settings.strategy
+    if own in ("direct", "steps"):
+        return [own]
+    able = ["all", "race", "fallback"]
+    if settings.summary is not None:
+        able += ["synthesize", "moa", "critique", "council"]
+    if settings.summary is not None or settings.judge.model is not None:
+        able.append("best_of")
+    if settings.vote.type is not None:
+        able.append("vote")
+    if settings.cascade.accept != Accept():
+        able.append("cascade")
+    return [own, *(one for one in able if one != own)]
+
+
+def writes(settings: Combination, strategy: str) -> bool:
+    """May the summary model write the answer?"""
+    return strategy in _WRITING or (strategy == "vote" and settings.vote.on_tie == "synthesize")
 
 
 def _chosen(calls: tuple[PlannedCall, ...], wishes: Mapping[str, Raw]) -> tuple[PlannedCall, ...]:

@@ -95,13 +95,16 @@ def new_fence(rng: random.Random) -> str:
     return f"draft-{rng.getrandbits(FENCE_BITS):032x}"
 
 
-def draft_block(shown: Sequence[Shown], fence: str) -> str:
-    """The drafts between their tags. The tag's name within a draft is broken up."""
+def draft_block(shown: Sequence[Shown], fence: str, notes: str | None = None) -> str:
+    """The drafts between their tags, then the notes on them. The tag's name within them is broken up."""
     broken = f"{fence[:-8]} {fence[-8:]}"
-    return "\n".join(
+    blocks = [
         f'<{fence} label="{label(place)}" state="{one.state}">\n{one.text.replace(fence, broken)}\n</{fence}>'
         for place, one in enumerate(shown)
-    )
+    ]
+    if notes:
+        blocks.append(f'<{fence} notes="on the drafts">\n{notes.replace(fence, broken)}\n</{fence}>')
+    return "\n".join(blocks)
 
 
 def label(place: int) -> str:
@@ -122,8 +125,11 @@ def summary_turns(
     fence: str,
     sees: bool,
     history: int | None,
+    notes: str | None = None,
 ) -> list[bytes]:
     """The turns for the summary model, each as JSON.
+
+    ``notes`` are what other models said of the drafts; they stand between the same tags.
 
     ``sees``: it gets the images; otherwise a line says how many there were. ``history`` is how many turns
     before the last one it gets at most, None for as many as ``summary.history`` allows.
@@ -135,7 +141,7 @@ def summary_turns(
     question = chat.last_turn.text if chat.last_turn else ""
     images = len(chat.last_turn.images) if chat.last_turn else 0
     places = {
-        "drafts": draft_block(shown, fence),
+        "drafts": draft_block(shown, fence, notes),
         "question": question,
         "language": language_of(question),
         "count": str(len(shown)),

@@ -6,18 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+from msgspec import Raw
 
-from server.chat import ChatRequest
-from server.coordinator.plan import Plan, PlannedCall
+from server.chat import ChatRequest, JsonObject
+from server.coordinator.plan import PASSING, Plan, PlannedCall
 from server.coordinator.turns import join_turns, turns_of, with_system, without_images
 from server.settings import Summary
 
 # What concerns the client's answer alone, or us, and never a call within a combination.
-_NOT_FOR_CALLS = (
-    "n",
-    "stream_options",
-    "antiphon",
-    "conversation_id",
+_NOT_FOR_CALLS = ("n", "stream_options", "antiphon", "conversation_id")
+_TOOLS = (
     "tools",
     "tool_choice",
     "parallel_tool_calls",
@@ -39,7 +37,8 @@ def draft_request(chat: ChatRequest, plan: Plan, call: PlannedCall, *, blind: bo
     if member.top_p is not None:
         wishes["top_p"] = member.top_p
     limit = member.draft_max_tokens or plan.settings.draft_max_tokens
-    changes = _changes(chat, call.model, wishes, force=member.force, limit=limit)
+    left_out = ("stream_options", "antiphon", "conversation_id") if plan.strategy in PASSING else None
+    changes = _changes(chat, call.model, wishes, force=member.force, limit=limit, left_out=left_out)
     if member.system or blind:
         turns = turns_of(chat.raw_messages(), chat.messages)
         if blind:
@@ -55,6 +54,14 @@ def summary_request(chat: ChatRequest, summary: Summary, model: str, turns: Sequ
     if summary.temperature is not None:
         wishes["temperature"] = summary.temperature
     return chat.edit(_changes(chat, model, wishes) | {"messages": join_turns(turns)})
+
+
+def judge_request(model: str, turns: Sequence[bytes], temperature: float | None) -> ChatRequest:
+    """What a judge is asked: nothing of the client's wishes for the answer is passed on."""
+    fields: dict[str, Any] = {"model": model, "messages": Raw(join_turns(turns)), "stream": True}
+    if temperature is not None:
+        fields["temperature"] = temperature
+    return ChatRequest(JsonObject(msgspec.json.encode(fields)))
 
 
 def direct_request(chat: ChatRequest, *, blind: bool) -> ChatRequest:
@@ -80,6 +87,7 @@ def _changes(
     *,
     force: bool = False,
     limit: int | None = None,
+    left_out: tuple[str, ...] | None = None,
 ) -> dict[str, bytes | None]:
     values: dict[str, Any] = {"model": model, "stream": True}
     for key, value in wishes.items():
@@ -91,7 +99,8 @@ def _changes(
         values |= {key: None for key in _LIMITS if key not in wishes and key in chat.json}
     if limit is not None:
         values |= _limited(chat, values, limit)
-    changes: dict[str, bytes | None] = {key: None for key in _NOT_FOR_CALLS if key in chat.json}
+    left_out = (*_NOT_FOR_CALLS, *_TOOLS) if left_out is None else left_out
+    changes: dict[str, bytes | None] = {key: None for key in left_out if key in chat.json}
     return changes | {
         key: None if value is None else msgspec.json.encode(value) for key, value in values.items()
     }

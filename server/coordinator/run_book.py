@@ -31,11 +31,14 @@ from server.events import (
     token_usage,
 )
 from server.run_log import Run
-from server.upstreams.base import AnswerInfo, Call, CallInfo
+from server.upstreams.base import AnswerInfo, Call, CallInfo, StepInfo
 
 # Most runs say the same here, and many are kept: they share the words.
 _IN_PROGRESS = RunInProgress()
-_STAGES = {name: StageRef(f"{name}.1", name) for name in ("draft", "summary")}
+_STAGES = {
+    (name, 1): StageRef(f"{name}.1", name)
+    for name in ("draft", "judge", "rank", "critique", "summary", "step")
+}
 _EARLY_ENDS = frozenset({"length", "content_filter"})
 
 
@@ -47,6 +50,8 @@ class RunBook:
         self.calls: list[CallLog] = []
         self.failures: tuple[MemberFailure, ...] = ()
         self.level = "none"
+        self.agreement: float | None = None  # of a vote
+        self.steps: tuple[StepInfo, ...] = ()
         self.quorum_ms: int | None = None
         self.drafts_ms: int | None = None
         self.first_text_ms: int | None = None
@@ -64,11 +69,13 @@ class RunBook:
         """The request is accepted and planned."""
         self.run.tell(_IN_PROGRESS)
 
-    def begin_stage(self, name: str, expected: Sequence[str]) -> StageRef:
-        """Stage ``draft`` or ``summary`` begins; each is closed by ``end_stage``, or by the run's end."""
-        stage = _STAGES[name]
+    def begin_stage(
+        self, name: str, expected: Sequence[str], number: int = 1, title: str | UnsetType = UNSET
+    ) -> StageRef:
+        """A stage begins; each is closed by ``end_stage``, or by the run's end."""
+        stage = _STAGES.get((name, number)) or StageRef(f"{name}.{number}", name, number)
         self._open[stage.id] = (stage, self.run.monotonic())
-        self.run.tell(StageStarted(tuple(expected)), stage=stage)
+        self.run.tell(StageStarted(tuple(expected), title), stage=stage)
         return stage
 
     def end_stage(
@@ -80,8 +87,12 @@ class RunBook:
         partial: int | UnsetType = UNSET,
         failed: int | UnsetType = UNSET,
         cancelled: int | UnsetType = UNSET,
+        skipped: int | UnsetType = UNSET,
+        title: str | UnsetType = UNSET,
+        next_action: str | UnsetType = UNSET,
+        chars: int | UnsetType = UNSET,
     ) -> None:
-        """A stage ends, if it has not ended yet. The counts are a draft stage's."""
+        """A stage ends, if it has not ended yet. The counts are a draft stage's, the last three a step's."""
         if stage.id not in self._open:
             return
         _, began = self._open.pop(stage.id)
@@ -91,7 +102,10 @@ class RunBook:
             partial=partial,
             failed=failed,
             cancelled=cancelled,
-            skipped=UNSET if drafts is UNSET else 0,
+            skipped=0 if skipped is UNSET and drafts is not UNSET else skipped,
+            title=title,
+            next_action=next_action,
+            chars=chars,
             duration_ms=round((self.run.monotonic() - began) * 1000),
         )
         self.run.tell(data, stage=stage)
@@ -116,6 +130,8 @@ class RunBook:
             level=self.level,
             answer_by=answer_by,
             members=tuple(CallInfo(one.id, one.model, one.state, one.usage, one.code) for one in self.calls),
+            agreement=self.agreement,
+            steps=self.steps,
         )
         told = token_usage(usage)
         if finish_reason in _EARLY_ENDS:

@@ -11,9 +11,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias
 
 from server.coordinator.coordinator import Answer, Coordinator, ids
+from server.coordinator.judging import analyse, best_of
+from server.coordinator.racing import fallback, race
+from server.coordinator.rounds import cascade, council, critique, moa, send_lone
 from server.coordinator.summary import summarize
+from server.coordinator.voting import vote
 from server.deltas import Batch, Delta, Finished, ReasoningDelta, RefusalDelta, TextDelta
-from server.events import DecisionMade
 
 Strategy: TypeAlias = Callable[[Coordinator], Awaitable[Answer]]
 
@@ -22,10 +25,11 @@ async def synthesize(run: Coordinator) -> Answer:
     """All members draft, the summary model writes the one answer. A lone draft goes out word for word."""
     gathered = await run.draft()
     if gathered.level == "lone":
-        lone = gathered.drafts[0]
-        run.book.run.tell(DecisionMade(method="lone", winner=lone.call.id), stage=gathered.stage)
-        return await run.send_draft(lone)
-    return await summarize(run, gathered)
+        return await send_lone(run, gathered)
+    notes = None
+    if run.plan.summary is not None and run.plan.summary.mode == "analysis":
+        notes = await analyse(run, gathered)
+    return await summarize(run, gathered, notes=notes)
 
 
 async def all_drafts(run: Coordinator) -> Answer:
@@ -66,5 +70,16 @@ class _Choices:
         self._run.answer.put([Finished(reason, place)])
 
 
-STRATEGIES: Mapping[str, Strategy] = {"synthesize": synthesize, "all": all_drafts}
+STRATEGIES: Mapping[str, Strategy] = {
+    "synthesize": synthesize,
+    "vote": vote,
+    "best_of": best_of,
+    "race": race,
+    "fallback": fallback,
+    "all": all_drafts,
+    "cascade": cascade,
+    "moa": moa,
+    "critique": critique,
+    "council": council,
+}
 """Name in the configuration → strategy."""

@@ -13,7 +13,7 @@ from server.coordinator.coordinator import Answer, Coordinator, ids
 from server.coordinator.fitting import LEAST_DRAFT, Fit, fit
 from server.coordinator.member import is_json
 from server.coordinator.outcomes import Gathered
-from server.coordinator.prompts import new_fence, show, summary_turns
+from server.coordinator.prompts import show, summary_turns
 from server.coordinator.requests import summary_request
 from server.deltas import Delta, Extra, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta, UsageDelta
 from server.errors import ModelNotFound, ServerError, UpstreamEmpty, UpstreamInvalid
@@ -22,8 +22,6 @@ from server.settings import Summary, Timeouts, TimeoutsPatch
 from server.upstreams.base import Call
 
 BEST_DRAFT = "best_draft"
-# A seed fits into a JSON number that every client reads exactly.
-SEED_BITS = 31
 _OF_THE_CALL = frozenset({UsageDelta, Extra})
 _SAYS = frozenset({TextDelta, ReasoningDelta, RefusalDelta, ToolCallDelta})
 
@@ -36,16 +34,23 @@ class _Failed(Exception):
         self.error = error
 
 
-async def summarize(run: Coordinator, gathered: Gathered) -> Answer:
-    """Have the answer written. Raises the summary's error where nothing stands in for it."""
+async def summarize(
+    run: Coordinator, gathered: Gathered, *, notes: str | None = None, model: str | None = None
+) -> Answer:
+    """Have the answer written. Raises the summary's error where nothing stands in for it.
+
+    ``notes`` are what other models said of the drafts; ``model`` writes instead of the summary's own.
+    """
     summary = run.plan.summary
-    assert summary is not None  # the plan of strategy synthesize has one
+    assert summary is not None  # the plan of every strategy that comes here has one
+    if model is not None:
+        summary = msgspec.structs.replace(summary, model=model)
     strongest = gathered.strongest
     if strongest is not None and _fit(run, gathered, summary, summary.model) is None:
         run.book.degrade("partial", "context_length", ids([strongest]))
         return await run.send_draft(strongest)
     stage = run.book.begin_stage("summary", ("summary",))
-    writer = _Writer(run, gathered, summary, stage)
+    writer = _Writer(run, gathered, summary, stage, notes)
     failed: ServerError | None = None
     for name in (summary.model, *summary.fallback):
         if name == BEST_DRAFT:
@@ -70,13 +75,16 @@ async def summarize(run: Coordinator, gathered: Gathered) -> Answer:
 class _Writer:
     """The calls of one summary stage: the same seed and fence for all of them."""
 
-    def __init__(self, run: Coordinator, gathered: Gathered, summary: Summary, stage: StageRef) -> None:
+    def __init__(
+        self, run: Coordinator, gathered: Gathered, summary: Summary, stage: StageRef, notes: str | None
+    ) -> None:
         self._run = run
         self._gathered = gathered
         self._summary = summary
         self._stage = stage
-        self._seed = run.rng.getrandbits(SEED_BITS)
-        self._fence = new_fence(run.rng)
+        self._notes = notes
+        self._seed = run.seed
+        self._fence = run.fence
         self._attempt = 1
 
     async def write(self, model: str) -> Answer:
@@ -98,6 +106,7 @@ class _Writer:
             # Who says nothing of sight sees only if it was configured for images.
             sees=sight is True or (plan.vision_summary and sight is None),
             history=shown_as.history,
+            notes=self._notes,
         )
         told = SummaryStarted(
             model,
@@ -155,7 +164,7 @@ class _Relay:
     async def take(self, batch: Sequence[Delta]) -> None:
         self._log.take(batch)
         if any(type(delta) in _OF_THE_CALL for delta in batch):
-            batch = [delta for delta in batch if not _is_of_the_call(delta)]
+            batch = [delta for delta in batch if not is_of_the_call(delta)]
         if not self.begun:
             self._held += batch
             if self._whole or not any(type(delta) in _SAYS for delta in batch):
@@ -183,7 +192,7 @@ class _Relay:
         return held
 
 
-def _is_of_the_call(delta: Delta) -> bool:
+def is_of_the_call(delta: Delta) -> bool:
     """Does it tell of the summary's call alone: its usage, or a chunk without any choice?"""
     if type(delta) is UsageDelta:
         return True

@@ -258,7 +258,7 @@ class ModelCancelled(Data, frozen=True, gc=False, kw_only=True):
 
 
 class ModelSkipped(Data, frozen=True, gc=False):
-    """``reason``: breaker, budget, no_vision, not_allowed."""
+    """``reason``: breaker, budget, no_vision, not_allowed, not_needed."""
 
     type: ClassVar[str] = "model.skipped"
     reason: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import aclosing
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
@@ -167,13 +168,17 @@ def antiphon_field(run_id: str, info: AnswerInfo) -> bytes:
         }
         for call in info.members
     ]
-    fields = {
+    fields: dict[str, Any] = {
         "run_id": run_id,
         "strategy": info.strategy,
         "level": info.level,
         "answer_by": info.answer_by,
         "members": members,
     }
+    if info.agreement is not None:
+        fields["agreement"] = info.agreement
+    if info.steps:
+        fields["steps"] = info.steps
     return msgspec.json.encode(fields)
 
 

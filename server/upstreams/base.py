@@ -38,8 +38,8 @@ class Observer(Protocol):
 class CallInfo(msgspec.Struct, frozen=True):
     """One call that was made for an answer.
 
-    ``state`` is finished, failed or cancelled, ``code`` says why it is not finished. ``usage`` None: it cost
-    nothing.
+    ``state`` is finished, failed, cancelled or skipped, ``code`` says why it is not finished. ``usage``
+    None: it cost nothing.
     """
 
     id: str
@@ -49,13 +49,26 @@ class CallInfo(msgspec.Struct, frozen=True):
     code: str | None = None
 
 
+class StepInfo(msgspec.Struct, frozen=True):
+    """One step of a model that thinks step by step."""
+
+    title: str
+    content: str
+    seconds: float
+
+
 class AnswerInfo(msgspec.Struct, frozen=True):
-    """How an answer came about. ``answer_by`` is ``summary`` or a member's id."""
+    """How an answer came about. ``answer_by`` is ``summary`` or a member's id.
+
+    ``agreement`` is the winning value's share of a vote, ``steps`` what was thought before the answer.
+    """
 
     strategy: str
     level: str
     answer_by: str | None
     members: tuple[CallInfo, ...] = ()
+    agreement: float | None = None
+    steps: tuple[StepInfo, ...] = ()
 
 
 class ParentRun(Protocol):

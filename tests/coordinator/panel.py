@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, NamedTuple, TypeAlias
 
@@ -113,6 +113,19 @@ class Scripted:
         """The last request."""
         decoded: dict[str, Any] = msgspec.json.decode(self.asked[-1].body)
         return decoded
+
+
+class Replies(Scripted):
+    """An upstream that answers by what it is asked: ``reply`` makes the text from the last turn's."""
+
+    def __init__(self, name: str, reply: Callable[[str], str]) -> None:
+        super().__init__(name, [])
+        self.reply = reply
+
+    async def stream(self, chat: ChatRequest, call: Call) -> AsyncGenerator[Batch, None]:
+        self.steps = says(self.reply(chat.messages[-1].text))
+        async for batch in super().stream(chat, call):
+            yield batch
 
 
 class Told(NamedTuple):

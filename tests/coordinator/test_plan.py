@@ -59,7 +59,7 @@ def test_a_request_may_choose_members_and_a_like_strategy() -> None:
         ({"members": ["nobody"]}, "antiphon.members"),
         ({"members": "m1"}, "antiphon.members"),
         ({"strategy": "direct"}, "antiphon.strategy"),
-        ({"strategy": "race"}, "antiphon.strategy"),
+        ({"strategy": "vote"}, "antiphon.strategy"),
         ({"max_cost": 1}, "antiphon.max_cost"),
     ],
 )

@@ -1,0 +1,166 @@
+"""Some calls of one stage at once: started, waited for, and given up, with one end each.
+
+The draft stages and the judges' stages are made of it. A strategy that starts its members one by one (a race,
+a fallback) does so here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from server.chat import ChatRequest
+from server.coordinator.call_log import ModelLog
+from server.coordinator.member import Live, MemberCall
+from server.coordinator.outcomes import Draft, Outcome
+from server.coordinator.plan import Plan, PlannedCall
+from server.coordinator.run_book import RunBook
+from server.events import MemberRef, StageRef
+from server.settings import MEMBER_TIMEOUTS
+from server.upstreams.base import Call, Upstream
+
+# The stage ends its calls at the deadline; their own clocks, which would call it a failure, come later.
+LATER_S = 1.0
+
+
+class Within(msgspec.Struct, frozen=True):
+    """What calls are made within: the run, its task group, and whom it may ask."""
+
+    book: RunBook
+    plan: Plan
+    group: asyncio.TaskGroup
+    models: Callable[[str], Upstream]
+    depth: int
+
+
+class Scatter:
+    """One stage and its calls. It must be ended by ``end``, which gives up what still runs.
+
+    ``deadline`` is event loop time; None: only the calls' own clocks end them. ``live`` hears the calls while
+    they come, ``as_json`` refuses drafts that are no JSON.
+    """
+
+    def __init__(
+        self,
+        within: Within,
+        stage: StageRef,
+        calls: Sequence[tuple[PlannedCall, ChatRequest]],
+        *,
+        deadline: float | None,
+        live: Live | None = None,
+        answers: bool = False,
+        as_json: bool = False,
+    ) -> None:
+        self.stage = stage
+        self._within = within
+        self._deadline = deadline
+        self._changed = asyncio.Event()
+        self.members = [self._member(planned, request, live, answers, as_json) for planned, request in calls]
+
+    @property
+    def running(self) -> list[MemberCall]:
+        """Those that were started and have no outcome yet."""
+        return [one for one in self.members if one.task is not None and one.outcome is None]
+
+    @property
+    def waiting(self) -> list[MemberCall]:
+        """Those that were not started."""
+        return [one for one in self.members if one.task is None and one.outcome is None]
+
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """What is known by now, in the order of the configuration."""
+        return tuple(one.outcome for one in self.members if one.outcome is not None)
+
+    @property
+    def complete(self) -> int:
+        """How many whole drafts there are."""
+        return sum(isinstance(one, Draft) and one.complete for one in self.outcomes)
+
+    def start(self, member: MemberCall) -> None:
+        """Begin a call."""
+        planned, settings = member.planned, self._within.plan.settings
+        call = Call(
+            timeouts=planned.member.timeouts.over(settings.timeouts.over(MEMBER_TIMEOUTS)),
+            deadline=None if self._deadline is None else self._deadline + LATER_S,
+            attempts=planned.member.attempts or settings.attempts,
+            observer=member.log,
+            run=self._within.book.run,
+            depth=self._within.depth + 1,
+        )
+        work = member.carry_out(lambda: self._within.models(planned.model), member.log.request, call)
+        member.task = self._within.group.create_task(work, name=f"member {planned.id}")
+
+    def start_all(self) -> None:
+        """Begin every call."""
+        for member in self.members:
+            self.start(member)
+
+    def note(self) -> None:
+        """Wake who waits for a change."""
+        self._changed.set()
+
+    async def change(self, until: float | None) -> bool:
+        """Wait for the next change; False if ``until`` (event loop time) came first."""
+        try:
+            async with asyncio.timeout_at(until):
+                await self._changed.wait()
+        except TimeoutError:
+            return False
+        self._changed.clear()
+        return True
+
+    def why(self) -> str:
+        """Why the run is cancelled: a mistake of ours in one member, or somebody's wish."""
+        return "failed" if any(one.broken for one in self.members) else self._within.book.cancelled_by
+
+    def end(self, reason: str, ended_by: str) -> None:
+        """Give up those that still run, for ``reason``, and tell the end, at once and in this order."""
+        for member in self.members:
+            member.give_up(reason)
+        if self.stage.name != "draft":
+            self._within.book.end_stage(self.stage, ended_by)
+            return
+        drafts = [one for one in self.outcomes if isinstance(one, Draft)]
+        states = [member.log.state for member in self.members]
+        self._within.book.end_stage(
+            self.stage,
+            ended_by,
+            drafts=sum(draft.complete for draft in drafts),
+            partial=sum(not draft.complete for draft in drafts),
+            failed=states.count("failed"),
+            cancelled=states.count("cancelled"),
+            skipped=states.count("skipped"),
+        )
+
+    def _member(
+        self, planned: PlannedCall, request: ChatRequest, live: Live | None, answers: bool, as_json: bool
+    ) -> MemberCall:
+        book = self._within.book
+        log = ModelLog(
+            book.run, self.stage, MemberRef(planned.id, planned.model, planned.sample), request, keep=True
+        )
+        if answers:
+            log.becomes_answer()
+        book.calls.append(log)
+        return MemberCall(
+            planned,
+            self._within.plan,
+            log,
+            settled=self._settled,
+            why=self.why,
+            live=live,
+            as_json=as_json,
+        )
+
+    def _settled(self) -> None:
+        self._changed.set()
+        book = self._within.book
+        if (
+            self.stage.name == "draft"
+            and book.quorum_ms is None
+            and self.complete >= self._within.plan.quorum
+        ):
+            book.quorum_ms = book.run.elapsed_ms
