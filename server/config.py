@@ -20,7 +20,7 @@ from server.config_checks import Findings, check_access, check_channels, check_s
 from server.config_combinations import check_names
 from server.config_routing import check_routing
 from server.config_types import Reader
-from server.config_yaml import MAX_FILE_BYTES, Fault, Faults, parse, substitute
+from server.config_yaml import MAX_FILE_BYTES, Fault, Faults, Scalar, parse, substitute
 from server.config_yaml import Path as KeyPath
 from server.settings import AccessKey, Combination, Member, Settings
 
@@ -28,6 +28,8 @@ __all__ = ["ConfigError", "Fault", "Loaded", "default_path", "describe", "load"]
 
 SHIPPED = Path(__file__).parent / "conf" / "config.yaml"
 KEYS, HOST, PORT, FILE = "ANTIPHON_KEYS", "ANTIPHON_HOST", "ANTIPHON_PORT", "ANTIPHON_CONFIG"
+HOST_OPTION, PORT_OPTION = "--host", "--port"
+"""The command line's address, as variables that no environment has: they win, and faults name them."""
 
 
 class ConfigError(Exception):
@@ -62,8 +64,8 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
 
     None means ``default_path`` and the process's environment. A variable that is not there may stand in a
     file ``.env`` beside the configuration, or in one in the working directory, in this order.
-    ``ANTIPHON_HOST`` and ``ANTIPHON_PORT`` win over the file's address, ``ANTIPHON_KEYS`` (a comma list) adds
-    access keys.
+    ``ANTIPHON_HOST`` and ``ANTIPHON_PORT`` win over the file's address, ``HOST_OPTION`` and ``PORT_OPTION``
+    over them; ``ANTIPHON_KEYS`` (a comma list) adds access keys.
 
     Blocks on the disk. Raises ConfigError, with all faults at once.
     """
@@ -76,6 +78,8 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     root = None if data is None else parse(data, faults)
     if root is None and faults.found:
         raise ConfigError(_in_order(faults))
+    if root is None or (isinstance(root, Scalar) and root.tag == "null"):
+        faults.add(None, (), "is empty; it has to name at least one channel, see docs/config.md")
     if root is not None:
         substitute(root, (), variables, faults)
     reader = Reader(faults, Settings)
@@ -109,6 +113,11 @@ def _read(path: Path, faults: Faults) -> tuple[bytes | None, bool]:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "its name is not valid"
         faults.add(None, (), f"cannot be read: {reason}")
     return None, False
+
+
+def _first(variables: Mapping[str, str], *names: str) -> tuple[str, str]:
+    """The first of these variables that says something, and what it says."""
+    return next(((name, said) for name in names if (said := variables.get(name, "").strip())), ("", ""))
 
 
 def _in_order(faults: Faults) -> list[Fault]:
@@ -149,14 +158,16 @@ def _override(
     """Put the environment's address and keys over the file's; say which values came from there."""
     server, access = settings.server, settings.access
     origins: dict[KeyPath, str] = {}
-    if host := variables.get(HOST, "").strip():
+    source, host = _first(variables, HOST_OPTION, HOST)
+    if host:
         server = msgspec.structs.replace(server, host=host)
-        origins["server", "host"] = HOST
-    if port := variables.get(PORT, "").strip():
+        origins["server", "host"] = source
+    source, port = _first(variables, PORT_OPTION, PORT)
+    if port:
         if re.fullmatch(r"\d{1,5}", port, re.ASCII) and int(port) <= 65535:
             server = msgspec.structs.replace(server, port=int(port))
         else:
-            faults.add(None, (), "must be a whole number from 0 to 65535", file=PORT)
+            faults.add(None, (), "must be a whole number from 0 to 65535", file=source)
     known = {key.key for key in access.keys}
     names = {key.name for key in access.keys}
     added: list[AccessKey] = []

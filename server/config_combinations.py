@@ -12,7 +12,7 @@ from server.config_routing import OUR_PARAMS
 from server.config_strategies import NO_QUORUM, ONE_MODEL, check_id, check_keys, check_strategy
 from server.config_strategies import references as strategy_references
 from server.config_types import nearest
-from server.config_yaml import Path, dotted, printable
+from server.config_yaml import Entries, Items, Node, Path, Scalar, dotted, printable
 from server.settings import Channel, ChannelModel, Combination, Member, Settings, Summary
 
 MAX_DEPTH = 2
@@ -81,17 +81,62 @@ def check_names(found: Findings) -> None:
     _check_nesting(found, names)
 
 
-def _slipped(found: Findings) -> bool:
-    """May a name be unknown only because of a fault that has been told already?"""
-    for path in found.unread:
+def _slipped(found: Findings, name: str) -> bool:
+    """May ``name`` be unknown only because of a fault that has been told already?"""
+    for path in found.unread - found.unknown:
         match path:
-            case ("aliases", *_) | ("channels" | "combinations",) | ("channels" | "combinations", int()):
+            case ("channels" | "combinations" | "aliases",) | ("channels" | "combinations", int()):
                 return True
-            case ("channels" | "combinations", int(), "name" | "kind" | "models" | "aliases"):
+            case ("combinations", int(), "name" | "aliases") | ("channels", int(), "models"):
                 return True
             case ("channels", int(), "models", int()) | ("combinations", int(), "aliases", int()):
                 return True
-    return any(len(path) in (1, 3) for path in found.unknown)
+    return any(_may_hide_names(found, path) for path in found.unknown) or name in _written_names(found)
+
+
+def _may_hide_names(found: Findings, path: Path) -> bool:
+    """May the unknown key at ``path`` be a misspelling of one that gives names?"""
+    needed: tuple[str, ...]
+    optional: tuple[str, ...]
+    match path:
+        case (str(key),):
+            needed, optional = ("channels",), ("combinations", "aliases")
+        case ("channels", int(), str(key)):
+            needed, optional = ("models",), ()
+        case ("combinations", int(), str(key)):
+            needed, optional = ("name",), ("aliases",)
+        case _:
+            return False
+    above = path[:-1]
+    if any(not found.given((*above, name)) for name in needed):
+        return True
+    return any(not found.given((*above, name)) and nearest(key, [name]) for name in optional)
+
+
+def _written_names(found: Findings) -> set[str]:
+    """Names that the file gives in places that could not be read otherwise."""
+    names: set[str] = set()
+    root = found.root
+    if not isinstance(root, Entries):
+        return names
+    for section, keys in (("channels", ("models",)), ("combinations", ("name", "aliases"))):
+        items = root.values.get(section)
+        for one in items.items if isinstance(items, Items) else ():
+            if isinstance(one, Entries):
+                for key in keys:
+                    names.update(_texts(one.values.get(key)))
+    return names.union(_texts(root.values.get("aliases")))
+
+
+def _texts(node: Node | None) -> Iterator[str]:
+    """A text, the texts of a list, or the keys of a map."""
+    match node:
+        case Scalar():
+            yield node.text
+        case Items():
+            yield from (item.text for item in node.items if isinstance(item, Scalar))
+        case Entries():
+            yield from node.values
 
 
 def _check_reference(found: Findings, path: Path, name: str, names: Names) -> None:
@@ -100,7 +145,7 @@ def _check_reference(found: Findings, path: Path, name: str, names: Names) -> No
         return
     served = names.models.get(real)
     if served is None:
-        if not _slipped(found):
+        if not _slipped(found, real):
             found.wrong(
                 path, f"no model or combination is called {printable(name)}{nearest(name, names.all())}"
             )
@@ -110,7 +155,11 @@ def _check_reference(found: Findings, path: Path, name: str, names: Names) -> No
 
 def _check_default(found: Findings, names: Names) -> None:
     default = found.settings.default_combination
-    if default is not None and names.resolve(default) not in names.combinations and not _slipped(found):
+    if (
+        default is not None
+        and names.resolve(default) not in names.combinations
+        and (names.resolve(default) in names.models or not _slipped(found, default))
+    ):
         hint = nearest(default, list(names.combinations))
         hint = hint or (
             f"; there is {', '.join(names.combinations)}" if names.combinations else "; there is none"

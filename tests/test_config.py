@@ -179,10 +179,10 @@ def test_host_and_port_of_the_environment_win(read: Read) -> None:
 
 
 def test_a_wrong_variable_is_told_by_its_name(read: Read) -> None:
-    assert faults(read, "", {"ANTIPHON_PORT": "s3cret"}) == [
+    assert faults(read, CHANNEL, {"ANTIPHON_PORT": "s3cret"}) == [
         "ANTIPHON_PORT: must be a whole number from 0 to 65535"
     ]
-    (found,) = faults(read, "", {"ANTIPHON_HOST": "0.0.0.0"})
+    (found,) = faults(read, CHANNEL, {"ANTIPHON_HOST": "0.0.0.0"})
     assert found.startswith("ANTIPHON_HOST: server.host: refuses to start open")
 
 
@@ -193,7 +193,7 @@ def test_keys_of_the_environment_stand_beside_those_of_the_file(read: Read) -> N
 
 
 def test_an_empty_list_of_keys_adds_none(read: Read) -> None:
-    assert read("", {"ANTIPHON_KEYS": ", ,"}).settings.access.keys == ()
+    assert read(CHANNEL, {"ANTIPHON_KEYS": ", ,"}).settings.access.keys == ()
 
 
 def test_with_a_key_of_the_environment_the_server_may_listen_anywhere(read: Read) -> None:
@@ -202,7 +202,7 @@ def test_with_a_key_of_the_environment_the_server_may_listen_anywhere(read: Read
 
 
 def test_a_key_of_the_environment_that_no_header_can_carry_is_refused_and_not_shown(read: Read) -> None:
-    assert faults(read, "", {"ANTIPHON_KEYS": "s3cret with blanks"}) == [
+    assert faults(read, CHANNEL, {"ANTIPHON_KEYS": "s3cret with blanks"}) == [
         "ANTIPHON_KEYS: each key must be printable ASCII without blanks"
     ]
 

@@ -255,3 +255,38 @@ def test_the_default_combination_exists(read: Read) -> None:
 def test_unknown_model_default_wants_a_default_combination(read: Read) -> None:
     (found,) = faults(read, "unknown_model: default")
     assert found == "1:16: unknown_model: default wants default_combination to be set"
+
+
+def test_a_fault_of_form_hides_no_fault_of_reference(read: Read) -> None:
+    text = """
+        channels:
+          - {name: c, kind: openai, base_url: "https://a.example/v1", models: [a], wieght: 3}
+          - {name: d, kind: opnai, base_url: "https://a.example/v1", models: [lost]}
+        combinations:
+          - {name: p, members: [{model: nope}, {model: lost}], summary: {model: q}, quorum: x}
+          - {name: q, stratgy: all, members: [{model: a}], summary: {model: a}}
+        aliases: {z: nowhere}
+        """
+    told = [one.partition(": ")[2] for one in faults(read, text)]
+    assert [one for one in told if "is called" in one] == [
+        "combinations[0].members[0].model: no model or combination is called nope",
+        "aliases.z: no model or combination is called nowhere",
+    ]
+    for key in ("wieght", "kind", "quorum", "stratgy"):
+        assert any(f"{key}: " in one for one in told)
+
+
+@pytest.mark.parametrize(
+    ("good", "slip"),
+    [("models: [a]", "modles: [a]"), ("aliases: [b]", "alaises: [b]"), ("channels:", "chanels:")],
+)
+def test_what_a_slip_may_have_named_is_not_told_as_unknown(read: Read, good: str, slip: str) -> None:
+    text = """
+        channels:
+          - {name: c, kind: openai, base_url: "https://a.example/v1", models: [a]}
+        combinations:
+          - {name: p, strategy: direct, model: a, aliases: [b]}
+        aliases: {z: a, y: b}
+        """
+    assert read(text).settings.aliases
+    assert not [one for one in faults(read, text.replace(good, slip)) if "is called" in one]

@@ -127,9 +127,10 @@ def test_no_text_of_a_broken_line_is_repeated(read: Read) -> None:
         assert "s3cret" not in "\n".join(faults(read, text))
 
 
-def test_an_empty_file_gives_the_defaults(read: Read) -> None:
-    assert read("").settings.server.port == 18888
-    assert read("# nothing\n").settings.channels == ()
+@pytest.mark.parametrize("text", ["", "# nothing\n", "---\n"])
+def test_an_empty_file_is_refused_with_what_is_missing(read: Read, text: str) -> None:
+    (found,) = faults(read, text)
+    assert "is empty; it has to name at least one channel" in found
 
 
 def test_a_variable_is_put_in_alone_and_within_text(read: Read) -> None:

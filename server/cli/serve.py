@@ -11,14 +11,16 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
+import msgspec
 from aiohttp import web
 
 from server.app import create_app, drain, last_words, replace_settings
-from server.config import ConfigError, default_path, load
+from server.config import HOST_OPTION, PORT_OPTION, ConfigError, default_path, load
+from server.config_checks import is_loopback
 from server.logs import set_up_logging
 from server.serving import CannotListen, ServeOptions, serve
 from server.serving import run as run_loop
-from server.settings import Settings
+from server.settings import Runs, Settings
 
 log = logging.getLogger("antiphon")
 
@@ -80,10 +82,12 @@ async def _serve(settings: Settings, path: Path, environ: Mapping[str, str]) -> 
     def ready(url: str) -> None:
         print(_greeting(url, settings), file=sys.stderr, flush=True)
 
-    await serve(app, serve_options, on_ready=ready, reload=_reloader(app, path, environ))
+    await serve(app, serve_options, on_ready=ready, reload=_reloader(app, settings, path, environ))
 
 
-def _reloader(app: web.Application, path: Path, environ: Mapping[str, str]) -> Callable[[], Awaitable[None]]:
+def _reloader(
+    app: web.Application, started: Settings, path: Path, environ: Mapping[str, str]
+) -> Callable[[], Awaitable[None]]:
     async def reload() -> None:
         try:
             loaded = await asyncio.to_thread(load, path, environ)
@@ -94,15 +98,48 @@ def _reloader(app: web.Application, path: Path, environ: Mapping[str, str]) -> C
             return
         for warning in loaded.warnings:
             log.warning("%s", warning)
-        replace_settings(app, loaded.settings)
+        if not loaded.settings.access.keys and not is_loopback(started.server.host):
+            log.error(
+                "the new configuration is refused, the old one stays: without keys it needs a restart, since "
+                "the server listens on %s, which is more than loopback",
+                started.server.host,
+            )
+            return
+        if fixed := needs_restart(started, loaded.settings):
+            log.warning("these settings take effect at the next start only: %s", ", ".join(fixed))
+        replace_settings(app, _with_address(loaded.settings, started))
         log.info("configuration reloaded from %s", path)
 
     return reload
 
 
+_FIXED: Mapping[str, tuple[str, ...]] = {
+    "server": ("host", "port", "header_timeout_s", "keepalive_s", "drain_s"),
+    "runs": Runs.__struct_fields__,
+    "logging": ("level", "format"),
+}
+"""By section, what is only looked at when the server starts."""
+
+
+def needs_restart(started: Settings, now: Settings) -> list[str]:
+    """The settings, as ``section.key``, that differ from those of the start and only count there."""
+    return [
+        f"{section}.{key}"
+        for section, keys in _FIXED.items()
+        for key in keys
+        if getattr(getattr(started, section), key) != getattr(getattr(now, section), key)
+    ]
+
+
+def _with_address(settings: Settings, started: Settings) -> Settings:
+    """``settings`` with the address that is really listened on."""
+    address = {"host": started.server.host, "port": started.server.port}
+    return msgspec.structs.replace(settings, server=msgspec.structs.replace(settings.server, **address))
+
+
 def _environment(options: argparse.Namespace) -> Mapping[str, str]:
     """The environment with the options over it, so that they are checked like any other setting."""
-    over = {"ANTIPHON_HOST": options.host, "ANTIPHON_PORT": options.port}
+    over = {HOST_OPTION: options.host, PORT_OPTION: options.port}
     return {**os.environ, **{name: str(value) for name, value in over.items() if value is not None}}
 
 

@@ -191,8 +191,52 @@ async def test_a_wrong_port_is_wrong_usage(port: str, tmp_path: Path) -> None:
         (tmp_path / "config.yaml").write_text(configuration(sim), encoding="utf-8")
         done = await ended("serve", "--config", "config.yaml", f"--port={port}", folder=tmp_path)
     assert done.status == 2
-    assert "65535" in done.err
+    assert done.err.startswith("--port: must be a whole number from 0 to 65535")
     assert "Traceback" not in done.err
+
+
+async def test_a_wrong_host_names_the_option(tmp_path: Path) -> None:
+    async with OpenAISimulator() as sim:
+        (tmp_path / "config.yaml").write_text(configuration(sim), encoding="utf-8")
+        arguments = ("serve", "--config", "config.yaml", "--host", "no such host")
+        done = await ended(*arguments, folder=tmp_path, ANTIPHON_HOST="127.0.0.1")
+    assert done.status == 2
+    assert done.err.startswith("--host: server.host: must be an address")
+    assert "ANTIPHON_HOST:" not in done.err
+
+
+async def test_an_empty_file_starts_nothing(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("# nothing yet\n", encoding="utf-8")
+    for name in ("serve", "check"):
+        done = await ended(name, *(("--config",) if name == "serve" else ()), "config.yaml", folder=tmp_path)
+        assert (done.status, done.out) == (2, "")
+        assert "at least one channel" in done.err
+
+
+async def test_hangup_says_what_needs_a_restart_and_goes_on_serving(tmp_path: Path) -> None:
+    async with OpenAISimulator() as sim, serving(tmp_path, sim) as server:
+        text = configuration(sim, "fresh").replace("port: 0", "port: 9, host: localhost")
+        server.file.write_text(text, encoding="utf-8")
+        server.process.signal(signal.SIGHUP)
+        await server.process.says("take effect at the next start only: server.host, server.port$")
+        await server.process.says("configuration reloaded from")
+        assert await server.models() == ["fresh"]
+
+
+async def test_hangup_never_opens_a_server_that_others_can_reach(tmp_path: Path) -> None:
+    async with OpenAISimulator() as sim:
+        file = tmp_path / "config.yaml"
+        opened = configuration(sim)
+        keys = "access: {keys: [{name: me, key: key-of-mine}]}\n"
+        file.write_text(opened.replace("port: 0", "port: 0, host: 0.0.0.0") + keys, encoding="utf-8")
+        async with command("serve", "--config", str(file), folder=tmp_path) as process:
+            port = int((await process.says(r"Antiphon serves http://[^ ]*:(\d+)/v1"))[1])
+            file.write_text(opened, encoding="utf-8")
+            process.signal(signal.SIGHUP)
+            await process.says("refused, the old one stays: without keys it needs a restart")
+            async with connect("127.0.0.1", port) as raw:
+                await raw.send(get_request("/v1/models"))
+                assert (await raw.answer()).status == 401
 
 
 async def test_it_starts_with_a_dead_upstream_without_network_and_without_a_home(tmp_path: Path) -> None:
