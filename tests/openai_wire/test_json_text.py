@@ -25,6 +25,9 @@ def test_the_limit_itself_is_allowed_and_one_more_is_not() -> None:
     assert not is_too_deep(nested(MAX_DEPTH))
     assert is_too_deep(nested(MAX_DEPTH + 1))
     assert is_too_deep(nested(MAX_DEPTH + 1, '{"a":', "}"))
+    # With brackets more than the limit, so that each has to be looked at.
+    assert not is_too_deep(b"[[]," + nested(MAX_DEPTH - 1) + b"]")
+    assert is_too_deep(b"[[]," + nested(MAX_DEPTH) + b"]")
 
 
 def test_many_brackets_side_by_side_are_not_deep() -> None:
