@@ -175,9 +175,12 @@ class RoutedModel:
             return chosen
         candidates = self._chooser.candidates
         if able := [one for one in candidates if one.state.able()]:
-            until = min(one.health.blocked_until for one in able)
-            wait_s = PROBE_S if until == math.inf else until - now
-            raise NoChannel(f"Every channel of {self.name} is cooling down.", retry_after_s=wait_s)
+            soonest = min((one.health for one in able), key=lambda health: health.blocked_until)
+            wait_s = PROBE_S if soonest.blocked_until == math.inf else soonest.blocked_until - now
+            raise NoChannel(
+                f"Every channel of {self.name} is left alone for now, after {soonest.last_code}; try later.",
+                retry_after_s=wait_s,
+            )
         reasons = (one.state.upstream.unavailable for one in candidates)
         raise NoChannel(next(reasons, None) or f"No channel serves {self.name} now; ask the operator.")
 

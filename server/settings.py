@@ -172,6 +172,7 @@ class Channel(_Frozen, frozen=True):
     priority: int = 0  # higher is asked first
     weight: From0 = 1  # 0: takes no calls
     timeouts: TimeoutsPatch = TimeoutsPatch()
+    head_in_time: bool = False  # of whole answers: is first_token_s the time for the head?
     max_concurrency: Whole0 = 0  # 0: no limit
     max_waiting: Whole0 = 1000
     max_wait_s: From0 = 120  # 0: as long as the call has time

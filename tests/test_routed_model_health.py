@@ -91,6 +91,7 @@ async def test_when_all_are_open_the_client_hears_at_once_for_how_long() -> None
     error = await failure(routed)
     assert (type(error), error.status, error.code) == (NoChannel, 503, "no_channel")
     assert 29 < (error.retry_after_s or 0) <= 30
+    assert "after upstream_unreachable" in error.message
     assert asked(a) == [2]
 
 

@@ -66,7 +66,16 @@ class Health:
     a choice among many channels is one comparison for each.
     """
 
-    __slots__ = ("_channel", "_measured_at", "_speed_s", "avoided_until", "blocked_until", "breaker", "model")
+    __slots__ = (
+        "_channel",
+        "_measured_at",
+        "_speed_s",
+        "avoided_until",
+        "blocked_until",
+        "breaker",
+        "last_code",
+        "model",
+    )
 
     def __init__(self, channel: ChannelHealth, model: str) -> None:
         self._channel = channel
@@ -74,6 +83,7 @@ class Health:
         self.breaker = Breaker(channel.settings)
         self.blocked_until = 0.0
         self.avoided_until = 0.0
+        self.last_code = ""  # of the last attempt that failed
         self._speed_s = 0.0
         self._measured_at = 0.0
 
@@ -97,6 +107,7 @@ class Health:
 
     def answered(self) -> None:
         """The probe has said something."""
+        log.info("channel %s: answers calls of %s again", self._channel.name, self.model)
         self.breaker.answered()
         self.refresh()
 
@@ -108,6 +119,7 @@ class Health:
         ``cooldown_s``: so long a 429 that names no time lets others come first.
         """
         change: Change | None = None
+        self.last_code = error.code
         if isinstance(error, QueueFull | NoRoom):
             if probe:
                 self.breaker.abandoned(now)
@@ -121,7 +133,7 @@ class Health:
             if self.breaker.failed(now, probe=probe):
                 change = "open"
                 log.warning(
-                    "channel %s: closed to %s for %.0f s after %d failures, the last one %s",
+                    "channel %s: no calls of %s for %.0f s, since the last %d failed; the cause now: %s",
                     self._channel.name,
                     self.model,
                     self.breaker.until - now,

@@ -18,7 +18,8 @@ _NEVER = float("inf")
 class Clocks:
     """Watches one call from its start on. All times are the event loop's, in seconds.
 
-    ``plain`` calls run under the total clock alone, since a model may think for long before a plain answer.
+    ``plain`` calls run under the total clock alone, since a model may think for long before a plain answer;
+    with ``head_in_time`` the first token's time is that of the answer's head.
     ``deadline`` is the caller's, if it has one. Call ``stop`` when the call is over.
     """
 
@@ -28,19 +29,24 @@ class Clocks:
         "_heard",
         "_idle_s",
         "_loop",
+        "_plain",
         "_spoken",
         "_timeouts",
         "_timer",
         "_total_by",
     )
 
-    def __init__(self, timeouts: Timeouts, *, plain: bool, deadline: float | None) -> None:
+    def __init__(
+        self, timeouts: Timeouts, *, plain: bool, deadline: float | None, head_in_time: bool = False
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         now = self._loop.time()
         self._timeouts = timeouts
         self._total_by = min(now + (timeouts.total_s or _NEVER), _NEVER if deadline is None else deadline)
-        self._first_by = _NEVER if plain or not timeouts.first_token_s else now + timeouts.first_token_s
+        first = timeouts.first_token_s and (head_in_time or not plain)
+        self._first_by = now + timeouts.first_token_s if first else _NEVER
         self._idle_s = _NEVER if plain or not timeouts.idle_s else timeouts.idle_s
+        self._plain = plain
         self._spoken = False
         self._heard = _NEVER  # when the silence began; never: it does not count now
         self._timer: asyncio.TimerHandle | None = None
@@ -61,6 +67,8 @@ class Clocks:
     def watch(self, expired: Callable[[UpstreamTimeout], object]) -> None:
         """Begin to watch the body; ``expired`` is called at most once, when a clock runs out."""
         self._expired = expired
+        if self._plain:
+            self._first_by = _NEVER  # its head has come, which is all that could be timed
         self._set()
 
     def spoken(self) -> None:

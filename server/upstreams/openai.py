@@ -74,7 +74,12 @@ class OpenAIUpstream:
         if call.depth and self._target is not None:
             target = self._at_depth(call.depth)
         timeouts = call.timeouts or self._timeouts
-        clocks = Clocks(timeouts, plain=not chat.stream, deadline=call.deadline)
+        clocks = Clocks(
+            timeouts,
+            plain=not chat.stream,
+            deadline=call.deadline,
+            head_in_time=self._channel.head_in_time,
+        )
         reader = AnswerReader(stream=chat.stream, mend=self._mend)
         answer: HttpAnswer | None = None
         try:

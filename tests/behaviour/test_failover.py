@@ -160,6 +160,17 @@ async def test_a_first_token_that_does_not_come_in_time_moves_on() -> None:
         await until(lambda: it.one.requests[0].aborted)
 
 
+async def test_a_whole_answer_whose_head_does_not_come_in_time_moves_on_if_the_channel_says_so() -> None:
+    async with house(timeouts=TimeoutsPatch(first_token_s=0.05), head_in_time=True) as it:
+        it.one.default = Script(silent=True)
+        answer = await post(it.server, ask())
+        assert content(answer) == "from two"
+        assert answer.headers[ATTEMPTS] == "upstream_timeout_first_token, ok"
+    async with house(timeouts=TimeoutsPatch(first_token_s=0.05)) as it:
+        it.one.default = Script(delay_ms=200, text="from one")
+        assert content(await post(it.server, ask())) == "from one"
+
+
 async def test_after_the_first_delta_a_cut_is_told_as_a_cut() -> None:
     async with house() as it:
         it.one.default = Script(pieces=("he", "llo"), error_after=1)

@@ -84,6 +84,18 @@ def test_a_call_that_says_nothing_ends_by_the_first_token_clock(loop: Loop) -> N
     assert loop.live == []
 
 
+def test_a_whole_answers_head_is_timed_only_if_the_channel_says_so(loop: Loop) -> None:
+    timeouts = Timeouts(first_token_s=10, idle_s=4, total_s=100)
+    assert Clocks(timeouts, plain=True, deadline=None).head_by == START + 100
+    clocks = Clocks(timeouts, plain=True, deadline=None, head_in_time=True)
+    assert clocks.head_by == START + 10
+    assert clocks.error().code == "upstream_timeout_first_token"
+    expired: list[UpstreamTimeout] = []
+    clocks.watch(expired.append)
+    loop.advance(1000)
+    assert [error.code for error in expired] == ["upstream_timeout_total"]
+
+
 def test_bytes_that_say_nothing_do_not_feed_the_first_token_clock(loop: Loop) -> None:
     one = watched(loop)
     for _ in range(12):
