@@ -67,8 +67,14 @@ def replace_settings(app: web.Application, settings: Settings) -> None:
     app[ACCOUNTS].log = settings.logging.access
 
 
+def give_notice(app: web.Application) -> None:
+    """From now on not ready; all else goes on."""
+    app[CURRENT].leaving = True
+
+
 def drain(app: web.Application) -> None:
     """From now on not ready, and nothing new is begun."""
+    give_notice(app)
     app[CURRENT].draining = True
 
 

@@ -34,15 +34,17 @@ class Snapshot:
 class Current:
     """Holds the snapshot in force, from the application's start on.
 
-    ``make`` builds a snapshot from settings. ``draining`` is set when the server is about to end.
+    ``make`` builds a snapshot from settings. ``leaving`` is set when the server is about to drain and is no
+    longer ready; ``draining`` when it drains and refuses what is new.
     """
 
-    __slots__ = ("draining", "make", "snapshot")
+    __slots__ = ("draining", "leaving", "make", "snapshot")
 
     snapshot: Snapshot
     make: Callable[[Settings], Snapshot]
 
     def __init__(self) -> None:
+        self.leaving = False
         self.draining = False
 
 

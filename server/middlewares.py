@@ -82,7 +82,7 @@ async def keep_record(request: web.Request, handler: Handler) -> web.StreamRespo
     record = request[RECORD] = Record(
         wall=time.time(),
         method=request.method if request.method in _METHODS else "OTHER",
-        route=route.canonical if route is not None else "unmatched",
+        route=route.canonical if route is not None else await _nearest_route(request),
         status=499,
         request_id=request_id,
         total_s=0,
@@ -100,6 +100,15 @@ async def keep_record(request: web.Request, handler: Handler) -> web.StreamRespo
         metrics.in_flight -= 1
         record.total_s = time.monotonic() - started
         app[ACCOUNTS].add(record)
+
+
+async def _nearest_route(request: web.Request) -> str:
+    """The route whose path was asked for by another method; ``unmatched`` if there is none."""
+    if isinstance(request.match_info.http_exception, web.HTTPMethodNotAllowed):
+        for resource in request.app.router.resources():
+            if (await resource.resolve(request))[1]:
+                return resource.canonical
+    return "unmatched"
 
 
 @web.middleware

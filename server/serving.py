@@ -3,6 +3,8 @@
 In order: the addresses are bound, so that a port in use is told before anything was started; the application
 starts up; the sockets listen; ``on_ready`` is called. At SIGTERM or SIGINT:
 
+0. with ``notice_s``, ``on_notice`` is called (readiness turns 503) and all else goes on so long, for load
+   balancers to look elsewhere;
 1. nobody new is let in; ``on_drain`` is called (readiness turns 503, new work is refused); idle connections
    are closed;
 2. the application's ``on_shutdown`` runs, which may wait for the work that websockets tell of, and closes
@@ -52,17 +54,19 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How to serve. Times in seconds, sizes in bytes.
 
     ``header_timeout_s`` (0: none) bounds the sending of each head; ``keepalive_s`` an idle connection.
-    ``on_drain`` must not block; ``on_drain_timeout`` is cut short after two seconds.
+    ``on_notice`` and ``on_drain`` must not block; ``on_drain_timeout`` is cut short after two seconds.
     """
 
     host: str = "127.0.0.1"
     port: int = 18888
     header_timeout_s: float = 10.0
     keepalive_s: float = 75.0
+    notice_s: float = 0.0
     drain_s: float = 30.0
     max_line_size: int = 16 * 1024  # the address in the first line
     max_field_size: int = 16 * 1024  # one header, name and value
     max_headers: int = 128
+    on_notice: Callable[[], None] | None = None
     on_drain: Callable[[], None] | None = None
     on_drain_timeout: Callable[[], Awaitable[None]] | None = None
 
@@ -154,7 +158,12 @@ async def _reload_when_told(signals: _Signals, reload: Callable[[], Awaitable[No
 
 
 async def _drain(runner: _Runner, connections: Connections, options: ServeOptions, signals: _Signals) -> None:
-    """Steps 1 to 3: let what runs finish, and tell what cannot."""
+    """Steps 0 to 3: let what runs finish, and tell what cannot."""
+    if options.notice_s:
+        if options.on_notice is not None:
+            options.on_notice()
+        async with signals.limit(options.notice_s):
+            await asyncio.Event().wait()
     for site in runner.sites:
         await site.stop()
     if options.on_drain is not None:

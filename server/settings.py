@@ -76,6 +76,7 @@ class Server(_Frozen, frozen=True):
     commit_after_s: From0 = 10
     heartbeat_s: Above0 = 10
     write_timeout_s: Above0 = 60
+    drain_notice_s: From0 = 0
     drain_s: From0 = 30
     metrics_open: bool = False
 

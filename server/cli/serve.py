@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 from aiohttp import web
 
-from server.app import create_app, drain, last_words, replace_settings
+from server.app import create_app, drain, give_notice, last_words, replace_settings
 from server.config import HOST_OPTION, PORT_OPTION, ConfigError, default_path, load
 from server.config_checks import is_loopback
 from server.logs import set_up_logging
@@ -69,7 +69,9 @@ async def _serve(settings: Settings, path: Path, environ: Mapping[str, str]) -> 
         port=server.port,
         header_timeout_s=server.header_timeout_s,
         keepalive_s=server.keepalive_s,
+        notice_s=server.drain_notice_s,
         drain_s=server.drain_s,
+        on_notice=lambda: give_notice(app),
         on_drain=lambda: drain(app),
         on_drain_timeout=lambda: last_words(app),
     )
@@ -114,7 +116,7 @@ def _reloader(
 
 
 _FIXED: Mapping[str, tuple[str, ...]] = {
-    "server": ("host", "port", "header_timeout_s", "keepalive_s", "drain_s"),
+    "server": ("host", "port", "header_timeout_s", "keepalive_s", "drain_notice_s", "drain_s"),
     "runs": Runs.__struct_fields__,
     "logging": ("level", "format"),
 }

@@ -21,15 +21,18 @@ async def alive(request: web.Request) -> web.Response:
 
 @needs_no_key
 async def ready(request: web.Request) -> web.Response:
-    """503 while draining. A sick upstream alone does not make us unready; it is shown."""
+    """503 while draining, and while notice of that is given.
+
+    A sick upstream alone does not make us unready; it is shown.
+    """
     current = request.app[CURRENT]
-    parts: dict[str, str] = {"server": "draining" if current.draining else "ready"}
+    parts: dict[str, str] = {"server": "draining" if current.leaving else "ready"}
     for name, state in current.snapshot.router.channels.items():
         if not state.settings.enabled:
             parts[f"channel:{name}"] = "disabled"
         else:
             parts[f"channel:{name}"] = "unavailable" if state.upstream.unavailable else "ready"
-    status = 503 if current.draining else 200
+    status = 503 if current.leaving else 200
     return _json({"status": parts["server"], "parts": parts}, status=status)
 
 

@@ -87,10 +87,8 @@ async def run_feed(request: web.Request, run: Run) -> web.StreamResponse:
     include = chosen_includes(split(query.get("include")), admin=request[PRINCIPAL].admin)
     types = chosen_types(split(query.get("types")))
     last = request.headers.get("Last-Event-ID")
-    if last is not None and _NUMBER.fullmatch(last):
-        place: int | None = int(last)  # it counts more than the query, which stays the same on each return
-    else:
-        place = number(query, "starting_after")
+    # The header counts more than the query, which stays the same on each return.
+    place = number({"Last-Event-ID": last}, "Last-Event-ID") if last else number(query, "starting_after")
     if place is None:
         feed = RunFeed(run, run.head, include=include, types=types, cursors=None)
         return await stream_feed(request, feed, run.snapshot(include))

@@ -44,9 +44,7 @@ async def watch_events(request: web.Request) -> web.StreamResponse:
         return await _websocket(request)
     principal = request.get(PRINCIPAL)
     if principal is None:
-        raise AuthenticationError(
-            "An access key is missing. Send it as 'Authorization: Bearer KEY'.", code="missing_api_key"
-        )
+        raise _missing_key()
     if not wants_event_stream(request):
         raise InvalidRequest(
             "This is the status channel: open a websocket, or send Accept: text/event-stream.",
@@ -69,10 +67,12 @@ async def _websocket(request: web.Request) -> web.StreamResponse:
     principal = request.get(PRINCIPAL)
     if principal is None and token is not None:
         principal = authenticate(token)
+    spoken = SUBPROTOCOL in offered
     _check_origin(request)
+    if principal is None and not spoken:  # it could not bring a key in connection_init either
+        raise _missing_key()
     if (refusal := check_handshake(request)) is not None:
         return refusal
-    spoken = SUBPROTOCOL in offered
     socket = await WebSocket.accept(
         request,
         subprotocol=SUBPROTOCOL if spoken else None,
@@ -95,6 +95,12 @@ async def _websocket(request: web.Request) -> web.StreamResponse:
     )
     await session.run()
     return socket.response
+
+
+def _missing_key() -> AuthenticationError:
+    return AuthenticationError(
+        "An access key is missing. Send it as 'Authorization: Bearer KEY'.", code="missing_api_key"
+    )
 
 
 def _key_from_subprotocol(offered: list[str]) -> str | None:

@@ -23,10 +23,12 @@ from tests.raw_http import PATIENCE_S
 
 
 @asynccontextmanager
-async def serving(sim: OpenAISimulator, path: Path, drain_s: float) -> AsyncIterator[Program]:
+async def serving(
+    sim: OpenAISimulator, path: Path, drain_s: float, notice_s: float = 0
+) -> AsyncIterator[Program]:
     config = path / "config.yaml"
     config.write_text(
-        f"server: {{drain_s: {drain_s}}}\n"
+        f"server: {{drain_s: {drain_s}, drain_notice_s: {notice_s}}}\n"
         f"channels: [{{name: sim, kind: openai, base_url: '{sim.base_url}', models: [m]}}]\n"
     )
     async with program(config) as server:
@@ -91,6 +93,28 @@ async def test_a_watcher_sees_the_end_of_a_run_that_ends_in_the_drain(
         assert ('"shutting_down"' in told) == (by is not None)
         await socket.close()
         assert await server.ended() == 0
+
+
+async def test_with_notice_a_load_balancer_sees_it_unready_before_connections_are_refused(
+    tmp_path: Path,
+) -> None:
+    async with (
+        OpenAISimulator() as sim,
+        serving(sim, tmp_path, 30, notice_s=3600) as server,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as client,
+    ):
+        server.signal(signal.SIGTERM)
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                async with client.get(f"{server.url}/readyz") as answer:
+                    if answer.status == 503:
+                        break
+        async with client.post(f"{server.url}/v1/chat/completions", json=ask()) as answer:
+            assert answer.status == 200
+        server.signal(signal.SIGINT)  # ends the notice
+        assert await server.ended() == 0
+        with pytest.raises(aiohttp.ClientConnectorError):
+            await client.get(f"{server.url}/readyz")
 
 
 async def test_watchers_without_a_run_are_closed_at_once(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from server.settings import Combination, Events, Member, Settings, Summary
 from server.simulators.openai import OpenAISimulator
 from server.simulators.script import Script
 from server.sse import SSEDecoder, SSEEvent
-from tests.behaviour.asking import asked, both, chat_request, get, get_request, post, until
+from tests.behaviour.asking import asked, both, chat_request, error_of, get, get_request, post, until
 from tests.behaviour.running import QUIET, Antiphon, ask, channel
 from tests.raw_http import PATIENCE_S, Answer, RawClient, connect
 
@@ -107,6 +107,15 @@ async def test_whoever_comes_back_goes_on_behind_the_last_event_it_saw() -> None
         async with watching(server, path, f"Last-Event-ID: {middle.id}") as reader:
             rest = await reader.until("run.completed")
         assert [event.data for event in rest] == [event.data for event in whole[len(whole) // 2 + 1 :]]
+
+
+@pytest.mark.parametrize("last", ["abc", "-1", "1.5", "12ab:3", "9" * 16])
+async def test_whoever_comes_back_from_nowhere_is_told_so(last: str) -> None:
+    async with both(settings) as (server, _sim):
+        run_id = (await post(server, ask())).headers["x-run-id"]
+        headers = ("Accept: text/event-stream", f"Last-Event-ID: {last}")
+        answer = await get(server, f"/v1/runs/{run_id}/events", *headers)
+        assert error_of(answer, 400)["param"] == "Last-Event-ID"
 
 
 @pytest.mark.parametrize("accept", ["application/json", "*/*", "text/html", ""])

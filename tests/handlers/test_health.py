@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from server.app import drain
+from server.app import drain, give_notice
 from server.settings import Access, AccessKey, Channel, Server, Settings
 from server.simulators.openai import OpenAISimulator
 from server.simulators.script import Script
@@ -59,6 +59,13 @@ async def test_a_sick_upstream_alone_does_not_make_it_unready() -> None:
         sim.script(Script(status=500), times=20)
         error_of(await post(server, ask()), 502)
         assert (await get(server, "/readyz")).status == 200
+
+
+async def test_with_notice_it_is_not_ready_but_serves() -> None:
+    async with both(settings) as (server, _sim):
+        give_notice(server.app)
+        assert (await get(server, "/readyz")).status == 503
+        assert (await post(server, ask())).status == 200
 
 
 async def test_while_it_drains_it_lives_but_is_not_ready() -> None:
@@ -127,6 +134,16 @@ async def test_paths_nobody_serves_share_one_label() -> None:
         counted = await read(server)
         assert total(counted, "antiphon_requests_total", route="unmatched") == 5
         assert not [name for name in counted if "nowhere" in name]
+
+
+async def test_another_method_counts_for_the_route_that_it_was_meant_for() -> None:
+    async with both(settings) as (server, _sim):
+        error_of(await get(server, "/v1/chat/completions"), 405)
+        error_of(await get(server, "/v1/runs/run_1/cancel"), 405)
+        counted = await read(server)
+        for route in ("/v1/chat/completions", "/v1/runs/{run}/cancel"):
+            assert total(counted, "antiphon_requests_total", route=route, status="405") == 1
+        assert total(counted, "antiphon_requests_total", route="unmatched") == 0
 
 
 @pytest.mark.parametrize("forwarded", ["X-Forwarded-For: 203.0.113.9", "Forwarded: for=203.0.113.9"])

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
 from server.errors import RunCancelled
@@ -491,6 +491,19 @@ async def test_a_watcher_that_does_not_read_is_cut_off_and_the_run_goes_on() -> 
         assert not run.ended
         watcher.socket.transport.resume_reading()
         assert await watcher.closed() == 1013
+
+
+async def test_who_brings_no_key_and_cannot_bring_one_later_is_refused_in_the_handshake() -> None:
+    async with site(KEYED) as shown:
+        with pytest.raises(InvalidStatus) as refused:
+            async with client(shown, subprotocols=None):
+                pass
+        assert refused.value.response.status_code == 401
+        assert b'"missing_api_key"' in (refused.value.response.body or b"")
+        async with client(shown, "key-of-ann", subprotocols=None) as watcher:
+            assert await watcher.closed() == 4406
+        async with client(shown) as watcher:
+            await watcher.begin(token="key-of-ann")
 
 
 async def test_at_shutdown_watchers_are_told_to_come_back_and_closed() -> None:
