@@ -110,6 +110,8 @@ async def refused(port: int) -> None:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)
             except ConnectionRefusedError:
                 return
+            except ConnectionResetError:
+                continue  # it was in the queue when the queue was closed
             writer.close()
             await asyncio.sleep(0.005)
 
