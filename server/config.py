@@ -222,7 +222,8 @@ def _channel_line(settings: Settings, at: int) -> str:
     state = "" if channel.enabled else "  (disabled)"
     count = len(channel.served())
     models = "1 model" if count == 1 else f"{count} models"
-    return f"{channel.name}  {channel.kind}, {models}, priority {channel.priority}{state}"
+    keys = f", {len(channel.api_keys)} keys" if channel.api_keys else ""
+    return f"{channel.name}  {channel.kind}, {models}{keys}, priority {channel.priority}{state}"
 
 
 def _combination(one: Combination) -> list[str]:

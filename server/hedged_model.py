@@ -28,6 +28,11 @@ class HedgedModel:
         self._model = model
         self._after_s = after_s
 
+    @property
+    def context_length(self) -> int | None:
+        """As ``RoutedModel``'s."""
+        return self._model.context_length
+
     async def stream(self, chat: ChatRequest, call: Call) -> AsyncGenerator[Batch, None]:
         """Yield the batches of whoever spoke first; see ``upstreams.base.Upstream``."""
         async with aclosing(self._model.stream(chat, call)) as first:

@@ -68,7 +68,8 @@ class RoutedModel:
         self._budget = RetryBudget(routing.retry_ratio, routing.retry_reserve)
         self._timed = routing.policy == "least_latency" and len(self._chooser.candidates) > 1
         # Up to then some channel may be passed over, which a run is told; the others need not look.
-        self._sick_until = max((one.health.avoided_until for one in self._chooser.candidates), default=0.0)
+        sick = (one.health.avoided_until for one in self._chooser.candidates)
+        self._sick_until = max((until for until in sick if until < math.inf), default=0.0)
         self._blind = self.vision is False
         self._no_tools = bool(channels) and all(model.tools is False for _, model in channels)
 

@@ -23,6 +23,7 @@ from server.errors import (
     UpstreamUnreachable,
 )
 from server.routing.channel import ChannelState
+from server.routing.health import QueueFull
 from server.settings import Channel, Timeouts
 from server.upstreams.base import Call
 from tests.channels import (
@@ -304,6 +305,13 @@ async def test_health_survives_a_reload_that_keeps_name_and_address() -> None:
 async def test_another_address_begins_in_good_health() -> None:
     a, _ = await opened()
     assert await answer(model(await renewed(a, base_url="https://b.example/v1"))) == "hello"
+
+
+async def test_a_reload_that_keeps_the_limits_keeps_what_counts_toward_them() -> None:
+    a = channel("a", requests_per_min=1, max_waiting=0)
+    await answer(model(a))
+    assert isinstance(await failure(model(await renewed(a, weight=3))), QueueFull)
+    assert await answer(model(await renewed(a, requests_per_min=2))) == "hello"
 
 
 async def test_what_runs_under_older_settings_still_counts() -> None:

@@ -44,7 +44,8 @@ class Lane:
 class ChannelState:
     """One channel. ``upstreams``: one for each of its keys, in their order.
 
-    ``before`` is the state that a reload replaces: its health is kept if name, kind and address are the same.
+    ``before`` is the state that a reload replaces: its health is kept if kind and address are the same, and
+    what it has counted if its limits are.
     ``count`` is told of each attempt's outcome: the channel's name, and ``ok`` or an error's code. Needs a
     running event loop.
     """
@@ -71,7 +72,12 @@ class ChannelState:
         self.lanes = [Lane(*pair) for pair in zip(self.health.keys, upstreams, strict=True)]
         self.only, self.more_keys = self.lanes[0], len(self.lanes) > 1
         self.upstream = upstreams[0]
-        self.gate = Gate(settings, asyncio.get_running_loop().time) if Gate.needed(settings) else None
+        self.gate: Gate | None
+        if before is not None and Gate.same_limits(before.settings, settings):
+            self.gate = before.gate  # what was begun before the reload counts on
+        else:
+            needed = Gate.needed(settings)
+            self.gate = Gate(settings, asyncio.get_running_loop().time) if needed else None
         self.takes_calls = settings.enabled and settings.weight > 0
         self.in_use = 0
         self._turn = 0

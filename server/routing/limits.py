@@ -104,6 +104,11 @@ class Gate:
             or channel.tokens_per_min
         )
 
+    @staticmethod
+    def same_limits(one: Channel, other: Channel) -> bool:
+        """Have both channels the same limits?"""
+        return _limits(one) == _limits(other)
+
     @property
     def counts_tokens(self) -> bool:
         """Is ``enter`` to be told of the tokens?"""
@@ -203,6 +208,18 @@ class Gate:
             raise _full(wait_s)
         if call.observer is not None:
             call.observer.queued(self._channel.name)
+
+
+def _limits(channel: Channel) -> tuple[object, ...]:
+    return (
+        channel.kind,
+        channel.slots,
+        channel.max_concurrency,
+        channel.requests_per_min,
+        channel.tokens_per_min,
+        channel.max_waiting,
+        channel.max_wait_s,
+    )
 
 
 _NOTHING = Ticket(None, None)
