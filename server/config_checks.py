@@ -17,6 +17,7 @@ import msgspec
 
 from server.config_yaml import Entries, Faults, Items, Node, Path, Place, Scalar
 from server.settings import AccessKey, Channel, Settings
+from server.spark.models import canonical_name, with_overrides
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\s]+|null")
@@ -238,6 +239,8 @@ def check_channels(found: Findings, *, others_can_read: bool) -> None:
         _check_models(found, channel)
         if channel.kind == "openai":
             _check_openai(found, channel, others_can_read)
+        elif channel.kind == "spark":
+            _check_spark(found, channel, others_can_read)
         else:
             _check_local(found, channel)
 
@@ -332,6 +335,33 @@ def _check_tls(found: Findings, channel: Channel) -> None:
         found.wrong(path, "cert_file and key_file go together")
     if not tls.verify:
         found.doubt((*path, "verify"), "certificates are not checked: whoever is in between reads everything")
+
+
+def _check_spark(found: Findings, channel: Channel, others_can_read: bool) -> None:
+    path = found.path(channel)
+    for name in ("app_id", "api_key", "api_secret"):
+        value = getattr(channel, name)
+        if value is not None:
+            check_secret(found, (*path, name), value, others_can_read)
+        elif channel.enabled and not found.excused(path, name):
+            found.wrong((*path, name), "is missing; kind spark wants all three of its console's credentials")
+    if channel.base_url is not None and not channel.base_url.startswith(("ws://", "wss://")):
+        found.wrong((*path, "base_url"), "must begin with wss:// (or ws://); leave it out for the vendor's")
+    try:
+        models = with_overrides(channel.spark.models)
+    except ValueError as error:
+        found.wrong((*path, "spark", "models"), f"cannot be used: {error}")
+        return
+    for name, model in channel.served().items():
+        theirs = model.model or name
+        known = models.get(theirs) or models.get(canonical_name(theirs))
+        if known is None:
+            found.wrong((*path, "models"), f"Spark has no model {theirs}; known are {', '.join(models)}")
+        elif known.retired:
+            found.doubt((*path, "models"), f"{theirs}: {known.retired}")
+    _check_tls(found, channel)
+    unused = ("api_keys", "auth", "headers", "stream_usage", "http", "path", "threads", "slots", "context")
+    _unused(found, channel, unused, "another kind")
 
 
 def _check_local(found: Findings, channel: Channel) -> None:

@@ -157,11 +157,24 @@ class ParamRules(_Frozen, frozen=True):
     set: dict[str, Any] = {}  # whatever the client sends
 
 
+class Spark(_Frozen, frozen=True):
+    """What a channel of kind ``spark`` decides where the vendor leaves it open.
+
+    ``models`` changes or adds models: name → fields of ``spark.models.SparkModel``, or ``like`` another.
+    ``warned`` is the finish reason of an answer that came with a warning of moderation.
+    """
+
+    web_search: bool = False  # for requests that do not ask for it
+    warned: Literal["content_filter", "stop"] = "content_filter"
+    legacy_fields: bool = False
+    models: dict[str, dict[str, Any]] = {}
+
+
 class Channel(_Frozen, frozen=True):
     """A configured upstream."""
 
     name: str
-    kind: Literal["openai", "local"]
+    kind: Literal["openai", "spark", "local"]
     models: tuple[str, ...] | dict[str, ChannelModel] = ()
     base_url: str | None = None
     api_key: str | None = None
@@ -185,6 +198,10 @@ class Channel(_Frozen, frozen=True):
     proxy: str | None = None
     http: Literal["fast", "aiohttp"] = "fast"  # which HTTP client; with a proxy always aiohttp
     tls: Tls = Tls()
+    # kind spark
+    app_id: str | None = None
+    api_secret: str | None = None
+    spark: Spark = Spark()
     # kind local
     path: str | None = None
     threads: Whole1 | None = None

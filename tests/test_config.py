@@ -95,7 +95,8 @@ def test_what_is_commented_out_in_the_default_file_is_the_default(
     for file in ("model.gguf", "ca.pem", "client.pem", "client.key"):
         (tmp_path / file).touch()
     text = re.sub(r"^( *)#(?=- |[a-z_-]+:)", r"\1", DEFAULT.read_text(), flags=re.MULTILINE)
-    settings = reader(tmp_path)(text, {"ANTIPHON_KEY": "k", "DEEPSEEK_API_KEY": "k"}).settings
+    variables = dict.fromkeys(re.findall(r"\$\{(\w+)\}", text), "k")
+    settings = reader(tmp_path)(text, variables).settings
     for section in ("server", "cors", "runs", "events", "logging"):
         assert getattr(settings, section) == getattr(Settings(), section)
     assert settings.channels[1].timeouts.over(Timeouts(connect_s=1)) == Timeouts()

@@ -9,6 +9,8 @@ import pytest
 from server.config_checks import is_loopback
 from tests.config_files import CHANNEL, Read, faults, reader, warnings
 
+SPARK = "name: c, kind: spark, app_id: a, api_key: k, api_secret: s"
+
 
 @pytest.fixture
 def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Read:
@@ -189,7 +191,14 @@ def test_a_wrong_channel_is_refused_without_its_secrets(read: Read, change: str,
         ("{name: c, kind: local, models: [a], path: nowhere.gguf}", "path: names no file"),
         ("{name: ' c', kind: local, models: [a]}", "name: a channel's name must be one line"),
         ("{kind: local, models: [a]}", "channels[0].name: is missing"),
-        ("{name: c, models: [a]}", "channels[0].kind: is missing; it must be local or openai"),
+        ("{name: c, models: [a]}", "channels[0].kind: is missing; it must be local, openai or spark"),
+        ("{name: c, kind: spark, models: [spark-max], app_id: a, api_key: k}", "api_secret: is missing"),
+        (f"{{{SPARK}, models: [spark-9]}}", "models: Spark has no model spark-9; known are spark-lite"),
+        (f"{{{SPARK}, models: [spark-max], base_url: https://x}}", "base_url: must begin with wss://"),
+        (
+            f"{{{SPARK}, models: [spark-max], spark: {{models: {{a: {{like: b}}}}}}}}",
+            "spark.models: cannot be used: a: no model 'b' to be like",
+        ),
     ],
 )
 def test_a_channel_has_what_its_kind_wants(read: Read, text: str, message: str) -> None:
@@ -202,6 +211,15 @@ def test_two_channels_share_no_name(read: Read) -> None:
     assert faults(read, text) == [
         "3:10: channels[1].name: this channel's name stands twice: another has it already (line 2)"
     ]
+
+
+def test_a_spark_channel_serves_present_and_older_names(read: Read) -> None:
+    assert warnings(read, f"channels: [{{{SPARK}, models: [spark-max, spark-chat-v2, vision]}}]") == []
+
+
+def test_a_retired_spark_model_is_a_warning(read: Read) -> None:
+    (one,) = warnings(read, f"channels: [{{{SPARK}, models: {{old: {{model: spark-v2}}}}}}]")
+    assert "spark-v2: The vendor no longer documents Spark 2.0; use spark-pro." in one
 
 
 def test_what_a_kind_does_not_use_is_a_warning(read: Read) -> None:

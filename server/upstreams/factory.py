@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import assert_never
+from typing import TypeAlias, assert_never
 
 import msgspec
 
@@ -14,6 +14,9 @@ from server.upstreams.http_fast import FastClient
 from server.upstreams.local import LocalUpstream
 from server.upstreams.local_process import LocalProcess
 from server.upstreams.openai import OpenAIUpstream
+from server.upstreams.spark import SparkUpstream
+
+ChannelUpstream: TypeAlias = OpenAIUpstream | SparkUpstream | LocalUpstream
 
 
 class Clients:
@@ -38,7 +41,7 @@ def client_session() -> Clients:
     return Clients()
 
 
-def build_upstreams(channel: Channel, session: Clients) -> list[OpenAIUpstream | LocalUpstream]:
+def build_upstreams(channel: Channel, session: Clients) -> list[ChannelUpstream]:
     """The upstreams of a channel, one for each of its keys; see ``build_upstream``."""
     if not channel.api_keys:
         return [build_upstream(channel, session)]
@@ -48,12 +51,14 @@ def build_upstreams(channel: Channel, session: Clients) -> list[OpenAIUpstream |
     ]
 
 
-def build_upstream(channel: Channel, session: Clients) -> OpenAIUpstream | LocalUpstream:
+def build_upstream(channel: Channel, session: Clients) -> ChannelUpstream:
     """The upstream of a channel; whoever builds it awaits its ``aclose``, after the last call."""
     client = session.of(channel)
     match channel.kind:
         case "openai":
             return OpenAIUpstream(channel, client)
+        case "spark":
+            return SparkUpstream(channel)
         case "local":
             process = LocalProcess(
                 path=Path(channel.path) if channel.path else None,

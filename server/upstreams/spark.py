@@ -1,0 +1,262 @@
+"""Kind ``spark``: iFlytek Spark over its signed websocket, one connection for each chat.
+
+What the frames mean is ``spark_ws``'s; here they are fetched. Each dial signs its own URL. A refusal for our
+clock teaches us Spark's, and the dial is repeated once with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidHandshake,
+    InvalidMessage,
+    InvalidStatus,
+    ProxyError,
+)
+
+from server.chat import ChatRequest
+from server.deltas import Batch, Delta, has_content
+from server.errors import ServerError, UpstreamInvalid, UpstreamTimeout
+from server.openai_wire import clean
+from server.settings import Channel, ParamRules, Timeouts
+from server.spark_ws import (
+    MAX_FRAME_BYTES,
+    Credentials,
+    SparkModel,
+    SparkOptions,
+    SparkProtocol,
+    clock_offset,
+    end_user_id,
+    find_model,
+    handshake_error,
+    is_clock_refusal,
+    request_frame,
+    signed_url,
+    with_overrides,
+)
+from server.tasks import TaskOwner
+from server.upstreams.base import Call
+from server.upstreams.clocks import Clocks
+from server.upstreams.http import tls_context, unanswered, unreachable
+from server.upstreams.params import Params
+
+# So long a closing handshake may take; a call that was cancelled is gone within 50 ms. (seconds)
+CLOSE_S = 0.04
+# At debug the library writes the signed URL.
+_SOCKET_LOG = logging.getLogger("antiphon.upstream.socket")
+_SOCKET_LOG.setLevel(logging.WARNING)
+
+
+class _Dial(connect):
+    """One dial: a redirect is a refusal, for the signature is good for one address only."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
+
+
+class SparkUpstream:
+    """One channel of kind ``spark``. ``aclose`` ends the connections that are still closing."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.name = channel.name
+        self._channel = channel
+        self._timeouts = channel.timeouts.over(Timeouts())
+        self._names = {name: model.model or name for name, model in channel.served().items()}
+        self._models = with_overrides(channel.spark.models)
+        self._options = SparkOptions(
+            web_search=channel.spark.web_search,
+            warned=channel.spark.warned,
+            legacy_fields=channel.spark.legacy_fields,
+        )
+        self._credentials = Credentials(channel.app_id or "", channel.api_key or "", channel.api_secret or "")
+        self._params = Params(channel.params) if channel.params != ParamRules() else None
+        self._skew = timedelta()  # how far Spark's clock is ahead of ours, as far as we were told
+        self._closing = TaskOwner()
+
+    @property
+    def unavailable(self) -> str | None:
+        """Always None: whether Spark answers is only known by asking it."""
+        return None
+
+    async def stream(self, chat: ChatRequest, call: Call) -> AsyncGenerator[Batch, None]:
+        """Yield the answer's batches; see ``upstreams.base.Upstream``."""
+        model = self._model(chat)
+        call_id = secrets.token_hex(8)
+        request = request_frame(
+            chat if self._params is None else chat.edit(self._params.changes(chat)),
+            model,
+            self._credentials,
+            uid=end_user_id(chat.fields.user, call_id),
+            options=self._options,
+        )
+        protocol = SparkProtocol.answering(request, answer_id=call_id, options=self._options)
+        timeouts = call.timeouts or self._timeouts
+        # Spark always streams, so its silence is told even where the client waits for a whole answer.
+        clocks = Clocks(timeouts, plain=False, deadline=call.deadline)
+        socket: ClientConnection | None = None
+        try:
+            async with asyncio.timeout_at(clocks.head_by):
+                socket = await self._open(model, timeouts.connect_s)
+                await _send(socket, request.data)
+            reading = _Reading(socket, protocol, clocks)
+            if chat.stream:
+                while batch := await reading.next():
+                    clocks.pause()
+                    yield batch
+                    clocks.heard()
+            else:
+                whole: list[Delta] = []
+                while batch := await reading.next():
+                    whole += batch
+                yield whole
+        except ServerError as error:
+            names = {self._names.get(chat.model, chat.model): chat.model}
+            error.message = clean(error.message, secrets=self._secrets(), names=names)
+            raise
+        except TimeoutError as error:
+            raise clocks.error() from error
+        finally:
+            clocks.stop()
+            if socket is not None:
+                self._close(socket)
+
+    async def aclose(self) -> None:
+        """End what is still closing."""
+        await self._closing.aclose()
+
+    def _secrets(self) -> tuple[str, ...]:
+        own = self._credentials
+        return tuple(filter(None, (own.api_secret, own.api_key, own.app_id)))
+
+    def _model(self, chat: ChatRequest) -> SparkModel:
+        raw = chat.json.raw("version") if chat.model == "spark-api" else None
+        version = msgspec.json.decode(raw) if raw is not None else None
+        text = None if version is None else str(version)
+        model = find_model(self._names.get(chat.model, chat.model), text, self._models)
+        if self._channel.base_url is None:
+            return model
+        origin, path = urlsplit(self._channel.base_url), urlsplit(model.url).path
+        url = urlunsplit((origin.scheme, origin.netloc, origin.path.rstrip("/") + path, "", ""))
+        return msgspec.structs.replace(model, url=url)
+
+    async def _open(self, model: SparkModel, connect_s: float) -> ClientConnection:
+        """A connection; where our clock is refused, once more by Spark's own."""
+        try:
+            return await self._dial(model, connect_s)
+        except InvalidStatus as refusal:
+            learned = self._learn_clock(refusal)
+            if not learned:
+                raise _refused(refusal) from refusal
+        try:
+            return await self._dial(model, connect_s)
+        except InvalidStatus as refusal:
+            raise _refused(refusal) from refusal
+
+    async def _dial(self, model: SparkModel, connect_s: float) -> ClientConnection:
+        """One dial. Raises ``InvalidStatus`` if it was refused in good order, else one of our errors."""
+        url = signed_url(model.url, self._credentials, datetime.now(UTC) + self._skew)
+        secure: dict[str, Any] = {}  # the library refuses the word for ws://, even with None
+        if url.startswith("wss:"):
+            secure["ssl"] = tls_context(self._channel.tls)
+        try:
+            return await _Dial(
+                url,
+                open_timeout=connect_s or None,
+                close_timeout=CLOSE_S,
+                ping_interval=None,  # Spark ends a socket that only pings; our clocks notice a silent one
+                compression=None,
+                max_size=MAX_FRAME_BYTES,
+                proxy=self._channel.proxy,
+                user_agent_header="antiphon",
+                logger=_SOCKET_LOG,
+                **secure,
+            )
+        except InvalidStatus:
+            raise
+        except ProxyError as error:
+            raise unreachable() from error
+        except InvalidMessage as error:
+            raise unanswered() from error
+        except InvalidHandshake as error:
+            raise UpstreamInvalid("Spark's address speaks no websocket; check the url.") from error
+        except TimeoutError as error:  # before OSError, which it is a kind of
+            raise UpstreamTimeout("connect", connect_s) from error
+        except OSError as error:
+            raise unreachable() from error
+
+    def _learn_clock(self, refusal: InvalidStatus) -> bool:
+        """Was it refused for our clock, and do we know better now?"""
+        response = refusal.response
+        if not is_clock_refusal(response.status_code, bytes(response.body or b"")):
+            return False
+        offset = clock_offset(response.headers.get("Date"), datetime.now(UTC))
+        if offset is None:
+            return False
+        self._skew = offset
+        return True
+
+    def _close(self, socket: ClientConnection) -> None:
+        """Close it beside the caller, who does not wait for Spark's part in it."""
+        try:
+            self._closing.create(socket.close(), name=f"close:{self.name}")
+        except RuntimeError:  # the owner is closed: the server ends
+            socket.transport.abort()
+
+
+class _Reading:
+    """Reads one answer. A clock that runs out ends it."""
+
+    def __init__(self, socket: ClientConnection, protocol: SparkProtocol, clocks: Clocks) -> None:
+        self._socket = socket
+        self._protocol = protocol
+        self._clocks = clocks
+        self._expired: UpstreamTimeout | None = None
+        self._spoken = False
+        clocks.watch(self._expire)
+
+    async def next(self) -> Batch:
+        """The next deltas; none when the answer is whole. Raises a ``ServerError`` where it is not."""
+        protocol = self._protocol
+        while not protocol.done:
+            try:
+                frame = await self._socket.recv(decode=False)
+            except ConnectionClosed as closed:
+                if self._expired is not None:
+                    raise self._expired from None
+                if closed.sent is not None and closed.sent.code == 1009:  # message too big
+                    raise UpstreamInvalid("Spark sent a frame that is far too long.") from closed
+                return protocol.closed()
+            if deltas := protocol.receive(frame):
+                if not self._spoken and has_content(deltas):
+                    self._spoken = True
+                    self._clocks.spoken()
+                self._clocks.heard()
+                return deltas
+            self._clocks.heard()
+        return protocol.closed()
+
+    def _expire(self, error: UpstreamTimeout) -> None:
+        self._expired = error
+        self._socket.transport.abort()
+
+
+async def _send(socket: ClientConnection, data: bytes) -> None:
+    try:
+        await socket.send(data, text=True)
+    except ConnectionClosed as error:
+        raise unanswered() from error
+
+
+def _refused(refusal: InvalidStatus) -> ServerError:
+    response = refusal.response
+    return handshake_error(response.status_code, bytes(response.body or b""))

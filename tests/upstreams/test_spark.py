@@ -1,0 +1,303 @@
+"""A Spark channel over real sockets: signed afresh, read with its own clocks, closed when nobody listens."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime, parsedate_to_datetime
+from typing import Any
+
+import msgspec
+import pytest
+from websockets.http11 import Request
+
+from server.deltas import Delta, Finished, TextDelta, Usage, UsageDelta
+from server.errors import (
+    ContentFiltered,
+    InvalidRequest,
+    ModelNotFound,
+    RateLimited,
+    ServerError,
+    UpstreamAuth,
+    UpstreamCut,
+    UpstreamInvalid,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
+from server.settings import Channel, Timeouts
+from server.upstreams.base import Call
+from server.upstreams.spark import SparkUpstream
+from tests.spark.spark_chats import chat
+from tests.upstreams.spark_server import (
+    Refusal,
+    Script,
+    SparkServer,
+    breaking,
+    error,
+    frame,
+    saying,
+    spark_server,
+    stalling,
+)
+
+KNOWN = {
+    "name": "spark",
+    "kind": "spark",
+    "app_id": "appid123",
+    "api_key": "the-api-key-0123",
+    "api_secret": "the-api-secret-0123",
+    "models": {"m": {"model": "spark-lite"}, "vision": {}, "spark-api": {}, "gone": {"model": "gpt"}},
+}
+LONG_S = 60
+
+
+@asynccontextmanager
+async def upstream(base_url: str, **settings: Any) -> AsyncIterator[SparkUpstream]:
+    made = SparkUpstream(msgspec.convert(KNOWN | {"base_url": base_url} | settings, Channel))
+    try:
+        yield made
+    finally:
+        await made.aclose()
+
+
+async def deltas(asked: SparkUpstream, *, call: Call | None = None, **fields: Any) -> list[Delta]:
+    async with aclosing(asked.stream(chat(**{"stream": True} | fields), call or Call())) as batches:
+        return [delta async for batch in batches for delta in batch]
+
+
+async def text(asked: SparkUpstream, **fields: Any) -> str:
+    return "".join(delta.text for delta in await deltas(asked, **fields) if isinstance(delta, TextDelta))
+
+
+def refusing(status: int, body: bytes, **headers: str) -> Refusal:
+    return lambda request: (status, headers, body)
+
+
+CLOCK = b'{"message":"HMAC signature cannot be verified, a valid date or x-date header is required"}'
+
+
+async def test_a_chat_is_signed_sent_answered_and_counted() -> None:
+    async with spark_server() as spark, upstream(spark.base_url) as asked:
+        said = await deltas(asked, temperature=0)
+        assert said[-2:] == [Finished("stop"), UsageDelta(Usage(1, 2, 3))]
+        (request,) = spark.requests
+        assert request["header"]["app_id"] == "appid123"
+        assert len(request["header"]["uid"]) <= 32
+        assert request["parameter"]["chat"] == {"domain": "lite", "temperature": 0.01}
+        assert spark.urls[0].startswith("/v1.1/chat?authorization=")
+        async with asyncio.timeout(LONG_S):
+            await spark.gone.wait()
+        assert spark.close_codes == [1000]
+
+
+async def test_a_plain_answer_comes_as_one_batch() -> None:
+    async with (
+        spark_server() as spark,
+        upstream(spark.base_url) as asked,
+        aclosing(asked.stream(chat(), Call())) as batches,
+    ):
+        (batch,) = [batch async for batch in batches]
+    assert [delta.text for delta in batch if isinstance(delta, TextDelta)] == ["po", "ng"]
+
+
+async def test_each_dial_has_a_signature_and_a_user_of_its_own() -> None:
+    async with spark_server() as spark, upstream(spark.base_url) as asked:
+        both = await asyncio.gather(text(asked), text(asked, user="me"))
+        assert list(both) == ["pong", "pong"]
+        assert len({request["header"]["uid"] for request in spark.requests}) == 2
+
+
+@pytest.mark.parametrize("minutes", [15, -15])
+async def test_a_wrong_clock_is_learned_and_corrected_once(minutes: int) -> None:
+    theirs = timedelta(minutes=minutes)
+
+    def refuse(request: Request) -> tuple[int, dict[str, str], bytes] | None:
+        now = datetime.now(UTC) + theirs
+        signed = parsedate_to_datetime(spark.dates()[-1])
+        if abs(signed - now) < timedelta(seconds=300):
+            return None
+        return 403, {"Date": format_datetime(now, usegmt=True)}, CLOCK
+
+    async with spark_server(refuse=refuse) as spark, upstream(spark.base_url) as asked:
+        assert await text(asked) == "pong"
+        assert len(spark.urls) == 2
+        assert await text(asked) == "pong"
+        assert len(spark.urls) == 3  # what was learned is kept
+
+
+async def test_a_clock_that_cannot_be_corrected_is_refused_after_one_more_dial() -> None:
+    date = format_datetime(datetime.now(UTC), usegmt=True)
+    async with spark_server(refuse=refusing(403, CLOCK, Date=date)) as spark:
+        async with upstream(spark.base_url) as asked:
+            with pytest.raises(UpstreamAuth, match="clock"):
+                await deltas(asked)
+        assert len(spark.urls) == 2
+
+
+async def test_refused_credentials_are_the_operators_trouble_and_dialled_once() -> None:
+    body = b'{"message":"HMAC signature does not match"}'
+    async with spark_server(refuse=refusing(401, body)) as spark, upstream(spark.base_url) as asked:
+        with pytest.raises(UpstreamAuth) as caught:
+            await deltas(asked)
+        assert (caught.value.status, caught.value.upstream_status) == (502, 401)
+        assert len(spark.urls) == 1
+
+
+async def test_a_redirect_is_not_followed() -> None:
+    async with spark_server() as other:
+        refuse = refusing(302, b"", Location=f"{other.base_url}/v1.1/chat")
+        async with spark_server(refuse=refuse) as spark, upstream(spark.base_url) as asked:
+            with pytest.raises(ServerError, match="302"):
+                await deltas(asked)
+        assert other.urls == []
+
+
+@pytest.mark.parametrize(
+    ("script", "kind"),
+    [
+        (saying(error(11202)), RateLimited),
+        (saying(error(10013)), ContentFiltered),
+        (saying(frame("a", 0), error(11202)), RateLimited),
+        (saying(), UpstreamCut),
+        (saying(frame("a", 0)), UpstreamCut),
+        (breaking(frame("a", 0)), UpstreamCut),
+        (saying("no json"), UpstreamInvalid),
+        (saying(b"\x00\xff"), UpstreamInvalid),
+        (saying(frame("x" * 9_000_000)), UpstreamInvalid),
+    ],
+    ids=["refused", "moderated", "refused midway", "nothing", "cut", "broken", "text", "bytes", "too long"],
+)
+@pytest.mark.parametrize("stream", [True, False])
+async def test_an_answer_that_is_not_whole_is_an_error(
+    script: Script, kind: type[ServerError], stream: bool
+) -> None:
+    async with spark_server(script) as spark, upstream(spark.base_url) as asked:
+        with pytest.raises(kind):
+            await deltas(asked, stream=stream)
+        async with asyncio.timeout(LONG_S):
+            await spark.gone.wait()
+
+
+async def test_a_frame_of_several_megabytes_is_read() -> None:
+    whole = saying(frame("x" * 7_000_000, 2))
+    async with spark_server(whole) as spark, upstream(spark.base_url) as asked:
+        assert len(await text(asked)) == 7_000_000
+
+
+async def test_an_answer_ends_with_its_last_frame_though_spark_keeps_the_socket() -> None:
+    async with spark_server(stalling(frame("pong", 2))) as spark, upstream(spark.base_url) as asked:
+        async with asyncio.timeout(LONG_S):
+            assert await text(asked) == "pong"
+            await spark.gone.wait()
+
+
+@pytest.mark.parametrize(
+    ("script", "clocks", "clock"),
+    [
+        (stalling(), {"first_token_s": 0.05}, "first_token"),
+        (stalling(frame("a", 0)), {"idle_s": 0.05}, "idle"),
+        (stalling(frame("a", 0)), {"total_s": 0.05}, "total"),
+    ],
+)
+async def test_a_silent_spark_is_left_when_its_clock_runs_out(
+    script: Script, clocks: dict[str, float], clock: str
+) -> None:
+    async with spark_server(script) as spark, upstream(spark.base_url) as asked:
+        async with asyncio.timeout(LONG_S):
+            with pytest.raises(UpstreamTimeout) as caught:
+                await deltas(asked, call=Call(timeouts=msgspec.convert(clocks, Timeouts)))
+            await spark.gone.wait()
+    assert caught.value.clock == clock
+
+
+async def test_a_listener_that_never_greets_runs_out_of_the_connect_clock() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        async with upstream(f"ws://127.0.0.1:{mute.getsockname()[1]}") as asked:
+            with pytest.raises(UpstreamTimeout) as caught:
+                await deltas(asked, call=Call(timeouts=Timeouts(connect_s=0.05)))
+    assert caught.value.clock == "connect"
+
+
+async def test_nobody_there_is_unreachable() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    async with upstream(f"ws://127.0.0.1:{port}") as asked:
+        with pytest.raises(UpstreamUnreachable):
+            await deltas(asked)
+
+
+async def left_midway(spark: SparkServer, asked: SparkUpstream) -> None:
+    """Take the first batch and go."""
+    async with aclosing(asked.stream(chat(stream=True), Call())) as batches:
+        await anext(batches)
+    await spark.gone.wait()
+
+
+async def test_a_client_that_leaves_takes_the_socket_along() -> None:
+    async with spark_server(stalling(frame("a", 0))) as spark, upstream(spark.base_url) as asked:
+        async with asyncio.timeout(LONG_S):
+            await left_midway(spark, asked)
+
+
+async def test_a_call_cancelled_before_its_first_frame_takes_the_socket_along() -> None:
+    async with spark_server(stalling()) as spark, upstream(spark.base_url) as asked:
+        task = asyncio.create_task(deltas(asked))
+        async with asyncio.timeout(LONG_S):
+            await spark.asked.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await spark.gone.wait()
+
+
+async def test_what_spark_cannot_do_is_refused_before_a_dial() -> None:
+    async with spark_server() as spark, upstream(spark.base_url) as asked:
+        with pytest.raises(InvalidRequest):
+            await deltas(asked, n=2)
+        with pytest.raises(ModelNotFound):
+            await deltas(asked, model="gone")
+        with pytest.raises(InvalidRequest, match=r"v1\.1"):
+            await deltas(asked, model="spark-api", version="v9")
+        assert spark.urls == []
+
+
+@pytest.mark.parametrize(("version", "path"), [(None, "/v1.1/chat"), ("v3.1", "/v3.1/chat")])
+async def test_the_old_gateways_versions_find_their_model(version: str | None, path: str) -> None:
+    async with spark_server() as spark, upstream(spark.base_url) as asked:
+        fields = {} if version is None else {"version": version}
+        assert await text(asked, model="spark-api", **fields) == "pong"
+        assert spark.urls[0].split("?")[0] == path
+
+
+async def test_the_channels_rules_for_fields_are_kept() -> None:
+    rules = {"default": {"max_tokens": 7}, "drop": ["temperature"]}
+    async with spark_server() as spark, upstream(spark.base_url, params=rules) as asked:
+        assert await text(asked, temperature=1) == "pong"
+        assert spark.requests[0]["parameter"]["chat"] == {"domain": "lite", "max_tokens": 7}
+
+
+async def test_an_error_names_the_public_model_and_no_secret() -> None:
+    words = "spark-lite appid123 the-api-key-0123 the-api-secret-0123"
+    async with spark_server(saying(error(10009, words))) as spark, upstream(spark.base_url) as asked:
+        with pytest.raises(ServerError) as caught:
+            await deltas(asked, model="m")
+    message = caught.value.message
+    assert "10009: m ***" in message
+    assert not any(secret in message for secret in words.split()[1:])
+
+
+async def test_a_channels_own_models_and_choices_are_used() -> None:
+    own = {
+        "models": {"mine": {"like": "spark-max", "url": "wss://h/tuned", "domain": "d", "patch_id": ["r"]}},
+        "legacy_fields": True,
+    }
+    async with spark_server() as spark, upstream(spark.base_url, spark=own, models=["mine"]) as asked:
+        said = await deltas(asked, model="mine")
+        assert spark.urls[0].startswith("/tuned?")
+        assert spark.requests[0]["header"]["patch_id"] == ["r"]
+        assert spark.requests[0]["parameter"]["chat"]["domain"] == "d"
+    (usage,) = [delta.usage for delta in said if isinstance(delta, UsageDelta)]
+    assert b"question_tokens" in (usage.raw or b"")
