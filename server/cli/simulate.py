@@ -4,33 +4,81 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Coroutine
 
 from server.serving import run as run_loop
-from server.simulators import openai
+from server.simulators import openai, spark
 from server.simulators.script import HELP
+from server.simulators.spark_asked import SparkRules
+from server.simulators.spark_limits import SparkLimits
+from server.simulators.spark_script import HELP as SPARK_HELP
+from server.simulators.spark_signature import SparkKey
+
+_KEY = SparkKey()
+_EPILOG = f"openai\n======\n\n{HELP}\nspark\n=====\n\n{SPARK_HELP}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's own options."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = HELP
-    parser.add_argument("kind", choices=["openai"], help="whose dialect to speak")
+    parser.epilog = _EPILOG
+    parser.add_argument("kind", choices=["openai", "spark"], help="whose dialect to speak")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    ports = f"openai {openai.DEFAULT_PORT}, spark {spark.DEFAULT_PORT}"
+    parser.add_argument("--port", type=int, help=f"port to listen on (default: {ports})")
     parser.add_argument(
-        "--port", type=int, default=openai.DEFAULT_PORT, help="port to listen on (default: %(default)s)"
+        "--api-key",
+        help=f"openai: refuse requests that do not bring this key; spark: the APIKey (default: {_KEY.key})",
     )
-    parser.add_argument("--api-key", help="refuse requests that do not bring this key")
+    group = parser.add_argument_group("spark")
+    group.add_argument("--app-id", default=_KEY.app_id, help="the AppID (default: %(default)s)")
+    group.add_argument("--api-secret", default=_KEY.secret, help="the APISecret (default: %(default)s)")
+    group.add_argument(
+        "--api-password", default=_KEY.password, help="the bearer of the HTTP routes (default: %(default)s)"
+    )
+    group.add_argument("--lax", action="store_true", help="take roles in any order, and empty contents")
+    group.add_argument("--sessions", type=int, help="more of them at once are refused with 11203")
+    group.add_argument("--per-second", type=int, help="more requests in a second are refused with 11202")
+    group.add_argument(
+        "--clock-offset",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="how far the clock is wrong; beyond 300 every signature of a right clock is refused",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Serve until interrupted. Status 2 when the address is taken."""
+    port = options.port
+    if port is None:
+        port = openai.DEFAULT_PORT if options.kind == "openai" else spark.DEFAULT_PORT
+    try:
+        run_loop(_openai(options, port) if options.kind == "openai" else _spark(options, port))
+    except OSError as error:
+        print(f"antiphon: {options.host}:{port} cannot be used: {error.strerror}", file=sys.stderr)
+        return 2
+    return 0
 
+
+def _openai(options: argparse.Namespace, port: int) -> Coroutine[None, None, None]:
     def ready(simulator: openai.OpenAISimulator) -> None:
         print(f"An OpenAI upstream at {simulator.base_url} — scripts: {simulator.url}/sim/help", flush=True)
 
-    try:
-        run_loop(openai.run(options.host, options.port, api_key=options.api_key, on_ready=ready))
-    except OSError as error:
-        print(f"antiphon: {options.host}:{options.port} cannot be used: {error.strerror}", file=sys.stderr)
-        return 2
-    return 0
+    return openai.run(options.host, port, api_key=options.api_key, on_ready=ready)
+
+
+def _spark(options: argparse.Namespace, port: int) -> Coroutine[None, None, None]:
+    def ready(simulator: spark.SparkSimulator) -> None:
+        urls = f"{simulator.ws_url}/v3.5/chat and {simulator.url}/v1"
+        print(f"A Spark upstream at {urls} — scripts: {simulator.url}/sim/help", flush=True)
+
+    return spark.run(
+        options.host,
+        port,
+        key=SparkKey(options.app_id, options.api_key or _KEY.key, options.api_secret, options.api_password),
+        rules=SparkRules(strict=not options.lax),
+        limits=SparkLimits(options.sessions, options.per_second),
+        clock_offset_s=options.clock_offset,
+        on_ready=ready,
+    )

@@ -112,6 +112,12 @@ class Connection(asyncio.Protocol):
         keep_alive = "close" not in wanted if match[3] == b"1" else "keep-alive" in wanted
         return Request(match[1].decode(), match[2].decode("latin-1"), keep_alive, tuple(headers), body)
 
+    async def some(self) -> bytes:
+        """Whatever has come, at least a byte; for what follows an upgrade. The end cancels the wait."""
+        while not self._received:
+            await self._wait_for_more()
+        return self._take(len(self._received))
+
     async def _head(self) -> bytes:
         while self._received[:2] == b"\r\n":  # some clients end a body with a line too many
             del self._received[:2]
@@ -181,6 +187,11 @@ class Connection(asyncio.Protocol):
         """Wait until a slow client has taken enough for more to be written."""
         if self._writable is not None:
             await self._writable
+
+    def end_writing(self) -> None:
+        """Say that nothing more will come, and go on reading. (TLS has no such thing.)"""
+        if not self.gone and self._transport.can_write_eof():
+            self._transport.write_eof()
 
     async def finish(self, *, reset: bool = False) -> None:
         """Close once everything written has gone to the kernel: in good order, or with a reset.

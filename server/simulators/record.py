@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ KEPT_REQUESTS = 10_000
 KEPT_BODY_BYTES = 256 * 1024 * 1024
 
 # What is not shown to who asks over HTTP; in the process the record has it as it came.
+_SIGNATURE = re.compile("authorization=[^&]*")
 _SECRET_HEADERS = frozenset({"authorization", "api-key", "x-api-key", "cookie", "proxy-authorization"})
 
 
@@ -44,6 +46,7 @@ class RecordedRequest:
     ended: float | None = None
     sent_bytes: int = 0  # of the body, handed to the connection
     sent_chunks: int = 0  # as a script counts them
+    close_code: int | None = None  # what the client closed a websocket with; None: it did not, or without
 
     @property
     def finished(self) -> bool:
@@ -85,6 +88,7 @@ class RecordedRequest:
         hidden = [(name, "***" if name.lower() in _SECRET_HEADERS else value) for name, value in self.headers]
         return {
             **{name: getattr(self, name) for name in names},
+            "path": _SIGNATURE.sub("authorization=***", self.path),
             "seconds": None if self.ended is None else round(self.ended - self.started, 6),
             "headers": hidden,
             "body": self.body.decode("utf-8", "replace"),
@@ -123,8 +127,19 @@ class Records:
         self.requests.append(record)
         self.live[record.connection] = record
         self._body_bytes += len(record.body)
+        self._drop_oldest()
+        self.changed()
+
+    def _drop_oldest(self) -> None:
         while len(self.requests) > KEPT_REQUESTS or self._body_bytes > KEPT_BODY_BYTES:
             self._body_bytes -= len(self.requests.popleft().body)
+
+    def body_came(self, record: RecordedRequest, body: bytes) -> None:
+        """A websocket request, which comes after its handshake was begun."""
+        record.body = body
+        if self.requests and record.number >= self.requests[0].number:
+            self._body_bytes += len(body)
+        self._drop_oldest()
         self.changed()
 
     def next_number(self) -> int:

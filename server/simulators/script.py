@@ -9,7 +9,7 @@ usage travel in events of their own, as OpenAI sends them, and are not counted.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, TypeVar
 
 import msgspec
 
@@ -144,25 +144,33 @@ class Script(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     connection: Literal["keep", "close", "drop"] = "keep"  # close: said and done; drop: done, not said
 
 
+S = TypeVar("S", bound=Script)
+
+
 class BadScript(ValueError):
     """A script that cannot be read; the text says where it is wrong."""
 
 
 def read_script(data: bytes | str) -> Script:
     """The script that a JSON object spells. Raises BadScript."""
+    return read_script_as(data, Script)
+
+
+def read_script_as(data: bytes | str, kind: type[S]) -> S:
+    """The same for scripts of another kind. Raises BadScript."""
     try:
-        return msgspec.json.decode(data, type=Script)
+        return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeError) as error:
         raise BadScript(f"a simulator script is a JSON object of known fields: {error}") from error
 
 
-def read_scripts(data: bytes | str) -> list[Script]:
+def read_scripts(data: bytes | str, kind: type[S]) -> list[S]:
     """The scripts that a JSON object, or an array of them, spells. Raises BadScript."""
+    listed = data.lstrip()[:1] in ("[", b"[")
     try:
-        read = msgspec.json.decode(data, type=Script | list[Script])
+        return msgspec.json.decode(data, type=list[kind]) if listed else [read_script_as(data, kind)]  # type: ignore[valid-type]
     except (msgspec.DecodeError, UnicodeError) as error:
         raise BadScript(f"a simulator script is a JSON object of known fields: {error}") from error
-    return read if isinstance(read, list) else [read]
 
 
 MESSAGE_LINE = re.compile(r"^sim:[ \t]*(\{.*\})[ \t]*\r?$", re.MULTILINE)
@@ -170,8 +178,13 @@ MESSAGE_LINE = re.compile(r"^sim:[ \t]*(\{.*\})[ \t]*\r?$", re.MULTILINE)
 
 def script_in_message(text: str) -> Script | None:
     """The script in the first line of the form ``sim: {…}``; None without one. Raises BadScript."""
+    return script_in_message_as(text, Script)
+
+
+def script_in_message_as(text: str, kind: type[S]) -> S | None:
+    """The same for scripts of another kind. Raises BadScript."""
     found = MESSAGE_LINE.search(text)
-    return None if found is None else read_script(found[1])
+    return None if found is None else read_script_as(found[1], kind)
 
 
 _NAME = re.compile(r"(?:[^@]*/)?sim((?:-[a-z][0-9]*)*)(?:@.*)?", re.DOTALL)
@@ -253,7 +266,7 @@ See what came: URL/sim/stats, URL/sim/requests. The fields of a script: URL/sim/
 """
 
 
-def field_help() -> str:
-    """The fields of a script, one a line, with their defaults."""
-    defaults = msgspec.structs.asdict(Script())
+def field_help(script: Script) -> str:
+    """The fields of a script, one a line, with what it has there: those of ``Script()`` are the defaults."""
+    defaults = msgspec.structs.asdict(script)
     return "".join(f"  {name} = {msgspec.json.encode(value).decode()}\n" for name, value in defaults.items())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import cycle
 from typing import NamedTuple, TypeAlias
 
@@ -10,7 +10,7 @@ import orjson
 
 from server.simulators.asked import Asked
 from server.simulators.errors import error_body, fault_of
-from server.simulators.said import Said, chunks
+from server.simulators.said import Chunk, Said, chunks
 from server.simulators.script import Script
 
 PADDING = b" " * 65536
@@ -77,26 +77,33 @@ class EventForm:
 def stream_steps(script: Script, asked: Asked, said: Said) -> Iterator[Step]:
     """The body of a streamed answer."""
     form = EventForm(script)
+    return event_steps(script, form, chunks(script, asked, said), lambda: _error_event(script, form))
+
+
+def event_steps(
+    script: Script, form: EventForm, told: Iterable[Chunk], error: Callable[[], Piece]
+) -> Iterator[Step]:
+    """A stream of ``told``, with the script's troubles; ``error`` makes the piece that ends it early."""
     beat = form.comment() if script.keep_alive_ms else b""
-    pieces = _told(script, asked, said, form)
+    pieces = _told(script, told, form)
     if not script.last_blank_line:
         pieces = _without_last_line_end(pieces)
     pieces = _joined(script, pieces)
     yield from _opening_waits(script, beat)
-    told = 0
+    count = 0
     if script.error_after != 0:
         for piece in pieces:
-            if piece.chunks and told and script.pace_ms:
+            if piece.chunks and count and script.pace_ms:
                 yield Pause(script.pace_ms / 1000, script.keep_alive_ms / 1000, beat)
             yield piece
-            told += piece.chunks
-            if piece.chunks and told == script.error_after:
+            count += piece.chunks
+            if piece.chunks and count == script.error_after:
                 break
             if piece.chunks:
-                yield from _breaks(script, told, beat)
+                yield from _breaks(script, count, beat)
         else:
             return
-    yield _error_event(script, form)
+    yield error()
 
 
 def plain_steps(script: Script, body: bytes) -> Iterator[Step]:
@@ -131,7 +138,7 @@ def _error_event(script: Script, form: EventForm) -> Piece:
     return Piece(event + (form.event(b"[DONE]") if script.error_done else b""))
 
 
-def _told(script: Script, asked: Asked, said: Said, form: EventForm) -> Iterator[Piece]:
+def _told(script: Script, told: Iterable[Chunk], form: EventForm) -> Iterator[Piece]:
     """The whole stream without its troubles, a piece for each event and what stands around it."""
     opening = b"\xef\xbb\xbf" if script.bom else b""
     if script.retry is not None:
@@ -141,7 +148,7 @@ def _told(script: Script, asked: Asked, said: Said, form: EventForm) -> Iterator
     if opening:
         yield Piece(opening)
     count = 0
-    for data, counts in chunks(script, asked, said):
+    for data, counts in told:
         event = form.json(data)
         count += counts
         if counts:

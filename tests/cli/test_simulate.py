@@ -39,6 +39,24 @@ async def test_it_answers_where_it_says_by_the_script_that_it_is_told(tmp_path: 
         assert "Traceback" not in done.err
 
 
+async def test_it_plays_spark_with_the_credentials_that_it_is_given(tmp_path: Path) -> None:
+    credentials = ("--api-key", "k", "--api-secret", "s", "--api-password", "p", "--clock-offset", "-900")
+    async with command(
+        "simulate", "spark", "--port", "0", *credentials, folder=tmp_path, PYTHONUNBUFFERED="1"
+    ) as running:
+        assert running.process.stdout is not None
+        greeting = (await running.process.stdout.readline()).decode()
+        port = int(greeting.partition("ws://127.0.0.1:")[2].partition("/")[0])
+        async with connect("127.0.0.1", port) as raw:
+            request = ask("generalv3.5", stream=False)
+            await raw.send(chat_request(request))
+            assert (await raw.answer()).status == 401
+            await raw.send(chat_request(request, "Authorization: Bearer p"))
+            assert b"You said" in (await raw.answer()).body
+        running.signal(signal.SIGINT)
+        assert (await running.end()).status == 130
+
+
 async def test_a_taken_port_is_told_in_one_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])

@@ -89,10 +89,10 @@ def test_what_is_no_script_is_refused(data: bytes) -> None:
 
 
 def test_scripts_come_alone_or_in_an_array() -> None:
-    assert read_scripts(b'{"n": 2}') == [Script(n=2)]
-    assert read_scripts(b'[{"n": 2}, {}]') == [Script(n=2), Script()]
+    assert read_scripts(b'{"n": 2}', Script) == [Script(n=2)]
+    assert read_scripts(b'[{"n": 2}, {}]', Script) == [Script(n=2), Script()]
     with pytest.raises(BadScript):
-        read_scripts(b'[{"n": "two"}]')
+        read_scripts(b'[{"n": "two"}]', Script)
 
 
 def test_a_script_survives_its_json() -> None:
@@ -115,4 +115,4 @@ def test_the_help_names_every_letter_and_field() -> None:
     for letter in "abcdefhknopqrstuxyz":
         assert f"-{letter}" in HELP
     for field in Script.__struct_fields__:
-        assert f"  {field} = " in field_help()
+        assert f"  {field} = " in field_help(Script())
