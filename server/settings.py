@@ -20,6 +20,7 @@ from server.strategy_settings import (
     Judge,
     Moa,
     Race,
+    Steps,
     Vote,
 )
 
@@ -297,6 +298,7 @@ Strategy: TypeAlias = Literal[
     "moa",
     "critique",
     "council",
+    "steps",
 ]
 
 
@@ -338,6 +340,7 @@ class Combination(_Frozen, frozen=True):
     moa: Moa = Moa()
     critique: Critique = Critique()
     council: Council = Council()
+    steps: Steps = Steps()
 
 
 MEMBER_TIMEOUTS = Timeouts(connect_s=5, first_token_s=20, idle_s=15, total_s=55)

@@ -94,3 +94,17 @@ class Council(_Frozen, frozen=True):
     """Who writes the answer; None: the summary's model."""
 
     chair: str | None = None
+
+
+class Steps(_Frozen, frozen=True):
+    """How one model thinks step by step. Tokens are those of one call, or of all steps together."""
+
+    max_steps: Count = 8
+    step_tokens: Count | None = None
+    final_tokens: Count | None = None
+    budget_tokens: Count | None = None
+    format: Literal["reasoning", "markdown", "details"] = "reasoning"
+    plain: Literal["openai", "o1-api"] = "openai"
+    show_time: bool = False
+    prompt: str | None = None
+    json_mode: Literal["auto", "always", "never"] = "auto"

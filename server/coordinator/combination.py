@@ -100,7 +100,7 @@ class Combination:
     @property
     def vision(self) -> bool | None:
         """Does it take images?"""
-        if not self.relays:
+        if self.settings.model is None:
             return bool(self.settings.vision_members)
         model = self.settings.vision_model or self.settings.model
         return None if model is None else sight(self._models, model)

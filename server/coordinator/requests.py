@@ -56,6 +56,13 @@ def summary_request(chat: ChatRequest, summary: Summary, model: str, turns: Sequ
     return chat.edit(_changes(chat, model, wishes) | {"messages": join_turns(turns)})
 
 
+def final_request(chat: ChatRequest, model: str, turns: Sequence[bytes], limit: int | None) -> ChatRequest:
+    """The client's request with other turns: its wishes, format and tools, and at most ``limit`` tokens."""
+    left_out = ("stream_options", "antiphon", "conversation_id")
+    changes = _changes(chat, model, {}, limit=limit, left_out=left_out)
+    return chat.edit(changes | {"messages": join_turns(turns)})
+
+
 def judge_request(model: str, turns: Sequence[bytes], temperature: float | None) -> ChatRequest:
     """What a judge is asked: nothing of the client's wishes for the answer is passed on."""
     fields: dict[str, Any] = {"model": model, "messages": Raw(join_turns(turns)), "stream": True}

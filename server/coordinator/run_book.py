@@ -52,6 +52,7 @@ class RunBook:
         self.level = "none"
         self.agreement: float | None = None  # of a vote
         self.steps: tuple[StepInfo, ...] = ()
+        self.plain_body: bytes | None = None
         self.quorum_ms: int | None = None
         self.drafts_ms: int | None = None
         self.first_text_ms: int | None = None
@@ -132,6 +133,7 @@ class RunBook:
             members=tuple(CallInfo(one.id, one.model, one.state, one.usage, one.code) for one in self.calls),
             agreement=self.agreement,
             steps=self.steps,
+            plain_body=self.plain_body,
         )
         told = token_usage(usage)
         if finish_reason in _EARLY_ENDS:

@@ -14,6 +14,7 @@ from server.coordinator.coordinator import Answer, Coordinator, ids
 from server.coordinator.judging import analyse, best_of
 from server.coordinator.racing import fallback, race
 from server.coordinator.rounds import cascade, council, critique, moa, send_lone
+from server.coordinator.steps import steps
 from server.coordinator.summary import summarize
 from server.coordinator.voting import vote
 from server.deltas import Batch, Delta, Finished, ReasoningDelta, RefusalDelta, TextDelta
@@ -81,5 +82,6 @@ STRATEGIES: Mapping[str, Strategy] = {
     "moa": moa,
     "critique": critique,
     "council": council,
+    "steps": steps,
 }
 """Name in the configuration → strategy."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
+from typing import TypeAlias
 
 import msgspec
 
+from server.chat import ChatRequest
 from server.coordinator.call_log import BUG, SummaryLog
 from server.coordinator.coordinator import Answer, Coordinator, ids
 from server.coordinator.fitting import LEAST_DRAFT, Fit, fit
@@ -15,7 +17,16 @@ from server.coordinator.member import is_json
 from server.coordinator.outcomes import Gathered
 from server.coordinator.prompts import show, summary_turns
 from server.coordinator.requests import summary_request
-from server.deltas import Delta, Extra, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta, UsageDelta
+from server.deltas import (
+    Batch,
+    Delta,
+    Extra,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
+    UsageDelta,
+)
 from server.errors import ModelNotFound, ServerError, UpstreamEmpty, UpstreamInvalid
 from server.events import StageRef, SummaryFallback, SummaryStarted
 from server.settings import Summary, Timeouts, TimeoutsPatch
@@ -26,12 +37,16 @@ _OF_THE_CALL = frozenset({UsageDelta, Extra})
 _SAYS = frozenset({TextDelta, ReasoningDelta, RefusalDelta, ToolCallDelta})
 
 
-class _Failed(Exception):
-    """A summary call failed before the client got anything of it."""
+Shape: TypeAlias = Callable[[Batch], Batch]
 
-    def __init__(self, error: ServerError) -> None:
+
+class FailedEarly(Exception):
+    """A summary call failed, in ``attempts`` tries, before the client got anything of it."""
+
+    def __init__(self, error: ServerError, attempts: int) -> None:
         super().__init__(error.message)
         self.error = error
+        self.attempts = attempts
 
 
 async def summarize(
@@ -60,7 +75,7 @@ async def summarize(
             run.book.degrade("summary_fallback", failed.code)
         try:
             return await writer.write(name)
-        except _Failed as error:
+        except FailedEarly as error:
             failed = error.error
     assert failed is not None
     if strongest is None or not (BEST_DRAFT in summary.fallback or failed.code == "invalid_draft"):
@@ -88,7 +103,7 @@ class _Writer:
         self._attempt = 1
 
     async def write(self, model: str) -> Answer:
-        """One model's try. Raises ``_Failed`` if the client has got nothing, else the ``ServerError``."""
+        """One model's try. Raises ``FailedEarly`` if the client has got nothing, else the ``ServerError``."""
         run, summary, plan = self._run, self._summary, self._run.plan
         shown_as = _fit(run, self._gathered, summary, model) or Fit(
             tuple(self._gathered.drafts), LEAST_DRAFT, 0
@@ -116,49 +131,80 @@ class _Writer:
             ids([one.draft for one in shown if one.cut or one.draft.shortened]),
         )
         request = summary_request(run.chat, summary, model, turns)
-        # Text under a schema goes out only when it is known to fit; so it is kept.
-        whole = run.as_json == "json_schema"
-        log = SummaryLog(run.book.run, self._stage, told, request, keep=whole)
-        run.book.calls.append(log)
-        call = Call(
-            timeouts=_timeouts(summary.timeouts),
-            attempts=summary.attempts,
-            observer=log,
-            run=run.book.run,
-            depth=run.call.depth + 1,
-        )
-        relay = _Relay(run, log, whole=whole)
         try:
-            async with aclosing(run.models(model).stream(request, call)) as batches:
-                async for batch in batches:
-                    await relay.take(batch)
-            await relay.end()
-        except ServerError as error:
-            log.failed(error)
-            self._attempt = log.attempts_told + 1
-            if not relay.begun:
-                raise _Failed(error) from error
-            run.book.end_stage(self._stage, "all")
+            log = await stream_answer(
+                run,
+                self._stage,
+                told,
+                request,
+                timeouts=_timeouts(summary.timeouts),
+                attempts=summary.attempts,
+            )
+        except FailedEarly as error:
+            self._attempt = error.attempts + 1
             raise
-        except asyncio.CancelledError:
-            log.cancelled()
-            raise
-        except Exception:
-            log.failed(ServerError(BUG))  # it surfaces; the log says so too
-            raise
-        log.finished()
-        run.book.end_stage(self._stage, "all")
         return Answer("summary", log.finish_reason or "stop", ids(shown_as.drafts))
+
+
+async def stream_answer(
+    run: Coordinator,
+    stage: StageRef,
+    told: SummaryStarted,
+    request: ChatRequest,
+    *,
+    timeouts: Timeouts | None = None,
+    attempts: int = 2,
+    shape: Shape | None = None,
+    keep: bool = False,
+) -> SummaryLog:
+    """Have ``told.model`` write the answer, live, and end the stage; the finished call.
+
+    ``shape`` changes what the client gets, ``keep`` keeps the text in the call. Raises ``FailedEarly``, with
+    the stage still open, if the client has got nothing of it, else the ``ServerError``.
+    """
+    # Text under a schema goes out only when it is known to fit; so it is kept.
+    whole = run.as_json == "json_schema"
+    log = SummaryLog(run.book.run, stage, told, request, keep=whole or keep)
+    run.book.calls.append(log)
+    call = Call(
+        timeouts=timeouts,
+        attempts=attempts,
+        observer=log,
+        run=run.book.run,
+        depth=run.call.depth + 1,
+    )
+    relay = _Relay(run, log, whole=whole, shape=shape)
+    try:
+        async with aclosing(run.models(told.model).stream(request, call)) as batches:
+            async for batch in batches:
+                await relay.take(batch)
+        await relay.end()
+    except ServerError as error:
+        log.failed(error)
+        if not relay.begun:
+            raise FailedEarly(error, log.attempts_told) from error
+        run.book.end_stage(stage, "all")
+        raise
+    except asyncio.CancelledError:
+        log.cancelled()
+        raise
+    except Exception:
+        log.failed(ServerError(BUG))  # it surfaces; the log says so too
+        raise
+    log.finished()
+    run.book.end_stage(stage, "all")
+    return log
 
 
 class _Relay:
     """Hands the summary's batches on, from its first word on; the sum of usage goes out at the run's end."""
 
-    def __init__(self, run: Coordinator, log: SummaryLog, *, whole: bool) -> None:
+    def __init__(self, run: Coordinator, log: SummaryLog, *, whole: bool, shape: Shape | None) -> None:
         self.begun = False
         self._run = run
         self._log = log
         self._whole = whole
+        self._shape = shape
         self._held: list[Delta] = []
 
     async def take(self, batch: Sequence[Delta]) -> None:
@@ -172,8 +218,7 @@ class _Relay:
             batch = self._release()
         if self._run.book.first_text_ms is None and any(type(delta) is TextDelta for delta in batch):
             self._run.book.text_began()
-        if batch:
-            await self._run.answer.send(batch)
+        await self._send(batch)
 
     async def end(self) -> None:
         """The stream is complete: raise if it said nothing, or not what was asked for."""
@@ -184,7 +229,13 @@ class _Relay:
         if not self._log.refused and not is_json(self._log.text):
             raise UpstreamInvalid("The answer is not the JSON that was asked for.", code="invalid_draft")
         self._run.book.text_began()
-        await self._run.answer.send(self._release())
+        await self._send(self._release())
+
+    async def _send(self, batch: Batch) -> None:
+        if self._shape is not None:
+            batch = self._shape(batch)
+        if batch:
+            await self._run.answer.send(batch)
 
     def _release(self) -> list[Delta]:
         self.begun = True

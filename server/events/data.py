@@ -145,9 +145,13 @@ class StageDeadlineReached(Data, frozen=True, gc=False):
 
 
 class StageFinished(Data, frozen=True, gc=False, kw_only=True):
-    """``ended_by``: all, quorum, deadline, answer_now, winner, cancelled. The counts are a draft stage's."""
+    """``ended_by``: all, quorum, deadline, answer_now, winner, cancelled. The counts are a draft stage's.
+
+    ``title`` (of a step; it is the model's text), ``next_action`` and ``chars`` are a step's.
+    """
 
     type: ClassVar[str] = "stage.finished"
+    gated: ClassVar[Mapping[str, str]] = {"title": "reasoning"}
     ended_by: str
     drafts: OptInt = UNSET
     partial: OptInt = UNSET

@@ -110,6 +110,8 @@ class _Work:
                     completion.add(batch)
         waited_s = time.monotonic() - began
         body = completion.encode(run.usage, self._antiphon())
+        if self._call.answer is not None and self._call.answer.plain_body is not None:
+            body = self._call.answer.plain_body
         overhead_s = max(0.0, time.monotonic() - self._request[STARTED] - waited_s)
         self._request[RECORD].overhead_s = overhead_s
         headers = {"X-Antiphon-Overhead-Ms": f"{overhead_s * 1000:.2f}"}

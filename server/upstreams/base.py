@@ -60,7 +60,8 @@ class StepInfo(msgspec.Struct, frozen=True):
 class AnswerInfo(msgspec.Struct, frozen=True):
     """How an answer came about. ``answer_by`` is ``summary`` or a member's id.
 
-    ``agreement`` is the winning value's share of a vote, ``steps`` what was thought before the answer.
+    ``agreement`` is the winning value's share of a vote, ``steps`` what was thought before the answer,
+    ``plain_body`` the whole body of a plain answer where it is to be another form than OpenAI's.
     """
 
     strategy: str
@@ -69,6 +70,7 @@ class AnswerInfo(msgspec.Struct, frozen=True):
     members: tuple[CallInfo, ...] = ()
     agreement: float | None = None
     steps: tuple[StepInfo, ...] = ()
+    plain_body: bytes | None = None
 
 
 class ParentRun(Protocol):

@@ -11,6 +11,7 @@ import pytest
 from server.settings import Channel, ChannelModel, Combination, Member, Settings, Summary
 from server.simulators.openai import OpenAISimulator
 from server.simulators.script import Script
+from server.strategy_settings import Steps, Vote
 from tests.behaviour.asking import (
     asked,
     assert_nothing_left,
@@ -282,3 +283,59 @@ async def test_an_early_failure_after_the_commit_is_told_in_the_stream() -> None
         error = json.loads(last)["error"]
         assert error["code"] == "all_members_failed"
         assert len(error["details"]["members"]) == 3
+
+
+async def test_steps_stream_as_reasoning_and_the_answer_as_content() -> None:
+    thinker = Combination(name="thinker", strategy="steps", model="s")
+    async with both(serving(thinker)) as (server, sim):
+        for text in ('{"title": "T", "content": "thought", "next_action": "final_answer"}', "the answer"):
+            sim.script(Script(text=text, chunks=4), model="s")
+        streamed = await post(server, ask("thinker", stream=True))
+        chunks = chunks_of(streamed.body)
+        assert text_of(chunks) == "the answer"
+        deltas = [choice["delta"] for chunk in chunks for choice in chunk["choices"]]
+        assert "".join(one.get("reasoning_content") or "" for one in deltas) == "Step 1: T\nthought\n\n"
+        assert sum("role" in one for one in deltas) == 1
+        assert [
+            one["finish_reason"] for chunk in chunks for one in chunk["choices"] if one["finish_reason"]
+        ] == ["stop"]
+        assert not any("content" in one and one.get("reasoning_content") for one in deltas)
+
+
+async def test_a_plain_answer_of_steps_may_be_o1_apis() -> None:
+    o1 = Combination(name="o1", strategy="steps", model="s", steps=Steps(plain="o1-api"))
+    async with both(serving(o1, default_combination="o1", unknown_model="default")) as (server, sim):
+        for text in ('{"title": "T", "content": "thought", "next_action": "final_answer"}', "the answer"):
+            sim.script(Script(text=text), model="s")
+        told = (await post(server, ask("whatever"))).json()
+        assert [one[:2] for one in told["steps"]] == [
+            ["Step 1: T", "thought"],
+            ["Final Answer", "the answer"],
+        ]
+        assert set(told) == {"steps", "total_thinking_time"}
+
+
+@pytest.mark.parametrize("strategy", ["race", "fallback"])
+async def test_a_race_streams_one_members_answer_under_the_combinations_name(strategy: Any) -> None:
+    async with both(serving(panel(strategy=strategy))) as (server, sim):
+        sim.script(Script(status=500, error_message="No."), model="m1", times=8)
+        for name in ("m2", "m3"):
+            sim.script(Script(text="A long enough answer from one member.", chunks=5), model=name, times=2)
+        plain = await post(server, ask("panel"))
+        assert plain.json()["choices"][0]["message"]["content"] == "A long enough answer from one member."
+        assert plain.json()["antiphon"]["strategy"] == strategy
+        streamed = await post(server, ask("panel", stream=True))
+        assert text_of(chunks_of(streamed.body)) == "A long enough answer from one member."
+        assert {chunk["model"] for chunk in chunks_of(streamed.body)} == {"panel"}
+        await sim.wait_until(lambda: sim.stats()["live"] == 0)
+        assert_nothing_left(server)
+
+
+async def test_votes_are_told_in_the_answer() -> None:
+    async with both(serving(panel(strategy="vote", vote=Vote(type="number")))) as (server, sim):
+        for name, text in (("m1", "so 4"), ("m2", "4.0"), ("m3", "5")):
+            sim.script(Script(text=text), model=name)
+        told = (await post(server, ask("panel"))).json()
+        assert told["choices"][0]["message"]["content"] in ("so 4", "4.0")
+        assert told["antiphon"]["agreement"] == 0.6667
+        assert told["antiphon"]["level"] == "none"
