@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import msgspec
+
+from server.chat import ChatFields
 from server.config_checks import Findings, check_secret
 from server.config_types import nearest
 from server.config_yaml import Path, printable
@@ -60,6 +63,9 @@ def _check_params(found: Findings, path: Path, channel: Channel) -> None:
         for section, others in (("drop", rules.drop), ("clamp", rules.clamp), ("default", rules.default)):
             if name in others:
                 found.wrong((*path, "set", name), f"stands in {section} too, which it would overrule")
+    for section, values in (("default", rules.default), ("set", rules.set)):
+        for name, value in values.items():
+            _check_type(found, (*path, section, name), name, value)
     for name in rules.default:
         if name in rules.drop:
             found.wrong((*path, "default", name), "stands in drop too; to send always the same, use set")
@@ -73,6 +79,18 @@ def _check_range(found: Findings, path: Path, bounds: Range) -> None:
             found.wrong(path, "wants min, max or both")
     elif bounds.min is not None and bounds.max is not None and bounds.min > bounds.max:
         found.wrong(path, "min must not be above max")
+    for side, bound in (("min", bounds.min), ("max", bounds.max)):
+        if bound is not None:
+            whole = int(bound) if bound == int(bound) else bound
+            _check_type(found, (*path, side), str(path[-1]), whole)
+
+
+def _check_type(found: Findings, path: Path, name: str, value: object) -> None:
+    """A field that the server knows by type must be of it, or no request would pass."""
+    try:
+        msgspec.json.decode(msgspec.json.encode({name: value}), type=ChatFields)
+    except msgspec.ValidationError as error:
+        found.wrong(path, f"is not what {printable(name)} is in a request: {str(error).split(' - ')[0]}")
 
 
 def _check_weights(found: Findings) -> None:

@@ -46,6 +46,9 @@ def channel(change: str) -> str:
         ("params: {clamp: {a: {}}}", "params.clamp.a: wants min, max or both"),
         ("params: {clamp: {a: {min: 2, max: 1}}}", "params.clamp.a: min must not be above max"),
         ("params: {clamp: {a: {max: low}}}", "params.clamp.a.max: must be a number"),
+        ("params: {set: {temperature: hot}}", "params.set.temperature: is not what temperature is"),
+        ("params: {default: {stop: 7}}", "params.default.stop: is not what stop is in a request"),
+        ("params: {clamp: {max_tokens: {min: 0.5}}}", "params.clamp.max_tokens.min: is not what"),
         ("params: {put: {a: 1}}", "params.put: unknown key"),
     ],
 )
@@ -142,6 +145,13 @@ def test_a_model_has_its_own_routing_over_the_general_one(read: Read) -> None:
 
 def test_a_model_that_only_channels_of_weight_0_serve_is_a_warning(read: Read) -> None:
     assert any("every channel of a has weight 0" in one for one in warnings(read, channel("weight: 0")))
+
+
+def test_rules_may_set_whatever_a_request_may_hold(read: Read) -> None:
+    text = channel(
+        "params: {set: {response_format: {type: json_object}, tools: [{type: function}], odd: [1]}}"
+    )
+    assert read(text).settings.channels[0].params.set["odd"] == [1]
 
 
 def test_keys_that_are_not_sent_are_a_warning(read: Read) -> None:
