@@ -208,7 +208,7 @@ class SparkUpstream:
     def _close(self, socket: ClientConnection) -> None:
         """Close it beside the caller, who does not wait for Spark's part in it."""
         try:
-            self._closing.create(socket.close(), name=f"close:{self.name}")
+            self._closing.create(_close(socket), name=f"close:{self.name}")
         except RuntimeError:  # the owner is closed: the server ends
             socket.transport.abort()
 
@@ -248,6 +248,20 @@ class _Reading:
     def _expire(self, error: UpstreamTimeout) -> None:
         self._expired = error
         self._socket.transport.abort()
+
+
+async def _close(socket: ClientConnection) -> None:
+    """Say goodbye, and be gone in time whatever the other side does.
+
+    The library's own limit does not hold where what was sent before fills the socket.
+    """
+    try:
+        async with asyncio.timeout(CLOSE_S):
+            await socket.close()
+    except TimeoutError:
+        pass  # it had its chance
+    finally:
+        socket.transport.abort()
 
 
 async def _send(socket: ClientConnection, data: bytes) -> None:

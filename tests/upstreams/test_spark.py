@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 from websockets.http11 import Request
+from websockets.utils import accept_key
 
 from server.deltas import Delta, Finished, TextDelta, Usage, UsageDelta
 from server.errors import (
@@ -30,6 +31,7 @@ from server.errors import (
 from server.settings import Channel, Timeouts
 from server.upstreams.base import Call
 from server.upstreams.spark import SparkUpstream
+from tests.behaviour.asking import until
 from tests.spark.spark_chats import chat
 from tests.upstreams.spark_server import (
     Refusal,
@@ -52,6 +54,7 @@ KNOWN = {
     "models": {"m": {"model": "spark-lite"}, "vision": {}, "spark-api": {}, "gone": {"model": "gpt"}},
 }
 LONG_S = 60
+ACCEPT = "Sec-WebSocket-Accept: "
 
 
 @asynccontextmanager
@@ -251,6 +254,33 @@ async def test_a_call_cancelled_before_its_first_frame_takes_the_socket_along() 
             with pytest.raises(asyncio.CancelledError):
                 await task
             await spark.gone.wait()
+
+
+async def test_a_peer_that_reads_no_more_cannot_hold_a_socket() -> None:
+    """What was sent fills the socket, so that not even a close frame gets through."""
+    greeted, leave = asyncio.Event(), asyncio.Event()
+
+    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        key = next(line[19:] for line in head.split("\r\n") if line.lower().startswith("sec-websocket-key: "))
+        lines = ("HTTP/1.1 101 Go", "Upgrade: websocket", "Connection: Upgrade", ACCEPT + accept_key(key))
+        writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
+        await reader.readexactly(1)  # the request is on its way
+        greeted.set()
+        await leave.wait()
+        writer.close()
+
+    async with await asyncio.start_server(mute, "127.0.0.1", 0, limit=1024) as server:
+        address = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with asyncio.timeout(LONG_S), upstream(address) as asked:
+            long = chat({"role": "user", "content": "x" * 7_000_000}, stream=True)
+            task = asyncio.ensure_future(anext(asked.stream(long, Call())))
+            await greeted.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await until(lambda: not any(one.get_name() == "close:spark" for one in asyncio.all_tasks()))
+        leave.set()
 
 
 async def test_what_spark_cannot_do_is_refused_before_a_dial() -> None:
