@@ -369,6 +369,7 @@ class Events(_Frozen, frozen=True):
     idle_ping_s: Above0 = 25
     pong_timeout_s: Above0 = 10
     init_timeout_s: Above0 = 10
+    expect_s: Above0 = 30  # so long before it begins a run may be subscribed to
 
 
 class Logging(_Frozen, frozen=True):

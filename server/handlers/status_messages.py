@@ -25,7 +25,10 @@ class Init(msgspec.Struct, frozen=True, tag="connection_init"):
 
 
 class Subscribe(msgspec.Struct, frozen=True, tag="subscribe"):
-    """``cursors``: lane (or ``lane:kind``) → code points that the client has."""
+    """``cursors``: lane (or ``lane:kind``) → code points that the client has.
+
+    ``wait``: for a run that has not begun yet; it is then told from its first event.
+    """
 
     id: Id
     topic: Name
@@ -35,6 +38,7 @@ class Subscribe(msgspec.Struct, frozen=True, tag="subscribe"):
     cursors: Annotated[dict[Name, Number], Meta(max_length=256)] | None = None
     offset: Name | None = None
     epoch: Name | None = None
+    wait: bool = False
 
 
 class Control(msgspec.Struct, frozen=True, tag="control"):

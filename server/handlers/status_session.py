@@ -13,6 +13,8 @@ import re
 from collections.abc import Callable
 from typing import Any, assert_never
 
+import msgspec
+
 from server.auth import Principal
 from server.bus import ALL, topic_of
 from server.errors import AuthenticationError, NotAllowed, NotFound, RateLimited, ServerError
@@ -86,6 +88,7 @@ class Session:
         self._writer = Writer(socket, settings, self._check_key)
         self._group: asyncio.TaskGroup
         self._controls: set[asyncio.Task[None]] = set()
+        self._expected: dict[str, Callable[[], None]] = {}  # by subscription: what ends the waiting for a run
         self._budget = float(COMMANDS_AT_ONCE)
         self._budget_at = self._loop.time()
 
@@ -117,6 +120,8 @@ class Session:
             self._socket.close(1011, "internal error")
         finally:
             self._watchers.remove(self)
+            for end in self._expected.values():
+                end()
             self._writer.close()
         await self._socket.wait_gone()
 
@@ -179,6 +184,7 @@ class Session:
             case Control():
                 self._control(message)
             case Complete():
+                self._expect_no_more(message.id)
                 self._writer.remove(message.id)
             case Ping():
                 self._writer.reply(encode_message("pong"))
@@ -211,10 +217,10 @@ class Session:
         self._principal, self._token = fresh, message.token
 
     def _subscribe(self, asked: Subscribe) -> None:
-        if asked.id in self._writer.subscriptions:
+        if asked.id in self._writer.subscriptions or asked.id in self._expected:
             raise Stop(4409, "this id is in use")
         principal = self._check_key()
-        if len(self._writer.subscriptions) >= self._settings.max_subscriptions:
+        if len(self._writer.subscriptions) + len(self._expected) >= self._settings.max_subscriptions:
             self._refuse(
                 asked.id, "too_many_subscriptions", "End another subscription first.", retryable=True
             )
@@ -224,7 +230,16 @@ class Session:
             include = chosen_includes(asked.include, admin=principal.admin)
             kind, _, name = asked.topic.partition(":")
             if kind == "run" and name:
-                self._subscribe_to_run(asked, self._runs.get(name, principal), include, types)
+                if asked.wait and asked.starting_after is None:  # it may have begun in between
+                    asked = msgspec.structs.replace(asked, starting_after=0)
+                try:
+                    run = self._runs.get(name, principal)
+                except NotFound:
+                    if not asked.wait:
+                        raise
+                    self._expect(asked, name, include, types)
+                else:
+                    self._subscribe_to_run(asked, run, include, types)
             elif asked.topic == "self" or (asked.topic == ALL and principal.admin):
                 self._subscribe_to_topic(asked, principal, include, types)
             elif asked.topic == ALL:
@@ -235,6 +250,35 @@ class Session:
             self._writer.reply(encode_message("complete", asked.id, reason="not_found"))
         except ServerError as error:
             self._refuse(asked.id, error.code, error.message)
+
+    def _expect(
+        self, asked: Subscribe, run_id: str, include: frozenset[str], types: frozenset[str] | None
+    ) -> None:
+        """Subscribe when the run begins; say that there is none if it does not. A foreign run is none."""
+
+        from_first = msgspec.structs.replace(asked, starting_after=0, cursors=None, epoch=None)
+
+        def begun(run: Run) -> None:
+            if self._principal is not None and (self._principal.admin or run.key == self._principal.name):
+                self._expect_no_more(asked.id)
+                self._subscribe_to_run(from_first, run, include, types)
+
+        def waited() -> None:
+            self._expect_no_more(asked.id)
+            self._writer.reply(encode_message("complete", asked.id, reason="not_found"))
+
+        end = self._runs.expect(run_id, begun)
+        timer = self._loop.call_later(self._settings.expect_s, waited)
+
+        def end_both() -> None:
+            timer.cancel()
+            end()
+
+        self._expected[asked.id] = end_both
+
+    def _expect_no_more(self, id: str) -> None:
+        if (end := self._expected.pop(id, None)) is not None:
+            end()
 
     def _subscribe_to_run(
         self, asked: Subscribe, run: Run, include: frozenset[str], types: frozenset[str] | None

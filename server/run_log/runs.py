@@ -38,6 +38,10 @@ def new_run_id() -> str:
     return "run_" + _random_id()
 
 
+def _not_found() -> NotFound:
+    return NotFound("There is no run of this id, or it is no longer kept.", code="run_not_found")
+
+
 class Runs:
     """Starts runs, finds them, and forgets them ``keep_s`` after their end.
 
@@ -65,6 +69,7 @@ class Runs:
         self._ended: deque[Run] = deque()  # in the order of their ends
         self._with_text: deque[tuple[Run, int]] = deque()
         self._text = 0
+        self._expected: dict[str, set[Callable[[Run], None]]] = {}
         self._topics: dict[str, tuple[Topic, Topic]] = {}  # by key: where its runs are told
 
     def __len__(self) -> int:
@@ -90,14 +95,34 @@ class Runs:
         self.in_progress += 1
         if len(self._runs) > self._max_runs and self._ended:
             self._forget(self._ended.popleft())
+        if self._expected:
+            for begun in list(self._expected.get(run_id, ())):
+                begun(run)
         return run
+
+    def expect(self, run_id: str, begun: Callable[[Run], None]) -> Callable[[], None]:
+        """Have ``begun`` called when anybody starts a run of this id, before its first event.
+
+        Returns what ends that; call it in any case. Raises ``NotFound`` for what cannot become a run's id.
+        """
+        if not _RUN_ID.fullmatch(run_id):
+            raise _not_found()
+        self._expected.setdefault(run_id, set()).add(begun)
+
+        def end() -> None:
+            waiting = self._expected.get(run_id, set())
+            waiting.discard(begun)
+            if not waiting:
+                self._expected.pop(run_id, None)
+
+        return end
 
     def get(self, run_id: str, viewer: Viewer) -> Run:
         """The run of this id. Raises ``NotFound``, also for the run of somebody else."""
         self._sweep()
         run = self._runs.get(run_id)
         if run is None or not (viewer.admin or run.key == viewer.name):
-            raise NotFound("There is no run of this id, or it is no longer kept.", code="run_not_found")
+            raise _not_found()
         return run
 
     def page(

@@ -330,6 +330,65 @@ async def test_a_key_may_come_in_each_of_three_ways() -> None:
             assert await watcher.closed() == 4401
 
 
+RUN_ID = "run_" + "a" * 32
+
+
+async def test_a_run_is_subscribed_to_before_it_begins_and_nothing_is_missed() -> None:
+    async with watching() as (shown, watcher):
+        await watcher.send(
+            "subscribe", id="1", topic=f"run:{RUN_ID}", wait=True, include=["answer", "drafts"]
+        )
+        await watcher.send("ping")
+        await watcher.get("pong")
+        run = shown.script(run_id=RUN_ID).whole()
+        subscribed = await watcher.get("subscribed")
+        assert (subscribed["id"], subscribed["recovered"]) == ("1", True)
+        messages = await watcher.until("complete")
+        assert numbers(messages) == list(range(1, run.head + 1))
+        assert text_of(messages, "summary") == "the answer"
+        check(messages, joined=False)
+        late = await watcher.subscribe(f"run:{RUN_ID}", wait=True)
+        assert late["recovered"]
+        assert numbers(await watcher.until("complete")) == list(range(1, run.head + 1))
+
+
+async def test_a_run_that_does_not_begin_is_not_found_after_a_while() -> None:
+    async with watching(expect_s=0.05) as (shown, watcher):
+        await watcher.send("subscribe", id="1", topic=f"run:{RUN_ID}", wait=True)
+        assert await watcher.get() == {"type": "complete", "id": "1", "reason": "not_found"}
+        shown.script(run_id=RUN_ID).whole()
+        await watcher.send("ping")
+        await watcher.get("pong")
+        await watcher.subscribe(f"run:{RUN_ID}", wait=True, starting_after=0)
+        assert numbers(await watcher.until("complete"))[0] == 1
+
+
+async def test_a_run_of_somebody_else_is_not_the_one_that_is_waited_for() -> None:
+    async with site(KEYED, expect_s=0.3) as shown, client(shown, "key-of-bob") as bob:
+        await bob.begin()
+        begun = shown.script(Viewer("ann")).begin()
+        await bob.send("subscribe", id="1", topic=f"run:{RUN_ID}", wait=True)
+        await bob.send("subscribe", id="2", topic=f"run:{begun.id}", wait=True)
+        await bob.send("ping")
+        await bob.get("pong")
+        shown.script(Viewer("ann"), run_id=RUN_ID).whole()
+        for id in ("1", "2"):
+            assert await bob.get() == {"type": "complete", "id": id, "reason": "not_found"}
+
+
+async def test_who_waits_for_a_run_may_give_up_and_its_id_is_free_again() -> None:
+    async with watching(max_subscriptions=1) as (_, watcher):
+        await watcher.send("subscribe", id="1", topic=f"run:{RUN_ID}", wait=True)
+        await watcher.send("subscribe", id="2", topic="self")
+        assert (await watcher.get("error"))["code"] == "too_many_subscriptions"
+        await watcher.send("complete", id="1")
+        await watcher.subscribe("self", id="1")
+        await watcher.send("complete", id="1")
+        await watcher.send("subscribe", id="1", topic=f"run:{RUN_ID}", wait=True)
+        await watcher.send("subscribe", id="1", topic="self")
+        assert await watcher.closed() == 4409
+
+
 async def test_a_foreign_run_is_like_an_absent_one_and_an_admin_sees_all() -> None:
     async with site(KEYED) as shown, client(shown, "key-of-bob") as bob:
         run = shown.script(Viewer("ann")).begin()
