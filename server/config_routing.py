@@ -37,7 +37,7 @@ def _check_keys(found: Findings, path: Path, channel: Channel, others_can_read: 
     if not channel.api_keys:
         return
     here = (*path, "api_keys")
-    if channel.kind == "local":
+    if channel.kind != "openai":
         found.doubt(here, "is not used: it is for kind openai")
     elif channel.api_key is not None:
         found.wrong(here, "goes without api_key; put all keys into the list")

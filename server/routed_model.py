@@ -239,10 +239,10 @@ class RoutedModel:
                 raise _meaningful(failed)  # the client hears for how long
         connect_s = (call.timeouts or candidate.state.timeouts).connect_s
         if call.deadline is not None and now + delay_s + connect_s > call.deadline:
-            raise _meaningful(failed)
+            raise _given_up(failed, candidate, call, "time")
         # A sibling that is well may always be asked: what must not be multiplied is the load on the sick.
         if candidate.health.breaker.failures and not self._budget.spend():
-            raise _meaningful(failed)
+            raise _given_up(failed, candidate, call, "budget")
         if call.observer is not None:
             same = candidate is last.candidate
             call.observer.retrying(
@@ -305,6 +305,13 @@ def _once_more(failed: list[Failed]) -> Candidate | None:
         ),
         None,
     )
+
+
+def _given_up(failed: list[Failed], candidate: Candidate, call: Call, reason: str) -> ServerError:
+    """What to raise where a channel is left, but not asked any more."""
+    if call.observer is not None:
+        call.observer.noted(candidate.state.name, "passed_over", reason=reason)
+    return _meaningful(failed)
 
 
 def _meaningful(failed: list[Failed]) -> ServerError:

@@ -217,6 +217,16 @@ async def test_calls_to_failing_channels_come_out_of_a_budget() -> None:
     assert 50 + 4 + 20 <= sum(asked(a, b)) <= 50 + 4 + 25 + 2
 
 
+async def test_a_try_that_is_not_made_is_told_with_the_reason() -> None:
+    a, b = channel("a", DOWN, priority=1), channel("b", DOWN)
+    listener, late = Listener(), Listener()
+    await failure(model(a, b, retry_reserve=0), Call(observer=listener))
+    assert listener.notes[-1] == ("b", "passed_over", "budget")
+    deadline = asyncio.get_running_loop().time() + 3
+    await failure(model(channel("c", DOWN, priority=1), b), Call(observer=late, deadline=deadline))
+    assert late.notes == [("b", "passed_over", "time")]
+
+
 async def test_a_sibling_that_is_well_may_always_be_asked() -> None:
     a, b = channel("a", DOWN, priority=1, breaker={"failures": 0, "rate": 0}), channel("b")
     routed = model(a, b, retry_ratio=0, retry_reserve=0)

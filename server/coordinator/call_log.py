@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from server.chat import ChatRequest
@@ -38,10 +38,6 @@ from server.events import (
     ModelSkipped,
     ModelStarted,
     StageRef,
-    SummaryFailed,
-    SummaryFinished,
-    SummaryFirstToken,
-    SummaryStarted,
     token_usage,
 )
 from server.run_log import Run
@@ -217,18 +213,13 @@ class CallLog(ABC):
         """See ``Observer``."""
         if self.ended:
             return
-        data = ModelChannel(
-            state,
-            reason=UNSET if reason is None else reason,
-            for_ms=UNSET if for_s is None else round(for_s * 1000),
-            channel=channel,
-        )
-        self.run.tell(data, stage=self.stage, member=self.member)
+        for_ms = UNSET if for_s is None else round(for_s * 1000)
+        self._tell_channel(state, UNSET if reason is None else reason, for_ms, channel)
 
-    @property
-    def member(self) -> MemberRef | None:
-        """Which member it is; None for a call of the summary stage."""
-        return None
+    @abstractmethod
+    def _tell_channel(
+        self, state: str, reason: str | UnsetType, for_ms: int | UnsetType, channel: str
+    ) -> None: ...
 
     @abstractmethod
     def _tell_started(self, channel: str | None) -> None: ...
@@ -255,11 +246,6 @@ class ModelLog(CallLog):
         self._member = member
         self._queued = False
         self._lane.member = member
-
-    @property
-    def member(self) -> MemberRef:
-        """Which member it is, and at which attempt."""
-        return self._member
 
     def queued(self, waiting_for: str) -> None:
         """See ``Observer``. Told once, before the start: a retry that waits has started long ago."""
@@ -348,81 +334,7 @@ class ModelLog(CallLog):
     def _tell_first(self, ttft_ms: int, kind: str) -> None:
         self.run.tell(ModelFirstToken(ttft_ms, kind), stage=self.stage, member=self._member)
 
-
-class SummaryLog(CallLog):
-    """A call of the summary stage, told as ``summary.*``. It is told as started when it is made.
-
-    ``told`` is what ``summary.started`` says; its ``attempt`` counts on over the stage's models.
-    """
-
-    __slots__ = ("_open", "_told")
-
-    def __init__(
-        self, run: Run, stage: StageRef, told: SummaryStarted, chat: ChatRequest, *, keep: bool = False
+    def _tell_channel(
+        self, state: str, reason: str | UnsetType, for_ms: int | UnsetType, channel: str
     ) -> None:
-        super().__init__(run, stage, "summary", told.model, chat, keep=keep)
-        self._told = told
-        self._open = False  # told as begun, and not yet as ended
-        self._lane.answer = True
-        self._started(None)
-        self.paid = False
-
-    @property
-    def attempts_told(self) -> int:
-        """The number of the last attempt."""
-        return self._told.attempt
-
-    def queued(self, waiting_for: str) -> None:
-        """See ``Observer``. A summary that waits for a slot has been told as started."""
-
-    def attempt(self, number: int, channel: str) -> None:
-        """See ``Observer``."""
-        if self.ended:
-            return
-        self.paid = True
-        if number > 1:
-            self._told = replace(self._told, attempt=self._told.attempt + 1)
-            self._tell_started(channel)
-
-    def retrying(self, error: ServerError, *, delay_s: float, next_attempt: int, same_channel: bool) -> None:
-        """See ``Observer``. Each attempt has an end of its own."""
-        if not self.ended:
-            self._tell_failed(error.code, error.upstream_status, retryable=error.retryable)
-
-    def finished(self) -> None:
-        """The answer is complete."""
-        if self.ended:
-            return
-        self.state = "finished"
-        data = SummaryFinished(
-            self.finish_reason or "stop", self.chars, self.latency_ms, token_usage(self.usage)
-        )
-        self.run.tell(data, stage=self.stage)
-
-    def failed(self, error: ServerError) -> None:
-        """The call failed."""
-        if self.ended:
-            return
-        self.state = "failed"
-        self.code = error.code
-        self._tell_failed(error.code, error.upstream_status, retryable=error.retryable)
-
-    def cancelled(self) -> None:
-        """The call is given up."""
-        if self.ended:
-            return
-        self.state = "cancelled"
-        self.code = "cancelled"
-        self._tell_failed("cancelled", None, retryable=False)
-
-    def _tell_failed(self, code: str, http_status: int | None, *, retryable: bool) -> None:
-        if self._open:  # not so while it waits for its next attempt
-            self._open = False
-            self.run.tell(SummaryFailed(code, http_status, retryable, self.chars), stage=self.stage)
-
-    def _tell_started(self, channel: str | None) -> None:
-        self._open = True
-        self.run.tell(self._told, stage=self.stage)
-
-    def _tell_first(self, ttft_ms: int, kind: str) -> None:
-        self.run.tell(SummaryFirstToken(ttft_ms, kind), stage=self.stage)
+        self.run.tell(ModelChannel(state, reason, for_ms, channel), stage=self.stage, member=self._member)

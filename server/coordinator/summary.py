@@ -10,13 +10,14 @@ from typing import TypeAlias
 import msgspec
 
 from server.chat import ChatRequest
-from server.coordinator.call_log import BUG, SummaryLog
+from server.coordinator.call_log import BUG
 from server.coordinator.coordinator import Answer, Coordinator, ids
 from server.coordinator.fitting import LEAST_DRAFT, Fit, fit
 from server.coordinator.member import is_json
 from server.coordinator.outcomes import Gathered
 from server.coordinator.prompts import show, summary_turns
 from server.coordinator.requests import summary_request
+from server.coordinator.summary_log import SummaryLog
 from server.deltas import (
     Batch,
     Delta,

@@ -296,6 +296,17 @@ class SummaryStarted(Data, frozen=True, gc=False):
     truncated: Names = ()
 
 
+class SummaryChannel(Data, frozen=True, gc=False):
+    """As ``ModelChannel``, of the summary's call."""
+
+    type: ClassVar[str] = "summary.channel"
+    gated: ClassVar[Mapping[str, str]] = {"channel": "channels"}
+    state: str
+    reason: OptStr = UNSET
+    for_ms: OptInt = UNSET
+    channel: OptStr = UNSET
+
+
 class SummaryFirstToken(Data, frozen=True, gc=False):
     type: ClassVar[str] = "summary.first_token"
     ttft_ms: int

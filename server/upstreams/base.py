@@ -30,8 +30,8 @@ class Observer(Protocol):
         """Something was decided about ``channel``, for ``for_s`` seconds if that is known.
 
         ``state``: asked (in another's place), hedged (beside another that was silent for ``for_s``),
-        passed_over (``reason``: breaker, cooling, refused, unavailable), or what an attempt of this call has
-        made of it: open (its breaker), closed, cooling, refused.
+        passed_over (``reason``: breaker, cooling, refused, unavailable, time, budget), or what an attempt of
+        this call has made of it: open (its breaker), closed, cooling, refused.
         """
 
 

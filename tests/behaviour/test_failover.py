@@ -15,15 +15,20 @@ import msgspec
 import pytest
 
 from server.app import replace_settings
+from server.events import decode
+from server.run_check import RunChecker
 from server.settings import (
     Breaker,
     Channel,
     ChannelModel,
+    Combination,
+    Member,
     ModelRouting,
     ParamRules,
     Range,
     Routing,
     Settings,
+    Summary,
     TimeoutsPatch,
 )
 from server.simulators.openai import OpenAISimulator
@@ -328,6 +333,29 @@ async def test_a_model_may_be_hedged_and_the_run_tells_it() -> None:
         told = [event for event in log.json()["data"] if event["type"] == "model.channel"]
         assert [event["data"]["state"] for event in told] == ["hedged"]
         assert "channel" not in told[0]["data"], "names of channels are for those who include them"
+
+
+async def test_members_and_the_summary_of_a_combination_move_on_as_well() -> None:
+    async with OpenAISimulator(default=Script(status=500)) as one, OpenAISimulator() as two:
+        panel = Combination(
+            name="panel", members=(Member(model="m"), Member(model="m")), summary=Summary(model="m")
+        )
+        channels = (channel(one, name="one", priority=1), channel(two, name="two"))
+        settings = Settings(channels=channels, combinations=(panel,), logging=QUIET)
+        async with antiphon(settings) as server:
+            answer = await post(server, ask("panel"))
+            assert answer.status == 200
+            assert (len(one.requests), len(two.requests)) == (3, 3)
+            run = answer.headers["x-run-id"]
+            log = (await get(server, f"/v1/runs/{run}/events", "Accept: application/json")).json()["data"]
+    asked_again = [event for event in log if event["data"].get("state") == "asked"]
+    assert [event["stage"]["id"] for event in asked_again] == ["draft.1", "draft.1", "summary.1"]
+    checker = RunChecker()
+    for told in log:
+        event = decode(msgspec.json.encode(told))
+        assert event is not None
+        checker.apply(event)
+    assert checker.finish() == []
 
 
 # ── upstreams that answer without end ──

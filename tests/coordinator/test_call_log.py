@@ -7,10 +7,10 @@ import asyncio
 import pytest
 
 from server.coordinator import call_log
-from server.coordinator.call_log import ModelLog, SummaryLog
+from server.coordinator.call_log import ModelLog
 from server.deltas import Finished, TextDelta, ToolCallDelta, Usage, UsageDelta
 from server.errors import RateLimited, UpstreamInvalid
-from server.events import MemberRef, StageRef, SummaryStarted
+from server.events import MemberRef, ModelChannel, StageRef
 from server.run_log import Run, Runs
 from server.settings import Runs as RunsSettings
 from tests.coordinator.panel import Owner, broken, request
@@ -54,6 +54,21 @@ async def test_a_queued_and_retried_call_tells_each_step_once() -> None:
     assert retrying.data.http_status == 429  # type: ignore[attr-defined]
     assert end.member is not None
     assert end.member.attempt == 2
+
+
+async def test_what_was_decided_about_a_channel_is_told_until_the_end() -> None:
+    run = start()
+    log = model_log(run)
+    log.noted("one", "passed_over", reason="breaker")
+    log.noted("two", "open", for_s=1.5)
+    log.cancelled("quorum")
+    log.noted("two", "closed")
+    told = [event.data for event in run.events_after(0)]
+    assert told[:2] == [
+        ModelChannel("passed_over", reason="breaker", channel="one"),
+        ModelChannel("open", for_ms=1500, channel="two"),
+    ]
+    assert types(run) == ["model.channel", "model.channel", "model.cancelled"]
 
 
 async def test_nothing_is_told_after_the_end() -> None:
@@ -104,20 +119,6 @@ async def test_a_text_that_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -
     unkept.take([TextDelta("x" * 100)])
     assert unkept.text == ""
     assert unkept.chars == 100
-
-
-async def test_each_attempt_of_a_summary_has_a_start_and_an_end() -> None:
-    run = start()
-    log = SummaryLog(
-        run, StageRef("summary.1", "summary"), SummaryStarted("w", order=("m2", "m1")), request()
-    )
-    log.attempt(1, "one")
-    log.retrying(broken(), delay_s=0, next_attempt=2, same_channel=False)
-    log.attempt(2, "two")
-    log.retrying(broken(), delay_s=1, next_attempt=3, same_channel=True)
-    log.cancelled()  # while it waits: the attempt has ended already
-    assert types(run) == ["summary.started", "summary.failed"] * 2
-    assert [event.data.attempt for event in run.events_after(0) if event.type == "summary.started"] == [1, 2]  # type: ignore[attr-defined]
 
 
 async def test_a_draft_is_there_for_a_watcher_who_comes_late() -> None:
