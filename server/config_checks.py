@@ -282,17 +282,16 @@ def _check_openai(found: Findings, channel: Channel, others_can_read: bool) -> N
             found.wrong(here, "must be one line")
         elif not value.isascii():
             found.wrong(here, "must be ASCII")
-    if channel.proxy is not None:
-        proxy = _split(channel.proxy)
-        if (
-            proxy is None
-            or proxy.scheme not in ("http", "https")
-            or proxy.path not in ("", "/")
-            or proxy.query
-        ):
-            found.wrong((*path, "proxy"), "must be a proxy's URL, such as http://proxy.example.org:3128")
+    _check_proxy(found, channel)
     _check_tls(found, channel)
     _unused(found, channel, ("path", "threads", "slots", "context"), "kind local")
+
+
+def _check_proxy(found: Findings, channel: Channel) -> None:
+    proxy = _split(channel.proxy or "http://none")
+    if proxy is None or proxy.scheme not in ("http", "https") or proxy.path not in ("", "/") or proxy.query:
+        path = _under(found, channel, "proxy")
+        found.wrong(path, "must be a proxy's URL, such as http://proxy.example.org:3128")
 
 
 def _check_base_url(found: Findings, path: Path, channel: Channel) -> None:
@@ -345,8 +344,11 @@ def _check_spark(found: Findings, channel: Channel, others_can_read: bool) -> No
             check_secret(found, (*path, name), value, others_can_read)
         elif channel.enabled and not found.excused(path, name):
             found.wrong((*path, name), "is missing; kind spark wants all three of its console's credentials")
-    if channel.base_url is not None and not channel.base_url.startswith(("ws://", "wss://")):
+    url = _split(channel.base_url or "wss://vendor")
+    if url is None or url.scheme not in ("ws", "wss") or url.query or url.username is not None:
         found.wrong((*path, "base_url"), "must begin with wss:// (or ws://); leave it out for the vendor's")
+    elif url.scheme == "ws" and not is_loopback(url.hostname or "") and channel.enabled:
+        found.doubt((*path, "base_url"), "ws:// beyond this machine: prompts and answers travel unencrypted")
     try:
         models = with_overrides(channel.spark.models)
     except ValueError as error:
@@ -359,8 +361,9 @@ def _check_spark(found: Findings, channel: Channel, others_can_read: bool) -> No
             found.wrong((*path, "models"), f"Spark has no model {theirs}; known are {', '.join(models)}")
         elif known.retired:
             found.doubt((*path, "models"), f"{theirs}: {known.retired}")
+    _check_proxy(found, channel)
     _check_tls(found, channel)
-    unused = ("api_keys", "auth", "headers", "stream_usage", "http", "path", "threads", "slots", "context")
+    unused = ("auth", "headers", "stream_usage", "http", "path", "threads", "slots", "context")
     _unused(found, channel, unused, "another kind")
 
 

@@ -195,6 +195,8 @@ def test_a_wrong_channel_is_refused_without_its_secrets(read: Read, change: str,
         ("{name: c, kind: spark, models: [spark-max], app_id: a, api_key: k}", "api_secret: is missing"),
         (f"{{{SPARK}, models: [spark-9]}}", "models: Spark has no model spark-9; known are spark-lite"),
         (f"{{{SPARK}, models: [spark-max], base_url: https://x}}", "base_url: must begin with wss://"),
+        (f"{{{SPARK}, models: [spark-max], base_url: 'wss://h:x'}}", "base_url: must begin with wss://"),
+        (f"{{{SPARK}, models: [spark-max], proxy: 'socks5://h'}}", "proxy: must be a proxy's URL"),
         (
             f"{{{SPARK}, models: [spark-max], spark: {{models: {{a: {{like: b}}}}}}}}",
             "spark.models: cannot be used: a: no model 'b' to be like",
@@ -215,6 +217,12 @@ def test_two_channels_share_no_name(read: Read) -> None:
 
 def test_a_spark_channel_serves_present_and_older_names(read: Read) -> None:
     assert warnings(read, f"channels: [{{{SPARK}, models: [spark-max, spark-chat-v2, vision]}}]") == []
+
+
+def test_a_spark_beyond_this_machine_without_tls_is_a_warning(read: Read) -> None:
+    (one,) = warnings(read, f"channels: [{{{SPARK}, models: [spark-max], base_url: 'ws://example.com'}}]")
+    assert "travel unencrypted" in one
+    assert warnings(read, f"channels: [{{{SPARK}, models: [spark-max], base_url: 'ws://127.0.0.1:1'}}]") == []
 
 
 def test_a_retired_spark_model_is_a_warning(read: Read) -> None:

@@ -20,7 +20,9 @@ from websockets.exceptions import (
     ConnectionClosed,
     InvalidHandshake,
     InvalidMessage,
+    InvalidProxy,
     InvalidStatus,
+    InvalidURI,
     ProxyError,
 )
 
@@ -164,11 +166,11 @@ class SparkUpstream:
 
     async def _dial(self, model: SparkModel, connect_s: float) -> ClientConnection:
         """One dial. Raises ``InvalidStatus`` if it was refused in good order, else one of our errors."""
-        url = signed_url(model.url, self._credentials, datetime.now(UTC) + self._skew)
         secure: dict[str, Any] = {}  # the library refuses the word for ws://, even with None
-        if url.startswith("wss:"):
+        if model.url.startswith("wss:"):
             secure["ssl"] = tls_context(self._channel.tls)
         try:
+            url = signed_url(model.url, self._credentials, datetime.now(UTC) + self._skew)
             return await _Dial(
                 url,
                 open_timeout=connect_s or None,
@@ -183,6 +185,8 @@ class SparkUpstream:
             )
         except InvalidStatus:
             raise
+        except (InvalidURI, InvalidProxy, ValueError):  # their words hold the signed URL, or a password
+            raise unreachable() from None
         except ProxyError as error:
             raise unreachable() from error
         except InvalidMessage as error:

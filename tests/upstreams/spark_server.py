@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
@@ -110,7 +111,10 @@ PONG = saying(frame("po", 0), frame("ng", 1), frame("", 2, usage=True))
 
 @asynccontextmanager
 async def spark_server(
-    script: Script = PONG, *, refuse: Refusal = lambda request: None
+    script: Script = PONG,
+    *,
+    refuse: Refusal = lambda request: None,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[SparkServer]:
     """Serve on a free port until the end of the block."""
     played = SparkServer(script, refuse)
@@ -123,6 +127,7 @@ async def spark_server(
         ping_interval=None,
         close_timeout=1,
         max_size=16 * 1024 * 1024,
+        ssl=tls,
     ) as server:
         played.port = next(iter(server.sockets)).getsockname()[1]
         yield played

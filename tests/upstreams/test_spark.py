@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime, parsedate_to_datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -33,6 +35,7 @@ from server.upstreams.base import Call
 from server.upstreams.spark import SparkUpstream
 from tests.behaviour.asking import until
 from tests.spark.spark_chats import chat
+from tests.upstreams.raw_upstream import Peer, raw_upstream
 from tests.upstreams.spark_server import (
     Refusal,
     Script,
@@ -54,6 +57,7 @@ KNOWN = {
     "models": {"m": {"model": "spark-lite"}, "vision": {}, "spark-api": {}, "gone": {"model": "gpt"}},
 }
 LONG_S = 60
+CERTIFICATE = Path(__file__).parents[1] / "localhost.pem"
 ACCEPT = "Sec-WebSocket-Accept: "
 
 
@@ -230,6 +234,46 @@ async def test_nobody_there_is_unreachable() -> None:
     async with upstream(f"ws://127.0.0.1:{port}") as asked:
         with pytest.raises(UpstreamUnreachable):
             await deltas(asked)
+
+
+async def test_a_certificate_is_verified() -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(CERTIFICATE)
+    async with spark_server(tls=tls) as spark:
+        address = f"wss://localhost:{spark.port}"
+        async with upstream(address) as asked:
+            with pytest.raises(UpstreamUnreachable):
+                await deltas(asked)
+        async with upstream(address, tls={"ca_file": str(CERTIFICATE)}) as asked:
+            assert await text(asked) == "pong"
+
+
+async def test_a_proxy_is_asked_for_a_tunnel_and_one_that_refuses_is_no_way_there() -> None:
+    heads: list[bytes] = []
+
+    async def refuse(peer: Peer) -> None:
+        heads.append(await peer.head())
+        await peer.send(b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n")
+
+    async with raw_upstream(refuse) as proxy:
+        address = f"http://127.0.0.1:{proxy.port}"
+        async with upstream("wss://models.invalid", proxy=address) as asked:
+            with pytest.raises(UpstreamUnreachable) as caught:
+                await deltas(asked)
+    assert heads[0].startswith(b"CONNECT models.invalid:443 HTTP/1.1\r\n")
+    assert "models.invalid" not in caught.value.message
+
+
+@pytest.mark.parametrize("address", ["ws://127.0.0.1:99999", "ws:///", "ws://[1"])
+async def test_an_address_that_is_none_is_told_without_the_signed_url(address: str) -> None:
+    model = {"like": "spark-lite", "url": address}
+    own = {"models": {"spark-lite": model}}
+    made = msgspec.convert(KNOWN | {"spark": own}, Channel)
+    asked = SparkUpstream(made)
+    with pytest.raises(UpstreamUnreachable) as caught:
+        await deltas(asked)
+    assert caught.value.__cause__ is None
+    assert "authorization" not in str(caught.value)
 
 
 async def left_midway(spark: SparkServer, asked: SparkUpstream) -> None:
