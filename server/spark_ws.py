@@ -79,7 +79,7 @@ class SparkProtocol:
     ``answer_id`` is unique; the ids of tool calls are made of it, for Spark gives none. ``done`` is true when
     nothing more is to be read: the client may close. Call ``closed`` then, or when the socket closed: it
     raises if the answer is not whole. ``sid`` is Spark's name of the session, ``sources`` what its web search
-    found, ``question_tokens`` a figure of its own.
+    found, ``question_tokens`` a figure of its own. ``model`` is who answers, for ``legacy_fields`` only.
     """
 
     def __init__(
@@ -90,6 +90,7 @@ class SparkProtocol:
         stops: Sequence[str] = (),
         callers_own: bool = False,
         options: SparkOptions | None = None,
+        model: SparkModel | None = None,
     ) -> None:
         self.done = False
         self.sid = ""
@@ -99,6 +100,7 @@ class SparkProtocol:
         self._max_tokens = max_tokens
         self._callers_own = callers_own
         self._options = options or SparkOptions()
+        self._model = model
         self._opened = False
         self._spoken = False  # did the model say anything?
         self._calls = 0
@@ -125,6 +127,7 @@ class SparkProtocol:
             stops=request.stops,
             callers_own=callers_own,
             options=options,
+            model=request.model,
         )
 
     def receive(self, frame: str | bytes) -> Sequence[Delta]:
@@ -179,8 +182,16 @@ class SparkProtocol:
         """The same, led by the answer's opening if they are the first."""
         if deltas and not self._opened:
             self._opened = True
-            return [Opening(), *deltas]
+            return [Opening(), *self._legacy(), *deltas]
         return deltas
+
+    def _legacy(self) -> list[Delta]:
+        """What older gateways wrote beside their answers, if that is wanted."""
+        if not self._options.legacy_fields or self._model is None:
+            return []
+        fields = {"version": self._model.version, "domain": self._model.domain}
+        chunk = {"choices": [{"index": 0, "delta": {}, "finish_reason": None}]}
+        return [Extra(Original("openai.chunk", msgspec.json.encode(chunk | fields)))]
 
     def _read(self, payload: Payload) -> list[Delta]:
         deltas: list[Delta] = []

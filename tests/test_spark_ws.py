@@ -137,6 +137,21 @@ def test_the_figures_are_flat_and_question_tokens_stand_beside_them_on_demand() 
     assert json.loads(usage.usage.raw or b"") == USAGE
 
 
+def test_version_and_domain_stand_in_the_answer_on_demand() -> None:
+    request = request_frame(chat(), MODELS["spark-pro"], CREDENTIALS)
+    whole = text("a", 2, usage=USAGE)
+    wire = SparkProtocol.answering(request, answer_id="a", options=SparkOptions(legacy_fields=True))
+    deltas = wire.receive(whole)
+    body = completion(deltas)
+    assert (body["version"], body["domain"]) == ("v3.1", "generalv3")
+    assert body["usage"] == USAGE
+    assert body["choices"][0]["message"] == {"role": "assistant", "content": "a"}
+    encoder = ChunkEncoder(model="m", id="i", created=1)
+    chunks = [json.loads(line[6:]) for line in encoder.encode(deltas).decode().split("\n\n") if line]
+    assert [chunk.get("domain") for chunk in chunks] == [None, "generalv3", None, None]
+    assert "version" not in completion(SparkProtocol.answering(request, answer_id="a").receive(whole))
+
+
 def test_missing_figures_are_not_an_error() -> None:
     assert said(text("a", 2))[-1] == Finished("stop")
     assert said(text("a", 2, usage={"completion_tokens": 7}))[-1] == UsageDelta(Usage(0, 7, 7))

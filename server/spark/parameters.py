@@ -27,7 +27,7 @@ class SparkOptions(msgspec.Struct, frozen=True):
 
     ``web_search``: what a request gets that does not ask (on by the vendor's default: slower and dearer).
     ``warned``: how an answer ends that came with a warning of moderation (10019). ``legacy_fields`` keeps
-    ``question_tokens`` in the usage.
+    ``question_tokens`` in the usage, and adds ``version`` and ``domain`` to the answer.
     """
 
     web_search: bool = False

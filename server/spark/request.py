@@ -28,12 +28,13 @@ MAX_FRAME_BYTES = 8 * 1024 * 1024
 class SparkRequest(msgspec.Struct, frozen=True):
     """What is to be sent (``data``: JSON for one text frame), and what its answer is to be measured by.
 
-    ``max_tokens``: an answer of as many tokens was ended by it; None: not known.
+    ``max_tokens``: an answer of as many tokens was ended by it; None: not known. ``model`` was asked.
     """
 
     data: bytes
     max_tokens: int | None
     stops: tuple[str, ...]
+    model: SparkModel
 
 
 def request_frame(
@@ -70,7 +71,7 @@ def request_frame(
     if len(data) > MAX_FRAME_BYTES:
         raise RequestTooLarge(f"The request has {len(data)} bytes; Spark takes {MAX_FRAME_BYTES}.")
     limit = max_tokens(chat, model)
-    return SparkRequest(data, model.default_max_tokens if limit is None else limit, stops(chat))
+    return SparkRequest(data, model.default_max_tokens if limit is None else limit, stops(chat), model)
 
 
 def end_user_id(user: str | None, call: str) -> str:
