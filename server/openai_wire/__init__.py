@@ -11,6 +11,7 @@ from server.openai_wire.decoder import ChunkDecoder
 from server.openai_wire.encoder import ChunkEncoder, usage_json
 from server.openai_wire.errors import (
     clean,
+    clean_error,
     error_body,
     error_event,
     error_headers,
@@ -29,6 +30,7 @@ __all__ = [
     "Completion",
     "ModelCard",
     "clean",
+    "clean_error",
     "completion_as_chunks",
     "decode_completion",
     "error_body",

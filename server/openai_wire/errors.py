@@ -154,6 +154,15 @@ def clean(text: str, *, secrets: tuple[str, ...] = (), names: Mapping[str, str] 
     return text[:MAX_MESSAGE]
 
 
+def clean_error(error: ServerError, *, secrets: tuple[str, ...], names: Mapping[str, str]) -> None:
+    """Clean all that an upstream may have put into ``error``: message, code and param."""
+    error.message = clean(error.message, secrets=secrets, names=names)
+    if clean(error.code, secrets=secrets) != error.code:
+        error.code = type(error).code
+    if error.param is not None and clean(error.param, secrets=secrets) != error.param:
+        error.param = None
+
+
 def _read_fault(body: bytes) -> _Fault | None:
     try:
         value = msgspec.json.decode(body)

@@ -14,7 +14,7 @@ from yarl import URL
 from server.chat import ChatRequest
 from server.deltas import Batch, has_content
 from server.errors import ServerError, UpstreamError, UpstreamInvalid
-from server.openai_wire import AnswerReader, clean, retry_after, upstream_error
+from server.openai_wire import AnswerReader, clean_error, retry_after, upstream_error
 from server.settings import Channel, ParamRules, Timeouts
 from server.upstreams.base import Call
 from server.upstreams.clocks import Clocks
@@ -108,7 +108,7 @@ class OpenAIUpstream:
             await _drain(answer)
         except ServerError as error:
             names = {self._names.get(chat.model, chat.model): chat.model}
-            error.message = clean(error.message, secrets=self._secrets, names=names)
+            clean_error(error, secrets=self._secrets, names=names)
             raise
         except TimeoutError as error:
             raise clocks.error() from error

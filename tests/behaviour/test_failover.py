@@ -6,38 +6,22 @@ import asyncio
 import email.utils
 import json
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import pytest
 
-from server.app import replace_settings
-from server.events import decode
-from server.run_check import RunChecker
 from server.settings import (
     Breaker,
     Channel,
     ChannelModel,
-    Combination,
-    Member,
-    ModelRouting,
-    ParamRules,
-    Range,
-    Routing,
     Settings,
-    Summary,
     TimeoutsPatch,
 )
 from server.simulators.openai import OpenAISimulator
 from server.simulators.script import Script
 from tests.behaviour.asking import (
-    asked,
     assert_nothing_left,
-    chat_request,
-    chunks_of,
     data_lines,
     error_of,
     get,
@@ -45,57 +29,10 @@ from tests.behaviour.asking import (
     text_of,
     until,
 )
+from tests.behaviour.houses import ATTEMPTS, content, house
 from tests.behaviour.running import QUIET, Antiphon, antiphon, ask, channel
 from tests.raw_http import Answer
 from tests.upstreams.raw_upstream import Peer, raw_upstream
-
-ATTEMPTS = "x-antiphon-attempts"
-
-
-@dataclass(frozen=True)
-class House:
-    """A server before two upstreams of one model; ``one`` is asked first."""
-
-    server: Antiphon
-    one: OpenAISimulator
-    two: OpenAISimulator
-
-    @property
-    def asked(self) -> tuple[int, int]:
-        return len(self.one.requests), len(self.two.requests)
-
-
-@asynccontextmanager
-async def house(routing: Routing = Routing(), **first: Any) -> AsyncIterator[House]:  # noqa: B008 - frozen
-    """``first``: more settings of the channel that is asked first."""
-    async with OpenAISimulator() as one, OpenAISimulator(default=Script(text="from two")) as two:
-        settings = pair(one, two, routing, **first)
-        async with antiphon(settings) as server:
-            yield House(server, one, two)
-            one.default = two.default = Script()
-            assert_nothing_left(server)
-
-
-def pair(
-    one: OpenAISimulator,
-    two: OpenAISimulator,
-    routing: Routing = Routing(),  # noqa: B008 - frozen
-    **first: Any,
-) -> Settings:
-    channels = (
-        channel(one, name="one", priority=1, **first),
-        channel(two, name="two"),
-    )
-    return Settings(channels=channels, routing=routing, logging=QUIET)
-
-
-def content(answer: Answer) -> str:
-    assert answer.status == 200, answer.body
-    if answer.headers["content-type"].startswith("text/event-stream"):
-        return text_of(chunks_of(answer.body))
-    text: str = answer.json()["choices"][0]["message"]["content"]
-    return text
-
 
 # ── what moves on, and what does not ──
 
@@ -255,133 +192,6 @@ async def test_when_every_breaker_is_open_the_answer_comes_at_once() -> None:
         before = it.asked
         assert (await post(it.server, ask())).status == 503
         assert it.asked == before
-
-
-# ── the operator's hand ──
-
-
-async def test_a_channel_that_is_disabled_gets_no_new_request_and_ends_what_it_has() -> None:
-    async with house() as it:
-        it.one.default = Script(pieces=("from ", "one"), pace_ms=200)
-        async with asked(it.server, chat_request(ask(stream=True))) as client:
-            await it.one.wait_until(lambda: bool(it.one.requests))
-            replace_settings(it.server.app, pair(it.one, it.two, enabled=False))
-            for _ in range(5):
-                assert content(await post(it.server, ask())) == "from two"
-            assert content(await client.answer()) == "from one"
-        assert it.asked == (1, 5)
-
-
-async def test_health_survives_a_reload() -> None:
-    async with house() as it:
-        it.one.default = Script(status=429, retry_after=30)
-        assert content(await post(it.server, ask())) == "from two"
-        replace_settings(it.server.app, pair(it.one, it.two, weight=5, api_key="other"))
-        it.one.default = Script(text="from one")
-        assert content(await post(it.server, ask())) == "from one", "another key, another standing"
-        it.one.default = Script(status=503, retry_after=30)
-        assert content(await post(it.server, ask())) == "from two"
-        replace_settings(it.server.app, pair(it.one, it.two, weight=7, api_key="other"))
-        it.one.default = Script(text="from one")
-        assert content(await post(it.server, ask())) == "from two"
-
-
-async def test_the_names_of_channels_are_told_only_if_that_is_switched_on() -> None:
-    async with house() as it:
-        answer = await post(it.server, ask())
-        assert ATTEMPTS not in answer.headers
-    async with house(Routing(tell_channels=True)) as it:
-        assert (await post(it.server, ask(stream=True))).headers[ATTEMPTS] == "one=ok"
-        it.one.default = Script(status=500)
-        assert (await post(it.server, ask())).headers[ATTEMPTS] == "one=upstream_error, two=ok"
-
-
-async def test_rules_for_fields_reach_the_wire_and_nothing_else_changes() -> None:
-    rules = ParamRules(
-        drop=("user",), clamp={"temperature": Range(max=1)}, default={"top_p": 0.9}, set={"store": False}
-    )
-    async with house(params=rules, headers={"X-Project": "home"}) as it:
-        await post(it.server, ask(user="me", temperature=2, odd=1.0))
-        record = it.one.requests[0]
-        assert json.loads(record.body) == ask(temperature=1, odd=1.0, top_p=0.9, store=False)
-        assert b'"odd": 1.0' in record.body
-        assert record.header("x-project") == "home"
-
-
-async def test_keys_of_one_channel_are_used_in_turn_and_a_bad_one_is_set_aside() -> None:
-    async with OpenAISimulator(api_key="good") as sim:
-        settings = Settings(channels=(channel(sim, api_keys=("bad", "good")),), logging=QUIET)
-        async with antiphon(settings) as server:
-            for _ in range(6):
-                answer = await post(server, ask())
-                assert answer.status == 200
-        sent = [record.header("authorization") for record in sim.requests]
-        assert sent.count("Bearer bad") == 1
-        assert sent.count("Bearer good") == 6
-
-
-async def test_a_model_may_be_hedged_and_the_run_tells_it() -> None:
-    async with house(Routing(models={"m": ModelRouting(hedge_after_s=0.02)}, tell_channels=True)) as it:
-        it.one.default = Script(stall_after=0)
-        answer = await post(it.server, ask(stream=True))
-        assert content(answer) == "from two"
-        assert answer.headers[ATTEMPTS] == "one=overtaken, two=ok"
-        await until(lambda: it.one.requests[0].aborted)
-        log = await get(
-            it.server, f"/v1/runs/{answer.headers['x-run-id']}/events", "Accept: application/json"
-        )
-        told = [event for event in log.json()["data"] if event["type"] == "model.channel"]
-        assert [event["data"]["state"] for event in told] == ["hedged"]
-        assert "channel" not in told[0]["data"], "names of channels are for those who include them"
-
-
-async def test_members_and_the_summary_of_a_combination_move_on_as_well() -> None:
-    async with OpenAISimulator(default=Script(status=500)) as one, OpenAISimulator() as two:
-        panel = Combination(
-            name="panel", members=(Member(model="m"), Member(model="m")), summary=Summary(model="m")
-        )
-        channels = (channel(one, name="one", priority=1), channel(two, name="two"))
-        settings = Settings(channels=channels, combinations=(panel,), logging=QUIET)
-        async with antiphon(settings) as server:
-            answer = await post(server, ask("panel"))
-            assert answer.status == 200
-            assert (len(one.requests), len(two.requests)) == (3, 3)
-            run = answer.headers["x-run-id"]
-            log = (await get(server, f"/v1/runs/{run}/events", "Accept: application/json")).json()["data"]
-    asked_again = [event for event in log if event["data"].get("state") == "asked"]
-    assert [event["stage"]["id"] for event in asked_again] == ["draft.1", "draft.1", "summary.1"]
-    checker = RunChecker()
-    for told in log:
-        event = decode(msgspec.json.encode(told))
-        assert event is not None
-        checker.apply(event)
-    assert checker.finish() == []
-
-
-# ── upstreams that answer without end ──
-
-
-@pytest.mark.parametrize("status", ["500 Oh No", "401 No", "429 Slower"])
-async def test_an_error_of_100_megabytes_is_not_read_to_its_end(status: str) -> None:
-    sent = 0
-
-    async def serve(peer: Peer) -> None:
-        nonlocal sent
-        await peer.request()
-        length = 100 * 1024 * 1024
-        await peer.send(f"HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n".encode())
-        while sent < length:
-            await peer.send(b"x" * 65536)
-            sent += 65536
-
-    async with raw_upstream(serve) as big, OpenAISimulator() as two:
-        base_url = f"http://127.0.0.1:{big.port}/v1"
-        big_one = Channel(name="big", kind="openai", base_url=base_url, models=("m",), priority=1)
-        settings = Settings(channels=(big_one, channel(two, name="two")), logging=QUIET)
-        async with antiphon(settings) as server:
-            assert (await post(server, ask())).status == 200
-            await until(lambda: not big.open)
-        assert sent < 20 * 1024 * 1024
 
 
 # ── a day in the life ──

@@ -16,7 +16,15 @@ from server.errors import (
     RateLimited,
     UpstreamAuth,
 )
-from server.openai_wire import clean, error_body, error_event, error_headers, retry_after, upstream_error
+from server.openai_wire import (
+    clean,
+    clean_error,
+    error_body,
+    error_event,
+    error_headers,
+    retry_after,
+    upstream_error,
+)
 
 KEY = "sk-proj-abcdef1234567890"
 
@@ -165,3 +173,12 @@ def test_whatever_an_upstream_says_it_becomes_an_error_that_can_be_told(status: 
     error = upstream_error(status, data)
     assert 400 <= error.status <= 599
     assert json.loads(error_body(error))["error"]["message"]
+
+
+def test_a_secret_in_code_or_param_is_taken_out_and_other_codes_stay() -> None:
+    error = RateLimited("Key sk-one-secret is odd.", code="sk-one-secret", param="x.sk-one-secret")
+    clean_error(error, secrets=("sk-one-secret",), names={})
+    assert (error.message, error.code, error.param) == ("Key *** is odd.", "rate_limit_exceeded", None)
+    other = RateLimited("Wait.", code="too_fast", param="n")
+    clean_error(other, secrets=("sk-one-secret",), names={})
+    assert (other.message, other.code, other.param) == ("Wait.", "too_fast", "n")
