@@ -115,8 +115,19 @@ _TABLE = (
         retired="The X1 preview ended with November 2025; use spark-x1.",
     ),
     _x_model("spark-x2", "/x2", "spark-x", max_tokens=131072, default_max_tokens=None),
-    SparkModel("spark-kjwx", "wss://spark-openapi-n.cn-huabei-1.xf-yun.com/v1.1/chat_kjwx", "kjwx"),
-    SparkModel("spark-multilang", "wss://spark-api-n.xf-yun.com/v1.1/chat_multilang", "multilang"),
+    # Their limits are not documented: what every other version of their time takes.
+    SparkModel(
+        "spark-kjwx",
+        "wss://spark-openapi-n.cn-huabei-1.xf-yun.com/v1.1/chat_kjwx",
+        "kjwx",
+        max_tokens=8192,
+    ),
+    SparkModel(
+        "spark-multilang",
+        "wss://spark-api-n.xf-yun.com/v1.1/chat_multilang",
+        "multilang",
+        max_tokens=8192,
+    ),
     SparkModel(
         "spark-vision",
         "wss://spark-api.cn-huabei-1.xf-yun.com/v2.1/image",

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.errors import InvalidRequest
-from server.spark.models import MODELS, assistant
+from server.spark.models import MODELS, assistant, fine_tuned
 from server.spark.parameters import SparkOptions, functions_of, instruction, parameters, stops
 from tests.spark.spark_chats import chat
 
@@ -43,7 +43,7 @@ def called(model: str = "spark-max", **fields: Any) -> list[dict[str, Any]]:
         ("spark-lite", {"max_tokens": 100_000}, {"max_tokens": 4096}),
         ("spark-pro", {"max_tokens": 100_000}, {"max_tokens": 8192}),
         ("spark-x1", {"max_tokens": 100_000}, {"max_tokens": 65535}),
-        ("spark-kjwx", {"max_tokens": 100_000}, {"max_tokens": 100_000}),
+        ("spark-kjwx", {"max_tokens": 100_000}, {"max_tokens": 8192}),
         ("spark-lite", {"max_completion_tokens": 7, "max_tokens": 9}, {"max_tokens": 7}),
         ("spark-lite", {"max_tokens": -1}, {"max_tokens": 1}),
         ("spark-lite", {"max_tokens": None, "temperature": None, "top_k": None}, {}),
@@ -69,6 +69,12 @@ def test_any_number_is_within_the_range(temperature: float, tokens: int, name: s
     made = sent(name, temperature=temperature, max_tokens=tokens)
     assert 0 < made["temperature"] <= MODELS[name].max_temperature
     assert 1 <= made["max_tokens"] <= (MODELS[name].max_tokens or 2**40)
+
+
+def test_a_limit_is_sent_as_it_is_where_the_range_is_not_known() -> None:
+    tuned = fine_tuned("mine", "service")
+    made = parameters(chat(max_tokens=100_000), tuned, SparkOptions(), False)
+    assert made == {"domain": "service", "max_tokens": 100_000}
 
 
 def test_an_assistant_has_no_domain() -> None:
