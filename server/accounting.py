@@ -21,14 +21,16 @@ from server.deltas import Usage
 from server.metrics import Metrics
 
 FLUSH_S = 0.25
+MAX_NAME = 100  # characters of a model's name that are logged
 MAX_WAITING = 100  # more would have left the processor's cache by then
 _AMBIGUOUS = re.compile(r"[\s\"=\\]")
 
 
 class Record(msgspec.Struct, gc=False):
-    """What is known of one request at its end. Times in seconds; ``wall`` is Unix time."""
+    """What is known of one request, in seconds; it began at ``wall`` (Unix time), ``started`` (monotonic)."""
 
     wall: float
+    started: float
     method: str
     route: str
     status: int
@@ -124,7 +126,7 @@ def _fields(record: Record) -> dict[str, object]:
         "id": record.request_id,
         "run": record.run_id,
         "key": record.key,
-        "model": record.model[:100],
+        "model": record.model[:MAX_NAME],
         "channel": record.channel,
         "attempts": record.attempts,
         "code": "client_gone" if record.gone else record.code,
@@ -146,14 +148,31 @@ def _second(second: int) -> str:
 
 
 def _text_line(record: Record) -> str:
-    rest = " ".join([f"{name}={_plain(value)}" for name, value in _fields(record).items()])
-    total_ms = f"{record.total_s * 1000:.1f}ms"
-    return f"{_time(record)} {record.method} {record.route} {record.status} {total_ms} {rest}\n"
+    line = f"{_time(record)} {record.method} {record.route} {record.status} {record.total_s * 1000:.1f}ms"
+    # Ids and figures are of our own making; names are not, and a code may be an upstream's.
+    line += f" id={record.request_id}"
+    if record.run_id:
+        line += f" run={record.run_id}"
+    if record.key:
+        line += f" key={_plain(record.key)}"
+    if record.model:
+        line += f" model={_plain(record.model[:MAX_NAME])}"
+    if record.channel:
+        line += f" channel={_plain(record.channel)}"
+    if record.attempts:
+        line += f" attempts={record.attempts}"
+    if record.gone or record.code:
+        line += f" code={'client_gone' if record.gone else _plain(record.code)}"
+    if record.first_token_s:
+        line += f" ttft_ms={record.first_token_s * 1000:.1f}"
+    if record.usage is not None and record.usage.total_tokens:
+        line += f" tokens={record.usage.total_tokens}"
+    return line + "\n"
 
 
-def _plain(value: object) -> str:
-    """A value on one line: a client's model name must not forge a line or a field of its own."""
-    text = str(value)
+@lru_cache(maxsize=256)
+def _plain(text: str) -> str:
+    """A name on one line: a client's model name must not forge a line or a field of its own."""
     return text if text.isprintable() and not _AMBIGUOUS.search(text) else json.dumps(text)
 
 

@@ -57,4 +57,3 @@ TASKS = web.AppKey("tasks", TaskOwner)
 SNAPSHOT = web.RequestKey("snapshot", Snapshot)
 PRINCIPAL = web.RequestKey("principal", Principal)
 RECORD = web.RequestKey("record", Record)
-STARTED = web.RequestKey("started", float)  # monotonic seconds

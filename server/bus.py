@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Protocol
 
@@ -46,16 +46,44 @@ class Sleepers:
             sleeper.wake()
 
 
-class Topic:
-    """One topic: its newest events, numbered from 1 by ``head``. At most ``limit`` are kept."""
+class Quiet(Protocol):
+    """A run whose events are made only when somebody reads them."""
 
-    __slots__ = ("_add", "_events", "head", "sleepers")
+    def speak(self) -> None:
+        """Make what would have been told so far, now; later events are told as they happen."""
+
+    def all_events(self) -> Sequence[Event]:
+        """All events of an ended run, made now if they were not."""
+
+
+# A quiet run has at least so many events once it has ended: enough of them are held to fill a topic.
+QUIET_EVENTS = 7
+
+
+class Topic:
+    """One topic: its newest events, numbered from 1 by ``head``. At most ``limit`` are kept.
+
+    The events of quiet runs take their places when somebody reads: those of an ended run together, behind
+    what was told before its end.
+    """
+
+    __slots__ = ("_add", "_ended", "_events", "_head", "_lost", "_under_way", "sleepers")
 
     def __init__(self, limit: int) -> None:
         self._events: deque[Event] = deque(maxlen=limit)
         self._add = self._events.append
-        self.head = 0
+        self._head = 0
+        self._under_way: set[Quiet] = set()
+        self._ended: deque[Quiet] = deque(maxlen=limit // QUIET_EVENTS + 1)
+        self._lost = 0  # quiet runs that fell out of ``_ended`` unread
         self.sleepers = Sleepers()
+
+    @property
+    def head(self) -> int:
+        """The offset of the newest event; 0 if there was none."""
+        if self._under_way or self._ended:
+            self._settle()
+        return self._head
 
     @property
     def first(self) -> int:
@@ -64,10 +92,47 @@ class Topic:
 
     def append(self, event: Event) -> None:
         """Add an event and wake who sleeps. Never waits."""
+        if self._ended:
+            self._settle_ended()
         self._add(event)
-        self.head += 1
+        self._head += 1
         if self.sleepers.asleep:
             self.sleepers.wake()
+
+    def quiet_began(self, run: Quiet) -> None:
+        """A run is under way that tells nothing for now."""
+        self._under_way.add(run)
+
+    def quiet_speaks(self, run: Quiet, events: Iterable[Event]) -> None:
+        """It tells from now on; ``events`` are what it has not told."""
+        self._under_way.discard(run)
+        for event in events:
+            self.append(event)
+
+    def quiet_ended(self, run: Quiet) -> None:
+        """It has ended, and nobody has read it."""
+        self._under_way.discard(run)
+        if len(self._ended) == self._ended.maxlen:
+            self._lost += 1
+        self._ended.append(run)
+
+    def _settle(self) -> None:
+        self._settle_ended()
+        for run in tuple(self._under_way):
+            run.speak()
+
+    def _settle_ended(self) -> None:
+        ended = tuple(self._ended)
+        self._ended.clear()
+        if self._lost:
+            # Unread and gone, as older events would be; that their number is a guess, nobody can tell.
+            self._events.clear()
+            self._head += self._lost * QUIET_EVENTS
+            self._lost = 0
+        for run in ended:
+            events = run.all_events()
+            self._events.extend(events)
+            self._head += len(events)
 
     def after(self, offset: int, limit: int) -> list[Event] | None:
         """The events behind ``offset``, at most ``limit``; None if some of them are no longer kept."""

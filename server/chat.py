@@ -3,7 +3,7 @@
 The JSON of OpenAI's chat completions is the canonical form. The client's own bytes travel: an edit replaces,
 adds or removes whole top-level values and leaves every other byte as it came, so unknown fields, big
 integers, ``1.0`` against ``1``, nulls and empty lists survive. The typed view (``ChatFields``) is decoded
-once, on first use, and is what an upstream of another dialect reads.
+once, and is what an upstream of another dialect reads.
 """
 
 from __future__ import annotations
@@ -229,22 +229,18 @@ def _duplicate_key(key: str | None = None) -> InvalidRequest:
 class ChatRequest:
     """One chat request. Immutable: an edit makes a new one.
 
-    ``openai_wire.parse_chat`` makes one from a client's bytes, after checking them; building one from bytes
-    that were not checked may raise ``msgspec.ValidationError`` when ``fields`` is first read.
+    ``fields`` is the typed view, ``model`` the name that the client asked for ("" if it named none),
+    ``stream`` whether it wants a stream. ``openai_wire.parse_chat`` makes one from a client's bytes, after
+    checking them; building one from bytes that were not checked may raise ``msgspec.ValidationError``.
     """
 
-    __slots__ = ("_fields", "json")
+    __slots__ = ("fields", "json", "model", "stream")
 
     def __init__(self, json: JsonObject, fields: ChatFields | None = None) -> None:
         self.json = json
-        self._fields = fields
-
-    @property
-    def fields(self) -> ChatFields:
-        """The typed view."""
-        if self._fields is None:
-            self._fields = _FIELDS.decode(self.json.data)
-        return self._fields
+        self.fields = fields = _FIELDS.decode(json.data) if fields is None else fields
+        self.model = fields.model or ""
+        self.stream = bool(fields.stream)
 
     @property
     def body(self) -> bytes:
@@ -252,19 +248,9 @@ class ChatRequest:
         return self.json.data
 
     @property
-    def model(self) -> str:
-        """The name that the client asked for ("" if it named none)."""
-        return self.fields.model or ""
-
-    @property
     def messages(self) -> list[Message]:
         """The turns, oldest first."""
         return self.fields.messages or []
-
-    @property
-    def stream(self) -> bool:
-        """Does the client want a stream?"""
-        return bool(self.fields.stream)
 
     @property
     def include_usage(self) -> bool:

@@ -26,11 +26,13 @@ class Original(msgspec.Struct, frozen=True, gc=False):
     """The JSON that a delta came in.
 
     ``form`` is ``openai.chunk`` (one streamed chunk) or ``openai.completion`` (a whole plain answer).
-    ``data`` is one line of JSON, or b"" when an earlier delta of the same chunk bears it.
+    ``data`` is one line of JSON, or b"" when an earlier delta of the same chunk bears it. ``named`` is the
+    model's name in a completion that needs nothing but that to be changed; None if nobody has looked.
     """
 
     form: Literal["openai.chunk", "openai.completion"]
     data: bytes
+    named: str | None = None
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False):

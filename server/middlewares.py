@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from server.accounting import Record
-from server.app_keys import ACCOUNTS, CURRENT, METRICS, PRINCIPAL, RECORD, SNAPSHOT, STARTED, Snapshot
+from server.app_keys import ACCOUNTS, CURRENT, METRICS, PRINCIPAL, RECORD, SNAPSHOT, Snapshot
 from server.auth import Principal, key_from_headers
 from server.errors import (
     AuthenticationError,
@@ -45,6 +45,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _random_id = RandomIds(12)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _ENCODINGS = frozenset({"", "identity", "gzip", "deflate"})
+_JSON = ("", "application/json")
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 _EXPOSED = ", ".join(
     (
@@ -74,13 +75,13 @@ def authenticates_later(handler: H) -> H:
 async def keep_record(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give the request an id and a record, and hand the record to the accounts at the end."""
     app = request.app
-    started = request[STARTED] = time.monotonic()  # the loop's own clock ticks in milliseconds under uvloop
     request[SNAPSHOT] = app[CURRENT].snapshot
     given = request.headers.get("x-request-id")
     request_id = given if given and _REQUEST_ID.fullmatch(given) else f"req_{_random_id()}"
     route = request.match_info.route.resource
     record = request[RECORD] = Record(
         wall=time.time(),
+        started=time.monotonic(),  # the loop's own clock ticks in milliseconds under uvloop
         method=request.method if request.method in _METHODS else "OTHER",
         route=route.canonical if route is not None else await _nearest_route(request),
         status=499,
@@ -98,7 +99,7 @@ async def keep_record(request: web.Request, handler: Handler) -> web.StreamRespo
         raise
     finally:
         metrics.in_flight -= 1
-        record.total_s = time.monotonic() - started
+        record.total_s = time.monotonic() - record.started
         app[ACCOUNTS].add(record)
 
 
@@ -261,9 +262,11 @@ def _check_body_head(request: web.Request, snapshot: Snapshot) -> None:
     length = request.content_length
     if length is not None and length > limit:
         raise RequestTooLarge(f"The request body has {length} bytes; the limit is {limit}.")
-    if request.headers.get("Content-Encoding", "").lower() not in _ENCODINGS:
+    coding = request.headers.get("Content-Encoding")
+    if coding is not None and coding.lower() not in _ENCODINGS:
         raise UnsupportedMediaType("Send the body as it is, or with Content-Encoding gzip or deflate.")
-    if request.content_type in _FORMS and "Content-Type" in request.headers:
+    kind = request.headers.get("Content-Type", "")
+    if kind not in _JSON and kind.partition(";")[0].strip().lower() in _FORMS:
         raise UnsupportedMediaType("Send JSON, with Content-Type: application/json.")
 
 

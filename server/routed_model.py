@@ -13,6 +13,7 @@ import math
 import random
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from time import monotonic  # the event loop's clock; asking for the loop is a system call
 
 from server.chat import ChatRequest
 from server.deltas import Batch, Delta, Extra, has_content
@@ -92,15 +93,11 @@ class RoutedModel:
 
     async def stream(self, chat: ChatRequest, call: Call) -> AsyncGenerator[Batch, None]:
         """Yield the answer of the first channel that gives one; see ``upstreams.base.Upstream``."""
-        if chat.model != self.name:  # an alias, or the default for an unknown name
-            chat = chat.with_values(model=self.name)
-        if self._blind or self._no_tools:
-            self._refuse_what_it_cannot(chat)
-        loop = asyncio.get_running_loop()
+        chat = self._fitting(chat)
         failed: list[Failed] = []
         own_time = call.deadline is None
         spoken = False
-        candidate = self._first(began := loop.time(), call)
+        candidate = self._first(began := monotonic(), call)
         while True:
             state, health = candidate.state, candidate.health
             probe = health.begin() if health.breaker.until else False
@@ -120,7 +117,7 @@ class RoutedModel:
                             held += batch
                             if spoken := has_content(batch):
                                 if probe or self._timed:
-                                    self._spoke(candidate, loop.time() - began, call, probe=probe)
+                                    self._spoke(candidate, monotonic() - began, call, probe=probe)
                                     probe = False
                                 yield held
                                 held = []
@@ -129,7 +126,7 @@ class RoutedModel:
                 finally:
                     state.give(ticket)
                 state.count(state.name, "ok")
-                health.breaker.succeeded(loop.time())
+                health.breaker.succeeded(monotonic())
                 return
             except ServerError as error:
                 self._note(candidate, lane, error, call, probe=probe, own_time=own_time)
@@ -138,10 +135,52 @@ class RoutedModel:
                     raise
                 failed.append(Failed(candidate, lane, error))
                 candidate = await self._next(failed, call)
-                began = loop.time()
+                began = monotonic()
             finally:
                 if probe:
-                    health.abandoned(loop.time())
+                    health.abandoned(monotonic())
+
+    async def whole(self, chat: ChatRequest, call: Call) -> Batch:
+        """The plain answer of the first channel that gives one; see ``upstreams.base.whole``."""
+        chat = self._fitting(chat)
+        failed: list[Failed] = []
+        own_time = call.deadline is None
+        candidate = self._first(began := monotonic(), call)
+        while True:
+            state, health = candidate.state, candidate.health
+            probe = health.begin() if health.breaker.until else False
+            lane = self._prepare(state, failed, call, began)
+            try:
+                ticket = await state.take(call, chat)
+                try:
+                    if call.observer is not None:
+                        call.observer.attempt(call.attempts_made, state.name)
+                    batch = await state.ask_whole(lane, chat, call, ticket)
+                finally:
+                    state.give(ticket)
+                if probe or self._timed:
+                    self._spoke(candidate, monotonic() - began, call, probe=probe)
+                    probe = False
+                state.count(state.name, "ok")
+                health.breaker.succeeded(monotonic())
+                return batch
+            except ServerError as error:
+                self._note(candidate, lane, error, call, probe=probe, own_time=own_time)
+                probe = False
+                failed.append(Failed(candidate, lane, error))
+                candidate = await self._next(failed, call)
+                began = monotonic()
+            finally:
+                if probe:
+                    health.abandoned(monotonic())
+
+    def _fitting(self, chat: ChatRequest) -> ChatRequest:
+        """The request under this model's name. Raises ``InvalidRequest`` for what it cannot do."""
+        if chat.model != self.name:  # an alias, or the default for an unknown name
+            chat = chat.with_values(model=self.name)
+        if self._blind or self._no_tools:
+            self._refuse_what_it_cannot(chat)
+        return chat
 
     def _refuse_what_it_cannot(self, chat: ChatRequest) -> None:
         """Raise ``InvalidRequest`` for what no channel of this model can do, by the word of the operator."""
@@ -188,7 +227,7 @@ class RoutedModel:
     def may_hedge(self, call: Call) -> bool:
         """May another channel be asked beside the one that ``call`` waits for? If so, it is paid."""
         others = (one for one in self._chooser.candidates if one.state.name != call.channel)
-        now = asyncio.get_running_loop().time()
+        now = monotonic()
         return any(one.well(now) for one in others) and self._budget.spend()
 
     def _beside(self, now: float, call: Call) -> Candidate:
@@ -213,7 +252,7 @@ class RoutedModel:
     def _spoke(self, candidate: Candidate, first_token_s: float, call: Call, *, probe: bool) -> None:
         """The first delta has come."""
         if self._timed:
-            candidate.health.measured(first_token_s, asyncio.get_running_loop().time())
+            candidate.health.measured(first_token_s, monotonic())
         if probe:
             candidate.health.answered()
             if call.observer is not None:
@@ -221,9 +260,8 @@ class RoutedModel:
 
     async def _next(self, failed: list[Failed], call: Call) -> Candidate:
         """The channel for the next attempt, after the wait that is due; raises if there is to be none."""
-        loop = asyncio.get_running_loop()
         routing = self._routing
-        last, now = failed[-1], loop.time()
+        last, now = failed[-1], monotonic()
         if not last.error.retryable or len(failed) >= (call.attempts or routing.attempts):
             raise _meaningful(failed)
         delay_s, ready_at = 0.0, 0.0
@@ -252,7 +290,7 @@ class RoutedModel:
                 call.observer.noted(candidate.state.name, "asked")
         if delay_s:
             await asyncio.sleep(delay_s)
-            if candidate.health.blocked_until > max(ready_at, loop.time()):
+            if candidate.health.blocked_until > max(ready_at, monotonic()):
                 raise _meaningful(failed)  # meanwhile it has asked others for more patience
         return candidate
 
@@ -279,7 +317,7 @@ class RoutedModel:
         state, health = candidate.state, candidate.health
         state.count(state.name, error.code)
         call.tried += ((state.name, error.code),)
-        now = asyncio.get_running_loop().time()
+        now = monotonic()
         if isinstance(error, UpstreamTimeout) and error.clock == "total" and not own_time:
             if probe:
                 health.abandoned(now)  # another had more time

@@ -21,7 +21,7 @@ WALL = 1_800_000_000.25  # 2027-01-15T08:00:00.250Z
 
 def record(**fields: object) -> Record:
     known = {"wall": WALL, "method": "POST", "route": "/v1/chat/completions", "status": 200}
-    return Record(**{**known, "request_id": "req_1", "total_s": 1.5, **fields})  # type: ignore[arg-type]
+    return Record(**{**known, "request_id": "req_1", "started": 0, "total_s": 1.5, **fields})  # type: ignore[arg-type]
 
 
 def full(**fields: object) -> Record:

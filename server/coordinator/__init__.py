@@ -1,5 +1,5 @@
 """Many upstreams behind one name: members, limits, quorum, outcomes, and who writes the answer."""
 
-from server.coordinator.combination import Combination, answer
+from server.coordinator.combination import Combination, answer, answer_whole
 
-__all__ = ["Combination", "answer"]
+__all__ = ["Combination", "answer", "answer_whole"]

@@ -40,7 +40,7 @@ from server.events import (
     StageRef,
     token_usage,
 )
-from server.run_log import Run
+from server.run_log import Lane, Run
 
 # Code points of a text that is kept for later use (a draft); beyond them the call fails.
 MAX_TEXT = 8 * 1024 * 1024
@@ -50,9 +50,9 @@ BUG = "The server made a mistake; please report it with the request's id."
 class CallLog(ABC):
     """One call's figures; one of the two kinds below tells them.
 
-    ``state`` is as in the run's snapshot: queued, started, finished, failed, cancelled or
-    skipped. With ``keep`` the
-    answer's text is kept. ``began`` is the run's monotonic time; ``said``: has anything come?
+    ``state`` is as in the run's snapshot: queued, started, finished, failed, cancelled or skipped. With
+    ``keep`` the answer's text is kept. ``lane`` is given where it is not to be one of the run's yet.
+    ``began`` is the run's monotonic time; ``said``: has anything come?
     """
 
     __slots__ = (
@@ -78,7 +78,15 @@ class CallLog(ABC):
     )
 
     def __init__(
-        self, run: Run, stage: StageRef, id: str, model: str, chat: ChatRequest, *, keep: bool = False
+        self,
+        run: Run,
+        stage: StageRef,
+        id: str,
+        model: str,
+        chat: ChatRequest,
+        *,
+        keep: bool = False,
+        lane: Lane | None = None,
     ) -> None:
         self.run = run
         self.stage = stage
@@ -98,7 +106,7 @@ class CallLog(ABC):
         self._unseen = 0  # bytes that cost tokens but stand in no text of the lane's first choice
         self._beyond_ascii = 0  # bytes of UTF-8 beyond one for each code point
         self._parts: list[str] | None = [] if keep else None
-        self._lane = run.lane(id)
+        self._lane = run.lane(id) if lane is None else lane
         self._lane.stage = stage
         if keep:
             self._lane.keep()  # the same pieces of text: a watcher that comes late gets all of it
@@ -241,8 +249,9 @@ class ModelLog(CallLog):
         chat: ChatRequest,
         *,
         keep: bool = False,
+        lane: Lane | None = None,
     ) -> None:
-        super().__init__(run, stage, member.id, member.model, chat, keep=keep)
+        super().__init__(run, stage, member.id, member.model, chat, keep=keep, lane=lane)
         self._member = member
         self._queued = False
         self._lane.member = member

@@ -19,9 +19,10 @@ from server.chat import ChatRequest
 from server.coordinator.call_log import BUG
 from server.coordinator.channel import AnswerChannel
 from server.coordinator.coordinator import Answer, Coordinator, sight
+from server.coordinator.one_call import MEMBER, OneCall, created_for
 from server.coordinator.patience import Patience
 from server.coordinator.plan import Plan, expand, make_plan, refuse_overrides
-from server.coordinator.relay import MEMBER, relay
+from server.coordinator.relay import relay, relay_whole
 from server.coordinator.requests import direct_request
 from server.coordinator.run_book import RunBook
 from server.coordinator.strategies import STRATEGIES
@@ -44,26 +45,27 @@ def answer(run: Run, upstream: Upstream, chat: ChatRequest, call: Call) -> Delta
 
     Whoever calls closes the generator; closing it early is the client's leaving. Raises ``ServerError`` for a
     request that cannot be carried out (at once), and while iterating for an answer that fails.
-    ``call.answer`` is set when the answer is complete.
+    ``call.answer`` is set when a combination's answer is complete.
     """
     if isinstance(upstream, Combination):
         return upstream.answer(run, chat, call)
-    created = RunCreated(
-        response_id=run.response_id,
-        model=run.model,
-        strategy="direct",
-        stream=chat.stream,
-        members=(PlannedMember(MEMBER, upstream.name),),
-    )
-    book = RunBook(run, created)
+    return relay(_one_call(run, upstream, chat), upstream, call)
+
+
+async def answer_whole(run: Run, upstream: Upstream, chat: ChatRequest, call: Call) -> Batch:
+    """A plain request to a model that is no combination, answered as one batch; else as ``answer``."""
+    return await relay_whole(_one_call(run, upstream, chat), upstream, call)
+
+
+def _one_call(run: Run, upstream: Upstream, chat: ChatRequest) -> OneCall:
     if "antiphon" in chat.json:
         try:
             refuse_overrides(chat)
         except ServerError as error:
-            book.fail(error)
+            RunBook(run, created_for(run, upstream.name, stream=chat.stream)).fail(error)
             raise
         chat = direct_request(chat, blind=False)
-    return relay(book, upstream, chat, call)
+    return OneCall(run, upstream.name, chat)
 
 
 class Combination:
@@ -131,16 +133,16 @@ class Combination:
         except ServerError as error:
             RunBook(run, self._created(run, chat, None, parent)).fail(error)
             raise
-        book = RunBook(run, self._created(run, chat, plan, parent))
+        created = self._created(run, chat, plan, parent)
         if plan.model is None:
-            return self._fan_out(book, plan, chat, call)
+            return self._fan_out(RunBook(run, created), plan, chat, call)
         try:
             model = self._models(plan.model)
         except ServerError as error:
-            book.fail(error)
+            RunBook(run, created).fail(error)
             raise
         blind = sight(self._models, plan.model) is False
-        return relay(book, model, direct_request(chat, blind=blind), call)
+        return relay(OneCall(run, plan.model, direct_request(chat, blind=blind), created), model, call)
 
     def _created(self, run: Run, chat: ChatRequest, plan: Plan | None, parent: str | None) -> RunCreated:
         settings = self.settings

@@ -5,7 +5,7 @@ The book also sums up what the calls used.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import reduce
 from operator import add
 
@@ -34,20 +34,21 @@ from server.run_log import Run
 from server.upstreams.base import AnswerInfo, Call, CallInfo, StepInfo
 
 # Most runs say the same here, and many are kept: they share the words.
-_IN_PROGRESS = RunInProgress()
-_STAGES = {
+IN_PROGRESS = RunInProgress()
+STAGES = {
     (name, 1): StageRef(f"{name}.1", name)
     for name in ("draft", "judge", "rank", "critique", "summary", "step")
 }
-_EARLY_ENDS = frozenset({"length", "content_filter"})
+EARLY_ENDS = frozenset({"length", "content_filter"})
 
 
 class RunBook:
     """One run's account. It is opened by ``run.created``; of the ends the first one counts."""
 
-    def __init__(self, run: Run, created: RunCreated) -> None:
+    def __init__(self, run: Run, created: RunCreated | None = None, *, calls: Iterable[CallLog] = ()) -> None:
+        """``created`` None: it has been told already."""
         self.run = run
-        self.calls: list[CallLog] = []
+        self.calls: list[CallLog] = list(calls)
         self.failures: tuple[MemberFailure, ...] = ()
         self.level = "none"
         self.agreement: float | None = None  # of a vote
@@ -56,9 +57,10 @@ class RunBook:
         self.quorum_ms: int | None = None
         self.drafts_ms: int | None = None
         self.first_text_ms: int | None = None
-        self._strategy = created.strategy
+        self._strategy = run.strategy if created is None else created.strategy
         self._open: dict[str, tuple[StageRef, float]] = {}
-        run.tell(created)
+        if created is not None:
+            run.tell(created)
 
     @property
     def usage(self) -> Usage | None:
@@ -68,16 +70,20 @@ class RunBook:
 
     def begin(self) -> None:
         """The request is accepted and planned."""
-        self.run.tell(_IN_PROGRESS)
+        self.run.tell(IN_PROGRESS)
 
     def begin_stage(
         self, name: str, expected: Sequence[str], number: int = 1, title: str | UnsetType = UNSET
     ) -> StageRef:
         """A stage begins; each is closed by ``end_stage``, or by the run's end."""
-        stage = _STAGES.get((name, number)) or StageRef(f"{name}.{number}", name, number)
-        self._open[stage.id] = (stage, self.run.monotonic())
+        stage = STAGES.get((name, number)) or StageRef(f"{name}.{number}", name, number)
+        self.stage_began(stage, self.run.monotonic())
         self.run.tell(StageStarted(tuple(expected), title), stage=stage)
         return stage
+
+    def stage_began(self, stage: StageRef, began: float) -> None:
+        """Note a stage's beginning, at the run's monotonic time, without telling of it."""
+        self._open[stage.id] = (stage, began)
 
     def end_stage(
         self,
@@ -136,7 +142,7 @@ class RunBook:
             plain_body=self.plain_body,
         )
         told = token_usage(usage)
-        if finish_reason in _EARLY_ENDS:
+        if finish_reason in EARLY_ENDS:
             self.run.tell(
                 RunIncomplete(
                     reason=finish_reason,

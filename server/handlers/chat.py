@@ -11,9 +11,10 @@ import msgspec
 from aiohttp import web
 from msgspec import Raw
 
-from server.app_keys import PRINCIPAL, RECORD, RUNS, SNAPSHOT, STARTED
+from server.accounting import Record
+from server.app_keys import PRINCIPAL, RECORD, RUNS, SNAPSHOT
 from server.chat import ChatRequest
-from server.coordinator import Combination, answer
+from server.coordinator import Combination, answer, answer_whole
 from server.deltas import Deltas
 from server.errors import InvalidRequest, ServerError
 from server.handlers.body import read_body
@@ -40,7 +41,7 @@ async def create_chat_completion(request: web.Request) -> web.StreamResponse:
         model=chat.model or upstream.name, principal=principal, run_id=request.headers.get("x-run-id")
     )
     record.run_id = run.id
-    work = _Work(request, run, upstream, chat, Call(run=run, depth=depth))
+    work = _Work(request, record, run, upstream, chat, Call(run=run, depth=depth))
     try:
         return await (work.stream() if chat.stream else work.whole())
     finally:
@@ -51,9 +52,16 @@ class _Work:
     """One answer on its way to the client."""
 
     def __init__(
-        self, request: web.Request, run: Run, upstream: Upstream, chat: ChatRequest, call: Call
+        self,
+        request: web.Request,
+        record: Record,
+        run: Run,
+        upstream: Upstream,
+        chat: ChatRequest,
+        call: Call,
     ) -> None:
         self._request = request
+        self._record = record
         self._run = run
         self._upstream = upstream
         self._chat = chat
@@ -79,10 +87,10 @@ class _Work:
         async with EventStream(self._request, commit_after_s=commit_after_s) as stream:
             try:
                 # The run's scope is within: a run that is cancelled ends as an error that can still be told.
-                with run.scope():
+                with run.scope(self._request.task):
                     async with aclosing(self._answer()) as batches:
                         async for batch in batches:
-                            if self._request[RECORD].first_token_s is None:
+                            if self._record.first_token_s is None:
                                 self._first_token()
                                 stream.waited_s = time.monotonic() - began
                             if data := encoder.encode(batch):
@@ -102,18 +110,23 @@ class _Work:
             model=run.model, id=run.response_id, created=int(run.created_at), own_identity=self._own
         )
         began = time.monotonic()
-        with run.scope():
-            async with aclosing(self._answer()) as batches:
-                async for batch in batches:
-                    if self._request[RECORD].first_token_s is None:
-                        self._first_token()
-                    completion.add(batch)
+        with run.scope(self._request.task):
+            if self._combination is None:
+                batch = await answer_whole(run, self._upstream, self._chat, self._call)
+                self._record.first_token_s = time.monotonic() - self._record.started
+                completion.add(batch)
+            else:
+                async with aclosing(self._answer()) as batches:
+                    async for batch in batches:
+                        if self._record.first_token_s is None:
+                            self._first_token()
+                        completion.add(batch)
         waited_s = time.monotonic() - began
         body = completion.encode(run.usage, self._antiphon())
         if self._call.answer is not None and self._call.answer.plain_body is not None:
             body = self._call.answer.plain_body
-        overhead_s = max(0.0, time.monotonic() - self._request[STARTED] - waited_s)
-        self._request[RECORD].overhead_s = overhead_s
+        record = self._record
+        overhead_s = record.overhead_s = max(0.0, time.monotonic() - record.started - waited_s)
         headers = {"X-Antiphon-Overhead-Ms": f"{overhead_s * 1000:.2f}"}
         if self._combination is not None:
             headers["X-Antiphon-Level"] = run.level
@@ -124,20 +137,20 @@ class _Work:
 
     def note(self) -> None:
         """Put what is known of the run into the request's record."""
-        record, call = self._request[RECORD], self._call
+        record, call = self._record, self._call
         record.usage = self._run.usage
         record.channel, record.attempts = call.channel, call.attempts_made
         self._tell_attempts()
 
     def _first_token(self) -> None:
-        self._request[RECORD].first_token_s = time.monotonic() - self._request[STARTED]
+        self._record.first_token_s = time.monotonic() - self._record.started
         self._tell_attempts()
 
     def _tell_attempts(self) -> None:
         """Have the client told what was tried, if it was more than one channel, or if that is asked for."""
         names = self._request[SNAPSHOT].settings.routing.tell_channels
         if self._call.tried or names:
-            self._request[RECORD].tried = attempts_told(self._call, names=names)
+            self._record.tried = attempts_told(self._call, names=names)
 
     def _antiphon(self) -> bytes | None:
         """The ``antiphon`` field of an answer that the combination made; None for a relayed one."""

@@ -13,7 +13,7 @@ from types import TracebackType
 
 from aiohttp import HttpVersion11, web
 
-from server.app_keys import RECORD, SNAPSHOT, STARTED, TASKS
+from server.app_keys import RECORD, SNAPSHOT, TASKS
 from server.errors import ServerError
 from server.openai_wire import error_event
 from server.sse import CONTENT_TYPE, KEEP_ALIVE
@@ -33,7 +33,7 @@ class EventStream:
         settings = request[SNAPSHOT].settings.server
         self._request = request
         self._loop = asyncio.get_running_loop()
-        self._commit_at = request[STARTED] + commit_after_s
+        self._commit_at = request[RECORD].started + commit_after_s
         self._heartbeat_s = settings.heartbeat_s
         self._write_timeout_s = settings.write_timeout_s
         self._silence_s = min(self._heartbeat_s, self._write_timeout_s)  # the timer comes at least this often
@@ -98,14 +98,14 @@ class EventStream:
         await self.end()
 
     async def _prepare(self) -> None:
-        overhead_s = max(0.0, time.monotonic() - self._request[STARTED] - self.waited_s)
+        overhead_s = max(0.0, time.monotonic() - self._request[RECORD].started - self.waited_s)
         self._request[RECORD].overhead_s = overhead_s
         self.response.headers["X-Antiphon-Overhead-Ms"] = f"{overhead_s * 1000:.2f}"
         await self.response.prepare(self._request)
 
     async def _commit(self) -> None:
         """Send the head and a comment: no delta has come, and the client must not give up."""
-        self.waited_s = time.monotonic() - self._request[STARTED]  # all of it was waiting
+        self.waited_s = time.monotonic() - self._request[RECORD].started  # all of it was waiting
         await self._prepare()
         self._last_write = self._loop.time()
         await self.response.write(KEEP_ALIVE)

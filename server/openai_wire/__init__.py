@@ -5,7 +5,7 @@
 stream, ``completion`` a plain answer, ``errors`` the error bodies and ``models`` the list of models.
 """
 
-from server.openai_wire.answer import AnswerReader
+from server.openai_wire.answer import MAX_ANSWER_BYTES, AnswerReader, decode_whole
 from server.openai_wire.completion import Completion
 from server.openai_wire.decoder import ChunkDecoder
 from server.openai_wire.encoder import ChunkEncoder, usage_json
@@ -24,6 +24,7 @@ from server.openai_wire.plain import completion_as_chunks, decode_completion
 from server.openai_wire.request import parse_chat
 
 __all__ = [
+    "MAX_ANSWER_BYTES",
     "AnswerReader",
     "ChunkDecoder",
     "ChunkEncoder",
@@ -33,6 +34,7 @@ __all__ = [
     "clean_error",
     "completion_as_chunks",
     "decode_completion",
+    "decode_whole",
     "error_body",
     "error_event",
     "error_headers",

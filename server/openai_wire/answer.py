@@ -15,6 +15,13 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
 
 
+def decode_whole(body: bytes) -> list[Delta]:
+    """A plain answer's whole body, a JSON value, as deltas. Raises what ``decode_completion`` raises."""
+    if not _is_text(body):
+        raise UpstreamInvalid("The upstream's answer is not UTF-8; try again later.")
+    return decode_completion(body)
+
+
 class AnswerReader:
     """Takes the bytes of one answer as they come, and says what they mean.
 
@@ -81,9 +88,7 @@ class AnswerReader:
             raise self._failed
         if self._json is not None:
             body = b"".join(self._json)
-            if not _is_text(body):
-                raise UpstreamInvalid("The upstream's answer is not UTF-8; try again later.")
-            deltas = decode_completion(body)  # raises for what is no completion
+            deltas = decode_whole(body)  # raises for what is no completion
             if not self._stream:
                 return deltas
             self._chunks.done = False

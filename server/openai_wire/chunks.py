@@ -107,8 +107,23 @@ class Head(msgspec.Struct, gc=False):
         )
 
 
+class PlainAnswer(Chunk, gc=False):
+    """A completion with its head, so that its bytes are read once."""
+
+    id: Any = None
+    object: Any = None
+    created: Any = None
+    model: Any = None
+
+    def whole_name(self) -> str | None:
+        """The model's name, if the head is as ``Head.is_whole`` wants it."""
+        head = Head(self.id, self.object, self.created, self.model)
+        return self.model if head.is_whole("chat.completion") else None
+
+
 RawObject: TypeAlias = dict[str, Raw]
 
+decode_plain = msgspec.json.Decoder(PlainAnswer).decode
 decode_chunk = msgspec.json.Decoder(Chunk).decode
 decode_said = msgspec.json.Decoder(Said).decode
 decode_head = msgspec.json.Decoder(Head).decode

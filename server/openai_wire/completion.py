@@ -13,6 +13,7 @@ from server.deltas import (
     Extra,
     Finished,
     Opening,
+    Original,
     ReasoningDelta,
     RefusalDelta,
     TextDelta,
@@ -80,7 +81,7 @@ class Completion:
         self._id = id
         self._created = created
         self._fixed = own_identity
-        self._whole: bytes | None = None
+        self._whole: Original | None = None
         self._messages: dict[int, _Message] = {}
         self._extra: RawObject = {}
         self.usage: Usage | None = None
@@ -91,7 +92,7 @@ class Completion:
             original = delta.original
             if original is not None and original.data:
                 if original.form == "openai.completion":
-                    self._whole = original.data
+                    self._whole = original
                 else:
                     self._keep_unknown(original.data)
             if self._whole is None or type(delta) is UsageDelta:
@@ -187,16 +188,19 @@ class Completion:
         choice["finish_reason"] = message.finish
         return choice | message.extra_choice
 
-    def _relay(self, data: bytes, usage: Usage, antiphon: bytes | None) -> bytes:
+    def _relay(self, whole: Original, usage: Usage, antiphon: bytes | None) -> bytes:
         """The upstream's own completion; only what must change is changed."""
-        head = chunks.decode_head(data)
-        if head.is_whole(_OBJECT) and self.usage is not None and not self._fixed and antiphon is None:
-            for needle in (b'"model":', b'"model": '):
-                needle += _json(head.model)
+        data = whole.data
+        if whole.named is not None and self.usage is not None and not self._fixed and antiphon is None:
+            name = _json(whole.named)
+            for needle in (b'"model":' + name, b'"model": ' + name):
                 at = data.find(needle)
                 if at >= 0 and data.count(b"{", 0, at) == 1 and data.find(b"[", 0, at) < 0:
-                    start = at + len(needle) - len(_json(head.model))
-                    return data[:start] + _json(self._model) + data[at + len(needle) :]
+                    if whole.named == self._model:
+                        return data
+                    end = at + len(needle)
+                    return b"%b%b%b" % (data[: end - len(name)], _json(self._model), data[end:])
+        head = chunks.decode_head(data)
 
         def put(fields: RawObject) -> None:
             if self._fixed or head.own_id() is None:

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from server.deltas import Delta, Finished, Opening, Original, TextDelta, Usage, UsageDelta
 from server.errors import UpstreamEmpty, UpstreamError, UpstreamInvalid
 from server.openai_wire import chunks
-from server.openai_wire.chunks import Choice, Chunk, RawObject, Said, UsageFields, raw_of
+from server.openai_wire.chunks import Choice, PlainAnswer, RawObject, Said, UsageFields, raw_of
 from server.openai_wire.decoder import BROKEN, NO_ERROR, said_deltas, usage_of
 from server.openai_wire.errors import is_error_object, upstream_error
 from server.openai_wire.json_text import is_too_deep, one_line
@@ -51,18 +51,18 @@ def completion_as_chunks(data: bytes) -> list[bytes]:
     return made
 
 
-def _read(data: bytes) -> tuple[Chunk, list[Choice], bytes]:
+def _read(data: bytes) -> tuple[PlainAnswer, list[Choice], bytes]:
     """A completion, its choices, and its bytes in a shape that the structs take."""
     data = data.strip()
     if is_too_deep(data):
         raise UpstreamInvalid("The upstream's answer nests too deep to be read; try again later.")
     try:
-        completion = chunks.decode_chunk(data)
+        completion = chunks.decode_plain(data)
     except msgspec.ValidationError:
         shaped = reshaped(data)
         if shaped is None:
             raise upstream_error(200, data) from None
-        completion, data = chunks.decode_chunk(shaped), shaped
+        completion, data = chunks.decode_plain(shaped), shaped
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise UpstreamInvalid("The upstream's answer is not JSON; try again later.") from None
     if isinstance(completion.error, Raw) and bytes(completion.error) not in NO_ERROR:
@@ -80,7 +80,7 @@ def _read(data: bytes) -> tuple[Chunk, list[Choice], bytes]:
     return completion, completion.choices, data
 
 
-def _plain_text(completion: Chunk, choices: list[Choice], data: bytes) -> list[Delta] | None:
+def _plain_text(completion: PlainAnswer, choices: list[Choice], data: bytes) -> list[Delta] | None:
     """The road that nearly every completion takes: one choice, text, a finish reason, usage."""
     choice, usage = choices[0], completion.usage
     said = choice.message
@@ -102,14 +102,14 @@ def _plain_text(completion: Chunk, choices: list[Choice], data: bytes) -> list[D
     if prompt is None or completed is None or total is None:
         return None
     return [
-        TextDelta(said.content, 0, Original("openai.completion", data)),
+        TextDelta(said.content, 0, Original("openai.completion", data, completion.whole_name())),
         Finished(choice.finish_reason, 0, _REST),
         # The figures stand in the whole body, which travels along; no need to cut them out of it.
         UsageDelta(Usage(prompt, completed, total), _REST),
     ]
 
 
-def _completion_deltas(completion: Chunk, choices: list[Choice], data: bytes) -> list[Delta]:
+def _completion_deltas(completion: PlainAnswer, choices: list[Choice], data: bytes) -> list[Delta]:
     raw_choices = chunks.objects(chunks.fields_of(data)["choices"])
     deltas: list[Delta] = []
     whole: list[RawObject] = []
@@ -162,7 +162,7 @@ def _message_of(choice: Choice, raw: RawObject) -> RawObject:
 
 
 def _usage_of(
-    completion: Chunk, choices: list[Choice], data: bytes, raw_choices: list[RawObject]
+    completion: PlainAnswer, choices: list[Choice], data: bytes, raw_choices: list[RawObject]
 ) -> Usage | None:
     if isinstance(completion.usage, UsageFields):
         return usage_of(completion.usage, bytes(chunks.fields_of(data)["usage"]))

@@ -12,7 +12,7 @@ from server.deltas import Batch, TextDelta, UsageDelta
 from server.routing.health import ChannelHealth, KeyHealth
 from server.routing.limits import Gate, Ticket
 from server.settings import Channel, Timeouts
-from server.upstreams.base import Call, Upstream
+from server.upstreams.base import Call, Upstream, whole
 
 # Bytes of JSON or text that are reckoned as one token, until the upstream says how many there were.
 BYTES_PER_TOKEN = 4
@@ -34,11 +34,12 @@ class ChannelUpstream(Upstream, Protocol):
 class Lane:
     """One key of a channel, and the upstream that uses it."""
 
-    __slots__ = ("health", "upstream")
+    __slots__ = ("health", "upstream", "whole")
 
     def __init__(self, health: KeyHealth, upstream: ChannelUpstream) -> None:
         self.health = health
         self.upstream = upstream
+        self.whole = whole(upstream)
 
 
 class ChannelState:
@@ -132,6 +133,13 @@ class ChannelState:
         batches = lane.upstream.stream(chat, call)
         return batches if ticket is None or ticket.tokens is None else _count(batches, chat, ticket)
 
+    async def ask_whole(self, lane: Lane, chat: ChatRequest, call: Call, ticket: Ticket | None) -> Batch:
+        """The answer to a plain request; else as ``ask``."""
+        batch = await lane.whole(chat, call)
+        if ticket is not None and ticket.tokens is not None:
+            _count_batch(batch, len(chat.body), ticket)
+        return batch
+
     def give(self, ticket: Ticket | None) -> None:
         """End a call that ``take`` began."""
         if self.gate is not None and ticket is not None:
@@ -145,16 +153,25 @@ async def _count(
     batches: AsyncGenerator[Batch, None], chat: ChatRequest, ticket: Ticket
 ) -> AsyncGenerator[Batch, None]:
     """Yield ``batches``, and put into ``ticket`` what they cost: what is reported, else an estimate."""
-    size, reported = len(chat.body), False
+    size = len(chat.body)
     async with aclosing(batches):
         async for batch in batches:
-            for delta in batch:
-                if type(delta) is UsageDelta:
-                    ticket.used, reported = delta.usage.total_tokens, True
-                elif type(delta) is TextDelta and not reported:
-                    size += len(delta.text)
-                    ticket.used = size // BYTES_PER_TOKEN
+            size = _count_batch(batch, size, ticket)
             yield batch
+
+
+def _count_batch(batch: Batch, size: int, ticket: Ticket) -> int:
+    """Put into ``ticket`` what has been used after ``batch``; ``size`` was said before, its sum is returned.
+
+    The sum is -1 once the upstream has said how many tokens there were.
+    """
+    for delta in batch:
+        if type(delta) is UsageDelta:
+            ticket.used, size = delta.usage.total_tokens, -1
+        elif type(delta) is TextDelta and size >= 0:
+            size += len(delta.text)
+            ticket.used = size // BYTES_PER_TOKEN
+    return size
 
 
 def _standing(key: KeyHealth, model: str, now: float) -> tuple[bool, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Any
 
 from server.bus import Sleepers
 from server.events import MemberRef, StageRef
@@ -68,18 +69,18 @@ class Lane:
 
     ``chars`` counts code points by kind (``text``, ``reasoning``, ``tool_call``, ``refusal``). ``stage`` and
     ``member`` are what its deltas are told under. ``answer`` is true once its text is (part of) the client's
-    answer.
+    answer. ``sleepers`` are woken when kept text grows; its run sets them.
     """
 
-    __slots__ = ("_kept", "_sleepers", "_texts", "answer", "chars", "member", "name", "shared", "stage")
+    __slots__ = ("_kept", "_texts", "answer", "chars", "member", "name", "shared", "sleepers", "stage")
 
-    def __init__(self, name: str, sleepers: Sleepers) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
         self.stage: StageRef | None = None
         self.member: MemberRef | None = None
         self.answer = False
         self.chars: dict[str, int] = {"text": 0}
-        self._sleepers = sleepers
+        self.sleepers: Sleepers | None = None
         self._texts: dict[str, _Text] | None = None
         self.shared: dict[str, tuple[int, int, int, bytes]] = {}  # the last delta told of each kind, for all
         self._kept = False
@@ -140,5 +141,22 @@ class Lane:
         if kept is None:
             kept = self._texts[kind] = _Text(self.chars[kind] - len(text))
         kept.add(text)
-        if self._sleepers.asleep:
-            self._sleepers.wake()
+        if self.sleepers is not None and self.sleepers.asleep:
+            self.sleepers.wake()
+
+
+def is_included(lane: Lane, include: frozenset[str]) -> bool:
+    """Does ``include`` open this lane's text?"""
+    return (lane.answer and "answer" in include) or (lane.name != "summary" and "drafts" in include)
+
+
+def tell_text(told: dict[str, Any], lane: Lane | None, include: frozenset[str]) -> None:
+    """Put into a call's snapshot how long its text is, and the text itself if ``include`` opens it."""
+    if lane is None:
+        return
+    told["chars"] = max(told["chars"], lane.chars["text"])
+    if not is_included(lane, include):
+        return
+    told["text_start"], told["text"] = lane.since("text", 0)
+    if "reasoning" in include and "reasoning" in lane.chars:
+        told["reasoning_start"], told["reasoning"] = lane.since("reasoning", 0)

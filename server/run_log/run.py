@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from server import errors
@@ -21,7 +20,9 @@ from server.events import (
     StageRef,
 )
 from server.run_log import ending
-from server.run_log.lane import Lane
+from server.run_log.lane import Lane, tell_text
+from server.run_log.scope import Nap, Scope
+from server.run_log.story import MAX_QUIET_EVENTS, Story
 from server.run_view import RunView
 
 if TYPE_CHECKING:
@@ -48,24 +49,24 @@ class Run:
     __slots__ = (
         "_accepted",
         "_events",
-        "_interrupted",
+        "_head",
         "_lanes",
         "_runs",
-        "_task",
+        "_sleepers",
+        "_story",
         "_topics",
         "_view",
         "cancelled_by",
+        "carried_out_in",
         "created_at",
         "ended",
         "ended_at",
-        "head",
         "id",
         "key",
         "level",
         "model",
         "monotonic",
         "response_id",
-        "sleepers",
         "status",
         "strategy",
         "text_sleepers",
@@ -86,22 +87,22 @@ class Run:
         self.ended = False
         self.ended_at = 0.0  # monotonic
         self.cancelled_by: str | None = None
-        self.head = 0
-        self.sleepers = Sleepers()
+        self.carried_out_in: Scope | None = None
+        self._head = 0
+        self._sleepers: Sleepers | None = None
+        self._story: Story | None = None
         self.text_sleepers: Sleepers | None = None  # there from the first lane on
         self.monotonic = runs.monotonic
         self._accepted = runs.monotonic()
         self._events: list[Event] = []  # of a few mostly: a deque would take five times the room
         self._lanes: dict[str, Lane] | None = None
         self._runs = runs
-        self._task: asyncio.Task[Any] | None = None
         self.text_watchers = 0
-        self._interrupted = False
         self._topics = topics
         self._view: RunView | None = None
 
     def __repr__(self) -> str:
-        return f"<Run {self.id} {self.status} head={self.head}>"
+        return f"<Run {self.id} {self.status} head={self._head}>"
 
     @property
     def elapsed_ms(self) -> int:
@@ -113,9 +114,25 @@ class Run:
         return self.cancelled_by is not None
 
     @property
+    def head(self) -> int:
+        """The number of the newest event; 0 if there is none."""
+        if self._story is not None:
+            self.speak()
+        return self._head
+
+    @property
     def first(self) -> int:
         """The number of the oldest event that is kept."""
         return self.head - len(self._events) + 1
+
+    @property
+    def sleepers(self) -> Sleepers:
+        """Where to sleep until there is another event; whoever does has the run speak."""
+        if self._story is not None:
+            self.speak()
+        if self._sleepers is None:
+            self._sleepers = Sleepers()
+        return self._sleepers
 
     @property
     def has_lanes(self) -> bool:
@@ -125,6 +142,8 @@ class Run:
     @property
     def lanes(self) -> dict[str, Lane]:
         """The texts of this run, by name."""
+        if self._story is not None:
+            self.speak()
         if self._lanes is None:
             self._lanes = {}
         return self._lanes
@@ -137,11 +156,10 @@ class Run:
         if self.ended:
             log.error("%s was told of %s after its end", self.id, data.type)
             return
-        elapsed_ms = int((self.monotonic() - self._accepted) * 1000)
-        self.head = number = self.head + 1
-        event = Event(number, self.created_at + elapsed_ms / 1000, elapsed_ms, self.id, data, stage, member)
+        if self._story is not None:
+            self.speak()
+        event = self._add(int((self.monotonic() - self._accepted) * 1000), data, stage, member)
         events = self._events
-        events.append(event)
         if len(events) > self._runs.max_events:
             if self._view is None or self._view.head < events[0].sequence_number:
                 self.view()
@@ -159,10 +177,63 @@ class Run:
                 self.level = data.level  # type: ignore[attr-defined]
         for topic in self._topics:
             topic.append(event)
-        if self.sleepers.asleep:
-            self.sleepers.wake()
+        if self._sleepers is not None and self._sleepers.asleep:
+            self._sleepers.wake()
         if self.text_sleepers is not None and self.text_sleepers.asleep:
             self.text_sleepers.wake()
+
+    def _add(self, elapsed_ms: int, data: Data, stage: StageRef | None, member: MemberRef | None) -> Event:
+        self._head = number = self._head + 1
+        event = Event(number, self.created_at + elapsed_ms / 1000, elapsed_ms, self.id, data, stage, member)
+        self._events.append(event)
+        return event
+
+    # Being quiet
+
+    def keep_quiet(self, story: Story) -> bool:
+        """``story`` makes the events of this run when somebody reads them; False if somebody does already.
+
+        To be called before the first event; from then on nothing is told until somebody reads, or ``tell``.
+        """
+        if self._head or self._sleepers is not None or self.text_watchers:
+            return False
+        if self._runs.keep_text or self._runs.max_events < MAX_QUIET_EVENTS:
+            return False
+        for topic in self._topics:
+            if topic.sleepers.asleep:
+                return False
+        for topic in self._topics:
+            topic.quiet_began(self)
+        self._story = story
+        self.status = "in_progress"
+        return True
+
+    def end_quietly(self, story: Story, status: str) -> None:
+        """The run, quiet to its end, has ended; ``story`` makes all of its events, the end among them."""
+        self._story = story
+        self.status = status
+        self.ended = True
+        for topic in self._topics:
+            topic.quiet_ended(self)
+        self._runs.run_ended(self)
+
+    def speak(self) -> None:
+        """Make the events of a quiet run; of one under way, later events are told as they happen."""
+        if (story := self._story) is None:
+            return
+        self._story = None
+        for told in story.tell(self):
+            self._add(*told)
+        if not self.ended:
+            for topic in self._topics:
+                topic.quiet_speaks(self, self._events)
+
+    def all_events(self) -> list[Event]:
+        """The stored events of an ended run."""
+        self.speak()
+        return self._events
+
+    # Its texts
 
     def lane(
         self,
@@ -176,11 +247,8 @@ class Run:
         lanes = self.lanes
         lane = lanes.get(name)
         if lane is None:
-            lane = lanes[name] = Lane(name, self.text_naps())
-            if self._runs.keep_text:
-                lane.keep()
-            elif self.text_watchers:
-                lane.begin()
+            lane = Lane(name)
+            self.adopt(lane)
         if stage is not None:
             lane.stage = stage
         if member is not None:
@@ -188,6 +256,15 @@ class Run:
         if answer is not None:
             lane.answer = answer
         return lane
+
+    def adopt(self, lane: Lane) -> None:
+        """Make ``lane``, which may have counted already, one of this run's."""
+        self.lanes[lane.name] = lane
+        lane.sleepers = self.text_naps()
+        if self._runs.keep_text:
+            lane.keep()
+        elif self.text_watchers:
+            lane.begin()
 
     def text_naps(self) -> Sleepers:
         """Where to sleep until there is more text."""
@@ -215,57 +292,18 @@ class Run:
 
     # Ending
 
-    @contextmanager
-    def scope(self) -> Iterator[Run]:
-        """Entered by the task that carries out the run, around all of it; once.
-
-        ``cancel`` then cancels what that task awaits, and the scope turns this one cancellation into
-        ``errors.RunCancelled``; any other passes. Whatever leaves the scope, the run has ended: if nobody
-        told how, the scope does.
-        """
-        task = asyncio.current_task()
-        assert task is not None
-        if self.is_cancelled():
-            self.close()
-            raise self._cancellation()
-        before = task.cancelling()
-        self._task = task
-        error: BaseException | None = None
-        try:
-            yield self
-        except BaseException as caught:
-            error = caught
-            self._task = None
-            if not self._interrupted:
-                raise
-            mine = task.uncancel() <= before
-            if isinstance(caught, asyncio.CancelledError) and mine:
-                raise self._cancellation() from None
-            raise
-        else:
-            if self._interrupted:  # too late: the work was done before it came to an await
-                task.uncancel()
-        finally:
-            self._task = None
-            self.close(error)
+    def scope(self, task: asyncio.Task[Any] | None = None) -> Scope:
+        """To be entered by the task that carries out the run, around all of it; once. See ``Scope``."""
+        return Scope(self, task)
 
     def cancel(self, by: str) -> bool:
         """End the run for ``client``, ``watcher`` or ``shutdown``. False if that was done, or is over."""
         if self.ended or self.cancelled_by is not None:
             return False
         self.cancelled_by = by
-        if self._task is not None:
-            if self._task is _current_task():
-                # Cancelled from within, a task that then leaves the scope would be hit behind it.
-                self._task.get_loop().call_soon(self._interrupt)
-            else:
-                self._interrupt()
+        if self.carried_out_in is not None:
+            self.carried_out_in.interrupt()
         return True
-
-    def _interrupt(self) -> None:
-        if self._task is not None:
-            self._interrupted = True
-            self._task.cancel()
 
     def control(self, verb: str, by: str, target: str | None = None) -> None:
         """Record a watcher's command that is carried out; ``by`` is the name of its key, or ``admin``."""
@@ -280,11 +318,6 @@ class Run:
         """The safety net: a run whose writer went without a word ends here, by ``error`` if there is one."""
         if not self.ended:
             ending.close(self, error)
-
-    def _cancellation(self) -> errors.ServerError:
-        if self.cancelled_by == "shutdown":
-            return errors.ShuttingDown("The server is shutting down and ended the run; send it again.")
-        return errors.RunCancelled("The run was cancelled; send the request again to start a new one.")
 
     # Reading
 
@@ -352,44 +385,9 @@ class Run:
         """What ``GET /v1/runs/{id}`` answers. ``include`` opens texts: answer, drafts, reasoning."""
         told = self.view().snapshot()
         for member in told["members"]:
-            self._tell_text(member, self.lanes.get(member["id"]), include)
+            tell_text(member, self.lanes.get(member["id"]), include)
         if told["summary"] is not None:
-            self._tell_text(told["summary"], self.lanes.get("summary"), include)
+            tell_text(told["summary"], self.lanes.get("summary"), include)
         expires_at = self._runs.expires_at(self)
         head = {"object": told.pop("object"), "id": told.pop("id"), "epoch": self._runs.bus.epoch}
         return {**head, **told, "expires_at": expires_at}
-
-    def _tell_text(self, told: dict[str, Any], lane: Lane | None, include: frozenset[str]) -> None:
-        if lane is None:
-            return
-        told["chars"] = max(told["chars"], lane.chars["text"])
-        if not is_included(lane, include):
-            return
-        told["text_start"], told["text"] = lane.since("text", 0)
-        if "reasoning" in include and "reasoning" in lane.chars:
-            told["reasoning_start"], told["reasoning"] = lane.since("reasoning", 0)
-
-
-def _current_task() -> asyncio.Task[Any] | None:
-    try:
-        return asyncio.current_task()
-    except RuntimeError:
-        return None  # called from outside of the event loop
-
-
-class Nap:
-    """A sleeper that is one task."""
-
-    __slots__ = ("woken",)
-
-    def __init__(self) -> None:
-        self.woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def wake(self) -> None:
-        if not self.woken.done():
-            self.woken.set_result(None)
-
-
-def is_included(lane: Lane, include: frozenset[str]) -> bool:
-    """Does ``include`` open this lane's text?"""
-    return (lane.answer and "answer" in include) or (lane.name != "summary" and "drafts" in include)

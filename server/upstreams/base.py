@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from functools import partial
+from typing import Protocol, TypeAlias
 
 import msgspec
 
 from server.chat import ChatRequest
-from server.deltas import Deltas, Usage
+from server.deltas import Batch, Deltas, Usage
 from server.errors import ServerError
 from server.settings import Timeouts
 
@@ -140,3 +143,21 @@ class Upstream(Protocol):
     name: str
 
     def stream(self, chat: ChatRequest, call: Call) -> Deltas: ...
+
+
+Whole: TypeAlias = Callable[[ChatRequest, Call], Awaitable[Batch]]
+
+
+def whole(upstream: Upstream) -> Whole:
+    """How to ask for a plain answer: the upstream's own ``whole`` if it has one, else all that it streams.
+
+    It gives everything as one batch and raises what ``stream`` raises. A plain answer needs none of the
+    generators that a stream goes through, and they cost more than all else.
+    """
+    own: Whole | None = getattr(upstream, "whole", None)
+    return own if own is not None else partial(_collect, upstream)
+
+
+async def _collect(upstream: Upstream, chat: ChatRequest, call: Call) -> Batch:
+    async with aclosing(upstream.stream(chat, call)) as batches:
+        return [delta async for batch in batches for delta in batch]

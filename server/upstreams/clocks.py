@@ -37,10 +37,16 @@ class Clocks:
     )
 
     def __init__(
-        self, timeouts: Timeouts, *, plain: bool, deadline: float | None, head_in_time: bool = False
+        self,
+        loop: asyncio.AbstractEventLoop,
+        timeouts: Timeouts,
+        *,
+        plain: bool,
+        deadline: float | None,
+        head_in_time: bool = False,
     ) -> None:
-        self._loop = asyncio.get_running_loop()
-        now = self._loop.time()
+        self._loop = loop  # given, since asking for it is a system call
+        now = loop.time()
         self._timeouts = timeouts
         self._total_by = min(now + (timeouts.total_s or _NEVER), _NEVER if deadline is None else deadline)
         first = timeouts.first_token_s and (head_in_time or not plain)
@@ -65,11 +71,19 @@ class Clocks:
         return UpstreamTimeout(clock, limits.get(clock, self._timeouts.total_s))
 
     def watch(self, expired: Callable[[UpstreamTimeout], object]) -> None:
-        """Begin to watch the body; ``expired`` is called at most once, when a clock runs out."""
+        """Tell ``expired`` when a clock runs out, at most once, in the place of who was to be told so far.
+
+        The first call begins the watch.
+        """
+        begun = self._expired is not None
         self._expired = expired
+        if not begun:
+            self._set()
+
+    def head_came(self) -> None:
+        """The answer's head is there: of a plain one that is all that could be timed."""
         if self._plain:
-            self._first_by = _NEVER  # its head has come, which is all that could be timed
-        self._set()
+            self._first_by = _NEVER
 
     def spoken(self) -> None:
         """The first delta has come: the idle clock takes over, from the next ``heard`` on."""

@@ -6,15 +6,16 @@ ours has a defect). Both raise our errors only, so that nobody above knows which
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import ipaddress
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol, TypeAlias
 
 from yarl import URL
 
-from server.errors import UpstreamCut, UpstreamInvalid, UpstreamUnreachable
+from server.errors import ServerError, UpstreamCut, UpstreamInvalid, UpstreamUnreachable
 from server.settings import Tls
 
 # Of an answer's head, interim answers and trailers too.
@@ -27,11 +28,23 @@ KEEP_S = 60.0
 Origin: TypeAlias = tuple[str, int, ssl.SSLContext | None]
 
 
+# Takes what ends a call with an error.
+Fail: TypeAlias = Callable[[ServerError], object]
+Watch: TypeAlias = Callable[[Fail], object]
+
+
+def nobody_watches(fail: Fail) -> None:
+    """Of a call that runs without limits."""
+
+
 class HttpAnswer(Protocol):
     """One answer whose head has come. Whoever holds it calls ``close``, whatever happens."""
 
     status: int
-    headers: Mapping[str, str]  # names in lower case; values of a name given twice are joined by a comma
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Names in lower case; values of a name given twice are joined by a comma."""
 
     async def read(self) -> bytes:
         """All of the body that has come, at least one byte; b"" at its end.
@@ -52,13 +65,21 @@ class HttpAnswer(Protocol):
 
 
 class HttpClient(Protocol):
-    """Sends requests. Connections are kept and shared; ``aclose`` closes all of them, in use or not."""
+    """Sends requests. Connections are kept and shared; ``aclose`` closes all of them, in use or not.
 
-    async def post(self, target: Target, body: bytes, *, connect_s: float) -> HttpAnswer:
+    ``loop`` is the event loop that it was made in.
+    """
+
+    loop: asyncio.AbstractEventLoop
+
+    async def post(
+        self, target: Target, body: bytes, *, connect_s: float, watch: Watch = nobody_watches
+    ) -> HttpAnswer:
         """Send one request and return its answer when the head has come; interim answers are skipped.
 
         ``connect_s`` (0: no limit) is the time for name, connection and TLS together. Nothing else is timed:
-        the caller cancels. A cancelled call has closed its connection.
+        ``watch`` is given what ends the call, once for each step of it; called with an error, that is what
+        ``post`` raises. Or the caller cancels. A call that was ended has closed its connection.
 
         Raises UpstreamTimeout("connect"), UpstreamUnreachable (no connection, or closed before an answer)
         and UpstreamInvalid (an answer that is not HTTP).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import io
 from collections.abc import Mapping
@@ -10,13 +11,15 @@ import aiohttp
 from aiohttp import ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
 from aiohttp.http_exceptions import ContentEncodingError
 
-from server.errors import UpstreamTimeout
+from server.errors import ServerError, UpstreamTimeout
 from server.upstreams.http import (
     KEEP_S,
     MAX_HEAD_BYTES,
     MAX_HEADERS,
     Target,
+    Watch,
     cut,
+    nobody_watches,
     not_http,
     unanswered,
     unreachable,
@@ -84,6 +87,7 @@ class AiohttpClient:
     """
 
     def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
         self._session = ClientSession(
             connector=TCPConnector(limit=0, keepalive_timeout=KEEP_S),
             cookie_jar=DummyCookieJar(),
@@ -93,10 +97,29 @@ class AiohttpClient:
             max_headers=MAX_HEADERS,
         )
 
-    async def post(self, target: Target, body: bytes, *, connect_s: float) -> AiohttpAnswer:
+    async def post(
+        self, target: Target, body: bytes, *, connect_s: float, watch: Watch = nobody_watches
+    ) -> AiohttpAnswer:
         """See ``http.HttpClient``."""
+        failed: ServerError | None = None
         try:
-            response = await self._session.request(
+            async with asyncio.timeout(None) as clock:
+
+                def fail(error: ServerError) -> None:
+                    nonlocal failed
+                    failed = error
+                    if not clock.expired():
+                        clock.reschedule(self.loop.time())
+
+                watch(fail)
+                return AiohttpAnswer(await self._request(target, body, connect_s))
+        except TimeoutError as error:
+            assert failed is not None  # the client's own have become ours by now
+            raise failed from error
+
+    async def _request(self, target: Target, body: bytes, connect_s: float) -> ClientResponse:
+        try:
+            return await self._session.request(
                 "POST",
                 target.url,
                 # aiohttp warns of large bytes, since it would send them at once; a file it sends in pieces.
@@ -119,7 +142,6 @@ class AiohttpClient:
             UnicodeError,
         ) as error:  # UnicodeError: a name that cannot be one
             raise unreachable() from error
-        return AiohttpAnswer(response)
 
     async def aclose(self) -> None:
         """See ``http.HttpClient``."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Protocol, cast
 
-from server.upstreams.http import Origin, Target
+from server.upstreams.http import Origin, Target, Watch
 from server.upstreams.http_decoder import AnswerDecoder
 
 # So much of a body may wait for its reader; then the socket is not read from. (bytes)
@@ -30,10 +30,9 @@ class Owner(Protocol):
 class FastAnswer:
     """See ``http.HttpAnswer``."""
 
-    __slots__ = ("_connection", "_decoder", "_error", "_waiter", "headers", "status")
+    __slots__ = ("_connection", "_decoder", "_error", "_waiter", "status")
 
     status: int
-    headers: Mapping[str, str]
 
     def __init__(self, connection: Connection, decoder: AnswerDecoder) -> None:
         self._connection: Connection | None = connection
@@ -42,18 +41,25 @@ class FastAnswer:
         self._waiter: asyncio.Future[None] | None = None
 
     @property
+    def headers(self) -> Mapping[str, str]:
+        """See ``http.HttpAnswer``."""
+        return self._decoder.headers
+
+    @property
     def at_end(self) -> bool:
         """See ``http.HttpAnswer``."""
         return self._decoder.at_end
 
     async def head(self) -> None:
-        """Wait for the head; ``status`` and ``headers`` are set when this returns."""
+        """Wait for the head; ``status`` is set, and ``headers`` are there, when this returns."""
         decoder = self._decoder
         while not decoder.head_done:
+            if self._error is not None:
+                raise self._error
             if decoder.fault is not None:
                 raise decoder.fault
             await self._wait()
-        self.status, self.headers = decoder.status, decoder.headers
+        self.status = decoder.status
 
     async def read(self) -> bytes:
         """See ``http.HttpAnswer``."""
@@ -133,7 +139,7 @@ class Connection(asyncio.BufferedProtocol):
         """It is open, as far as is known."""
         return not self._ended and not self._transport.is_closing()
 
-    async def ask(self, target: Target, body: bytes) -> FastAnswer:
+    async def ask(self, target: Target, body: bytes, watch: Watch) -> FastAnswer:
         """Send a request; return its answer when the head has come. If it raises, this is closed."""
         decoder = self._decoder = AnswerDecoder()
         answer = self._answer = FastAnswer(self, decoder)
@@ -145,6 +151,7 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.writelines((head, body))
         if self._ended:  # lost while it lay idle, in this very turn of the loop
             decoder.eof(in_order=False)
+        watch(answer.fail)
         try:
             await answer.head()
         except BaseException:

@@ -12,8 +12,8 @@ from functools import partial
 
 from aiohappyeyeballs import start_connection
 
-from server.errors import UpstreamTimeout, UpstreamUnreachable
-from server.upstreams.http import KEEP_S, Origin, Target, unreachable
+from server.errors import ServerError, UpstreamTimeout, UpstreamUnreachable
+from server.upstreams.http import KEEP_S, Origin, Target, Watch, nobody_watches, unreachable
 from server.upstreams.http_connection import Connection, FastAnswer
 
 # What one read may bring. Smaller than the event loop's own, so that a paused stream holds little. (bytes)
@@ -43,7 +43,9 @@ class FastClient:
         self._closed = False
         self._all_lost = asyncio.Event()
 
-    async def post(self, target: Target, body: bytes, *, connect_s: float) -> FastAnswer:
+    async def post(
+        self, target: Target, body: bytes, *, connect_s: float, watch: Watch = nobody_watches
+    ) -> FastAnswer:
         """See ``http.HttpClient``.
 
         A kept connection that ends without one byte of an answer is replaced once by a new one: the server
@@ -53,12 +55,12 @@ class FastClient:
         if (kept := self._take(target.origin)) is not None:
             asked = self.loop.time()
             try:
-                return await kept.ask(target, body)
+                return await kept.ask(target, body, watch)
             except UpstreamUnreachable:
                 if kept.heard or self.loop.time() - asked > self._stale_s:
                     raise
-        connection = await self._connect(target, connect_s)
-        return await connection.ask(target, body)
+        connection = await self._connect(target, connect_s, watch)
+        return await connection.ask(target, body, watch)
 
     async def aclose(self) -> None:
         """See ``http.HttpClient``."""
@@ -119,11 +121,22 @@ class FastClient:
         if ends:
             self._sweeper = self.loop.call_later(max(self._sweep_s, min(ends) - now), self._sweep)
 
-    async def _connect(self, target: Target, connect_s: float) -> Connection:
+    async def _connect(self, target: Target, connect_s: float, watch: Watch) -> Connection:
+        failed: ServerError | None = None
         try:
             async with asyncio.timeout(connect_s or None) as clock:
+
+                def fail(error: ServerError) -> None:
+                    nonlocal failed
+                    failed = error
+                    if not clock.expired():
+                        clock.reschedule(self.loop.time())
+
+                watch(fail)
                 connection = await self._dial(target)
         except TimeoutError as error:
+            if failed is not None:
+                raise failed from error
             if clock.expired():
                 raise UpstreamTimeout("connect", connect_s) from error
             raise unreachable() from error  # the kernel gave up

@@ -12,9 +12,16 @@ import msgspec
 from yarl import URL
 
 from server.chat import ChatRequest
-from server.deltas import Batch, has_content
+from server.deltas import Batch, Delta, has_content
 from server.errors import ServerError, UpstreamError, UpstreamInvalid
-from server.openai_wire import AnswerReader, clean_error, retry_after, upstream_error
+from server.openai_wire import (
+    MAX_ANSWER_BYTES,
+    AnswerReader,
+    clean_error,
+    decode_whole,
+    retry_after,
+    upstream_error,
+)
 from server.settings import Channel, ParamRules, Timeouts
 from server.upstreams.base import Call
 from server.upstreams.clocks import Clocks
@@ -70,24 +77,14 @@ class OpenAIUpstream:
 
     async def stream(self, chat: ChatRequest, call: Call) -> AsyncGenerator[Batch, None]:
         """Yield the answer's batches; see ``upstreams.base.Upstream``."""
-        target = self._target or await self._find_target()
-        if call.depth and self._target is not None:
-            target = self._at_depth(call.depth)
-        timeouts = call.timeouts or self._timeouts
-        clocks = Clocks(
-            timeouts,
-            plain=not chat.stream,
-            deadline=call.deadline,
-            head_in_time=self._channel.head_in_time,
-        )
-        reader = AnswerReader(stream=chat.stream, mend=self._mend)
-        answer: HttpAnswer | None = None
+        if not chat.stream:
+            yield await self.whole(chat, call)
+            return
+        exchange = self._exchange(chat, call)
+        clocks = exchange.clocks
+        reader = AnswerReader(stream=True, mend=self._mend)
         try:
-            async with asyncio.timeout_at(clocks.head_by):
-                answer = await self._client.post(target, self.body(chat), connect_s=timeouts.connect_s)
-                if not 200 <= answer.status < 300:
-                    raise await _refusal(answer)
-            clocks.watch(answer.fail)
+            answer = await exchange.begin(self._target_of(call) or await self._find_target(), self.body(chat))
             spoken = False
             while not reader.done:
                 data = await answer.read()
@@ -107,17 +104,60 @@ class OpenAIUpstream:
                 yield last
             await _drain(answer)
         except ServerError as error:
-            names = {self._names.get(chat.model, chat.model): chat.model}
-            clean_error(error, secrets=self._secrets, names=names)
+            self._clean(error, chat.model)
             raise
-        except TimeoutError as error:
-            raise clocks.error() from error
         finally:
-            clocks.stop()
-            if reader.skipped:
-                log.warning("channel %s: %d unreadable lines skipped", self.name, reader.skipped)
-            if answer is not None:
-                answer.close()
+            exchange.end()
+            self._tell_skipped(reader)
+
+    async def whole(self, chat: ChatRequest, call: Call) -> Batch:
+        """The answer to a plain request, as one batch; see ``upstreams.base.whole``."""
+        exchange = self._exchange(chat, call)
+        try:
+            answer = await exchange.begin(self._target_of(call) or await self._find_target(), self.body(chat))
+            data = await answer.read()
+            if data.startswith(b"{"):  # as nearly all begin
+                deltas = decode_whole(data if answer.at_end else await _rest(answer, data))
+            else:
+                deltas = await self._read_whole(answer, data)
+            exchange.clocks.stop()
+            if not answer.at_end:
+                await _drain(answer)
+            return deltas
+        except ServerError as error:
+            self._clean(error, chat.model)
+            raise
+        finally:
+            exchange.end()
+
+    async def _read_whole(self, answer: HttpAnswer, data: bytes) -> list[Delta]:
+        """An answer to a plain request that begins otherwise than with an object: a stream, perhaps."""
+        reader = AnswerReader(stream=False, mend=self._mend)
+        deltas: list[Delta] = []
+        try:
+            while data:
+                deltas += reader.feed(data)
+                if reader.done:
+                    break
+                data = await answer.read()
+            return deltas + reader.eof()
+        finally:
+            self._tell_skipped(reader)
+
+    def _exchange(self, chat: ChatRequest, call: Call) -> _Exchange:
+        timeouts = call.timeouts or self._timeouts
+        clocks = Clocks(
+            self._client.loop,
+            timeouts,
+            plain=not chat.stream,
+            deadline=call.deadline,
+            head_in_time=self._channel.head_in_time,
+        )
+        return _Exchange(self._client, timeouts.connect_s, clocks)
+
+    def _tell_skipped(self, reader: AnswerReader) -> None:
+        if reader.skipped:
+            log.warning("channel %s: %d unreadable lines skipped", self.name, reader.skipped)
 
     async def aclose(self) -> None:
         """Nothing is kept open beyond the calls; the client belongs to its owner."""
@@ -128,7 +168,9 @@ class OpenAIUpstream:
         theirs = self._names.get(chat.model, chat.model)
         if theirs != chat.model:
             changes["model"] = msgspec.json.encode(theirs)
-        changes |= {field: None for field in OURS if field in chat.json}
+        for field in OURS:
+            if field in chat.json:
+                changes[field] = None
         if self._channel.stream_usage == "refused":
             changes["stream_options"] = None
         elif self._channel.stream_usage == "ask" and chat.stream and not chat.include_usage:
@@ -138,12 +180,50 @@ class OpenAIUpstream:
     async def _fixed(self) -> Target:
         return fixed_target(self._channel)
 
-    def _at_depth(self, depth: int) -> Target:
-        """Where a call from within combinations goes: it says so, lest servers ask each other for ever."""
-        target = self._nested.get(depth)
+    def _target_of(self, call: Call) -> Target | None:
+        """Where this call goes; None if that has to be found out.
+
+        From within combinations it says so, lest servers ask each other for ever.
+        """
+        if self._target is None or not call.depth:
+            return self._target
+        target = self._nested.get(call.depth)
         if target is None:
-            target = self._nested[depth] = fixed_target(self._channel, depth)
+            target = self._nested[call.depth] = fixed_target(self._channel, call.depth)
         return target
+
+    def _clean(self, error: ServerError, model: str) -> None:
+        """Take our secrets, and the upstream's name of the model, out of its words."""
+        names = {self._names.get(model, model): model}
+        clean_error(error, secrets=self._secrets, names=names)
+
+
+class _Exchange:
+    """One request and what comes back, within its clocks. ``end`` it, whatever happens."""
+
+    __slots__ = ("_answer", "_client", "_connect_s", "clocks")
+
+    def __init__(self, client: HttpClient, connect_s: float, clocks: Clocks) -> None:
+        self._client = client
+        self._connect_s = connect_s
+        self._answer: HttpAnswer | None = None
+        self.clocks = clocks
+
+    async def begin(self, target: Target, body: bytes) -> HttpAnswer:
+        """Send the request. Raises what its refusal means, and whatever ``HttpClient.post`` raises."""
+        watch = self.clocks.watch
+        answer = self._answer = await self._client.post(target, body, connect_s=self._connect_s, watch=watch)
+        watch(answer.fail)
+        self.clocks.head_came()
+        if not 200 <= answer.status < 300:
+            raise await _refusal(answer)
+        return answer
+
+    def end(self) -> None:
+        """Let go of connection and timer."""
+        self.clocks.stop()
+        if self._answer is not None:
+            self._answer.close()
 
 
 async def _refusal(answer: HttpAnswer) -> ServerError:
@@ -208,6 +288,18 @@ def _ask_usage(chat: ChatRequest) -> bytes:
         return b'{"include_usage":true}'
     fields = msgspec.json.decode(options, type=dict[str, msgspec.Raw])
     return msgspec.json.encode(fields | {"include_usage": True})
+
+
+async def _rest(answer: HttpAnswer, data: bytes) -> bytes:
+    """A body to its end, of which ``data`` has come. Raises ``UpstreamInvalid`` if it is far too long."""
+    pieces = [data]
+    size = len(data)
+    while piece := await answer.read():
+        pieces.append(piece)
+        size += len(piece)
+        if size > MAX_ANSWER_BYTES:
+            raise UpstreamInvalid("The upstream's answer is far too long.")
+    return b"".join(pieces)
 
 
 async def _drain(answer: HttpAnswer) -> None:

@@ -104,7 +104,8 @@ class SparkUpstream:
         protocol = SparkProtocol.answering(request, answer_id=call_id, options=self._options)
         timeouts = call.timeouts or self._timeouts
         # Spark always streams, so its silence is told even where the client waits for a whole answer.
-        clocks = Clocks(timeouts, plain=False, deadline=call.deadline)
+        loop = asyncio.get_running_loop()
+        clocks = Clocks(loop, timeouts, plain=False, deadline=call.deadline)
         socket: ClientConnection | None = None
         try:
             async with asyncio.timeout_at(clocks.head_by):

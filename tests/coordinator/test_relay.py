@@ -52,13 +52,12 @@ async def test_the_run_ends_with_the_reason_of_the_answer(reason: str, end: str)
     assert told.data("stage.finished").ended_by == "all"
 
 
-async def test_what_it_used_is_told_to_the_run_and_to_whoever_called() -> None:
+async def test_what_it_used_is_told_to_the_run() -> None:
     told = await panel(*says("a", usage=Usage(3, 4, 7))).ask(model="m1")
     assert told.data("run.completed").usage.total_tokens == 7
     assert told.run.usage is not None
     assert told.run.usage.total_tokens == 7
-    assert told.call.answer is not None
-    assert [(one.id, one.state) for one in told.call.answer.members] == [("m1", "finished")]
+    assert [(one["id"], one["state"]) for one in told.run.snapshot()["members"]] == [("m1", "finished")]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -59,17 +58,19 @@ class Watched(NamedTuple):
 
 
 @pytest.fixture
-def loop(monkeypatch: pytest.MonkeyPatch) -> Loop:
-    loop = Loop()
-    monkeypatch.setattr(asyncio, "get_running_loop", lambda: loop)
-    return loop
+def loop() -> Loop:
+    return Loop()
 
 
 def watched(loop: Loop, *, plain: bool = False, deadline: float | None = None, **timeouts: float) -> Watched:
     limits = {"first_token_s": 10, "idle_s": 4, "total_s": 100} | timeouts
-    watched = Watched(Clocks(Timeouts(**limits), plain=plain, deadline=deadline), [])
+    watched = Watched(Clocks(loop, Timeouts(**limits), plain=plain, deadline=deadline), [])  # type: ignore[arg-type]
     watched.clocks.watch(lambda error: watched.expired.append((loop.now - START, error)))
     return watched
+
+
+def clocks_of(loop: Loop, timeouts: Timeouts, *, plain: bool, head_in_time: bool = False) -> Clocks:
+    return Clocks(loop, timeouts, plain=plain, deadline=None, head_in_time=head_in_time)  # type: ignore[arg-type]
 
 
 def ended(watched: Watched) -> list[tuple[float, str]]:
@@ -86,14 +87,16 @@ def test_a_call_that_says_nothing_ends_by_the_first_token_clock(loop: Loop) -> N
 
 def test_a_whole_answers_head_is_timed_only_if_the_channel_says_so(loop: Loop) -> None:
     timeouts = Timeouts(first_token_s=10, idle_s=4, total_s=100)
-    assert Clocks(timeouts, plain=True, deadline=None).head_by == START + 100
-    clocks = Clocks(timeouts, plain=True, deadline=None, head_in_time=True)
-    assert clocks.head_by == START + 10
-    assert clocks.error().code == "upstream_timeout_first_token"
-    expired: list[UpstreamTimeout] = []
-    clocks.watch(expired.append)
+    assert clocks_of(loop, timeouts, plain=True).head_by == START + 100
+    late, spoken = (clocks_of(loop, timeouts, plain=True, head_in_time=True) for _ in range(2))
+    assert late.head_by == START + 10
+    assert late.error().code == "upstream_timeout_first_token"
+    told: list[tuple[str, str]] = []
+    late.watch(lambda error: told.append(("late", error.clock)))
+    spoken.watch(lambda error: told.append(("in time", error.clock)))
+    spoken.head_came()
     loop.advance(1000)
-    assert [error.code for error in expired] == ["upstream_timeout_total"]
+    assert told == [("late", "first_token"), ("in time", "total")]
 
 
 def test_bytes_that_say_nothing_do_not_feed_the_first_token_clock(loop: Loop) -> None:
@@ -143,7 +146,6 @@ def test_a_slow_caller_does_not_stop_the_total_clock(loop: Loop) -> None:
 
 def test_a_plain_call_runs_under_the_total_clock_alone(loop: Loop) -> None:
     one = watched(loop, plain=True)
-    assert one.clocks.head_by == START + 100
     one.clocks.spoken()
     one.clocks.heard()
     loop.advance(1000)
@@ -152,7 +154,6 @@ def test_a_plain_call_runs_under_the_total_clock_alone(loop: Loop) -> None:
 
 def test_the_callers_deadline_counts_if_it_comes_first(loop: Loop) -> None:
     one = watched(loop, deadline=START + 3)
-    assert one.clocks.head_by == START + 3
     loop.advance(1000)
     assert ended(one) == [(3, "total")]
     other = watched(loop, deadline=loop.now + 3000)
@@ -160,10 +161,13 @@ def test_the_callers_deadline_counts_if_it_comes_first(loop: Loop) -> None:
     assert [error.code for _, error in other.expired] == ["upstream_timeout_first_token"]
 
 
-def test_the_head_must_come_within_the_first_token_clock(loop: Loop) -> None:
-    assert watched(loop).clocks.head_by == START + 10
-    assert watched(loop, total_s=7).clocks.head_by == START + 7
-    assert watched(loop, first_token_s=0, total_s=0).clocks.head_by is None
+def test_the_last_one_that_watches_is_told(loop: Loop) -> None:
+    one = watched(loop)
+    later: list[UpstreamTimeout] = []
+    one.clocks.watch(later.append)
+    loop.advance(1000)
+    assert (one.expired, [error.clock for error in later]) == ([], ["first_token"])
+    assert loop.live == []
 
 
 @pytest.mark.parametrize("wait_s", [0, 1, 500])
@@ -226,28 +230,24 @@ STEPS = st.lists(
 def test_whatever_happens_it_ends_when_the_first_clock_runs_out(
     steps: list[tuple[str, float]], first_token_s: float, idle_s: float, total_s: float
 ) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        loop = Loop()
-        patch.setattr(asyncio, "get_running_loop", lambda: loop)
-        one = watched(loop, first_token_s=first_token_s, idle_s=idle_s, total_s=total_s)
-        spoken, since = False, float("inf")
-        for what, seconds in [*steps, ("nothing", 1000.0)]:
-            if what == "spoken":
-                spoken, since = True, float("inf")
-                one.clocks.spoken()
-            elif what == "heard":
-                since = loop.now
-                one.clocks.heard()
-            elif what == "pause":
-                since = float("inf")
-                one.clocks.pause()
-            silent = (
-                (since + idle_s if idle_s else float("inf")) if spoken else START + (first_token_s or 1e9)
-            )
-            due = min(silent, START + (total_s or 1e9))
-            loop.advance(seconds)
-            if due <= loop.now:
-                assert len(one.expired) == 1
-                assert one.expired[0][0] == pytest.approx(due - START)
-                return
-            assert not one.expired
+    loop = Loop()
+    one = watched(loop, first_token_s=first_token_s, idle_s=idle_s, total_s=total_s)
+    spoken, since = False, float("inf")
+    for what, seconds in [*steps, ("nothing", 1000.0)]:
+        if what == "spoken":
+            spoken, since = True, float("inf")
+            one.clocks.spoken()
+        elif what == "heard":
+            since = loop.now
+            one.clocks.heard()
+        elif what == "pause":
+            since = float("inf")
+            one.clocks.pause()
+        silent = (since + idle_s if idle_s else float("inf")) if spoken else START + (first_token_s or 1e9)
+        due = min(silent, START + (total_s or 1e9))
+        loop.advance(seconds)
+        if due <= loop.now:
+            assert len(one.expired) == 1
+            assert one.expired[0][0] == pytest.approx(due - START)
+            return
+        assert not one.expired
