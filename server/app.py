@@ -51,6 +51,7 @@ def create_app(settings: Settings) -> web.Application:
         as_json=settings.logging.format == "json",
     )
     metrics.gauges["runs_in_progress"] = ("Runs under way.", lambda: runs_kept.in_progress)
+    metrics.channel_states = lambda: current.snapshot.router.channel_states(asyncio.get_running_loop().time())
     watchers = app[WATCHERS] = Watchers()
     metrics.gauges["watchers"] = ("Watchers connected.", lambda: len(watchers))
     app.on_response_prepare.append(add_headers)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ class Metrics:
         self.first_token: dict[str, Distribution] = {}  # model
         self.overhead = Distribution(OVERHEAD_BUCKETS_S)
         self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
+        self.channel_states: Callable[[], Iterable[tuple[str, str, str]]] = tuple  # channel, model, state
         self._codes: set[str] = set()
 
     def failed(self, code: str) -> None:
@@ -124,6 +125,14 @@ class Metrics:
         yield GaugeMetricFamily("antiphon_requests_in_flight", "Requests under way.", value=self.in_flight)
         for name, (help_text, value) in self.gauges.items():
             yield GaugeMetricFamily(f"antiphon_{name}", help_text, value=value())
+        states = GaugeMetricFamily(
+            "antiphon_channel_state",
+            "1 for the state that a channel is in for a model.",
+            labels=["channel", "model", "state"],
+        )
+        for labels3 in self.channel_states():
+            states.add_metric(labels3, 1)
+        yield states
         first = HistogramMetricFamily(
             "antiphon_first_token_seconds", "Time to the first token.", labels=["model"]
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from server.auth import Principal
 from server.errors import InvalidRequest, ModelNotFound, NotAllowed
@@ -90,6 +90,12 @@ class ModelRouter:
     def knows(self, name: str) -> bool:
         """Is this a configured name?"""
         return name in self.models or name in self.combinations or name in self._aliases
+
+    def channel_states(self, now: float) -> Iterator[tuple[str, str, str]]:
+        """Channel, model, and ``ready`` or what is against asking it; ``now`` is the event loop's time."""
+        for name, channel in self.channels.items():
+            for model in channel.settings.served():
+                yield name, model, channel.against(channel.health.of(model), now) or "ready"
 
     def names(self) -> list[str]:
         """Every public name in the order of the configuration, aliases last."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 
 import msgspec
@@ -27,11 +28,12 @@ async def ready(request: web.Request) -> web.Response:
     """
     current = request.app[CURRENT]
     parts: dict[str, str] = {"server": "draining" if current.leaving else "ready"}
-    for name, state in current.snapshot.router.channels.items():
-        if not state.settings.enabled:
-            parts[f"channel:{name}"] = "disabled"
-        else:
-            parts[f"channel:{name}"] = "unavailable" if state.upstream.unavailable else "ready"
+    states: dict[str, set[str]] = {}
+    for channel, _, state in current.snapshot.router.channel_states(asyncio.get_running_loop().time()):
+        states.setdefault(channel, set()).add(state)
+    for channel, found in states.items():
+        # While one of its models may be asked, it is ready; /metrics tells them apart.
+        parts[f"channel:{channel}"] = "ready" if "ready" in found else ", ".join(sorted(found))
     status = 503 if current.leaving else 200
     return _json({"status": parts["server"], "parts": parts}, status=status)
 

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from server.chat import ChatRequest
 from server.deltas import Batch, TextDelta, UsageDelta
-from server.routing.health import ChannelHealth, KeyHealth
+from server.routing.health import ChannelHealth, Health, KeyHealth
 from server.routing.limits import Gate, Ticket
 from server.settings import Channel, Timeouts
 from server.upstreams.base import Call, Upstream, whole
@@ -88,6 +88,22 @@ class ChannelState:
     def able(self) -> bool:
         """Could it serve at all, now?"""
         return self.takes_calls and self.upstream.unavailable is None
+
+    def against(self, health: Health, now: float) -> str | None:
+        """Why it is not asked now: disabled, unavailable, breaker, cooling, refused; None if it may be.
+
+        ``health`` is that for the model in question.
+        """
+        if not self.takes_calls:
+            return "disabled"
+        if self.upstream.unavailable is not None:
+            return "unavailable"
+        if health.breaker.until > now:
+            return "breaker"
+        if health.avoided_until > now:
+            refused = all(lane.health.refused_until > now for lane in self.lanes)
+            return "refused" if refused and health.blocked_until <= now else "cooling"
+        return None
 
     def dismiss(self) -> None:
         """Begin no further call here, also not for requests that still hold older settings."""

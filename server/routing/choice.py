@@ -61,7 +61,9 @@ class Chooser:
     def passed_over(self, now: float) -> list[tuple[str, str]]:
         """The channels that would not be asked now, and why: breaker, cooling, refused, unavailable."""
         return [
-            (one.state.name, reason) for one in self.candidates if (reason := _reason(one, now)) is not None
+            (one.state.name, reason)
+            for one in self.candidates
+            if (reason := one.state.against(one.health, now)) is not None
         ]
 
 
@@ -147,16 +149,3 @@ class _Tier:
 
 def _expected_s(one: Candidate, now: float) -> float:
     return one.health.speed_s(now) * (one.state.in_use + 1)
-
-
-def _reason(one: Candidate, now: float) -> str | None:
-    if not one.state.able():
-        return "unavailable"
-    if one.health.breaker.until > now:
-        return "breaker"
-    if one.health.blocked_until > now:
-        return "cooling"
-    if one.health.avoided_until > now:
-        refused = all(lane.health.refused_until > now for lane in one.state.lanes)
-        return "refused" if refused else "cooling"
-    return None

@@ -13,6 +13,7 @@ from server.app import replace_settings
 from server.events import decode
 from server.run_check import RunChecker
 from server.settings import (
+    Breaker,
     Channel,
     Combination,
     Member,
@@ -74,6 +75,23 @@ async def test_the_names_of_channels_are_told_only_if_that_is_switched_on() -> N
         assert (await post(it.server, ask(stream=True))).headers[ATTEMPTS] == "one=ok"
         it.one.default = Script(status=500)
         assert (await post(it.server, ask())).headers[ATTEMPTS] == "one=upstream_error, two=ok"
+
+
+async def test_the_state_of_channels_is_shown_and_a_sick_one_makes_nobody_unready() -> None:
+    async with house(breaker=Breaker(failures=1)) as it:
+        ready = await get(it.server, "/readyz")
+        assert ready.json()["parts"]["channel:one"] == "ready"
+        it.one.default = Script(status=500)
+        it.two.default = Script(status=429, retry_after=30)
+        error_of(await post(it.server, ask()), 429)
+        ready = await get(it.server, "/readyz")
+        assert ready.status == 200
+        parts = ready.json()["parts"]
+        assert (parts["channel:one"], parts["channel:two"]) == ("breaker", "cooling")
+        metrics = (await get(it.server, "/metrics")).body.decode()
+        assert 'antiphon_channel_state{channel="one",model="m",state="breaker"} 1.0' in metrics
+        replace_settings(it.server.app, pair(it.one, it.two, enabled=False))
+        assert (await get(it.server, "/readyz")).json()["parts"]["channel:one"] == "disabled"
 
 
 async def test_rules_for_fields_reach_the_wire_and_nothing_else_changes() -> None:
