@@ -14,6 +14,7 @@ import msgspec
 
 from server.chat import ChatRequest
 from server.coordinator.channel import AnswerChannel
+from server.coordinator.json_shape import fits
 from server.coordinator.member import Live
 from server.coordinator.outcomes import Draft, Gathered, told_failures
 from server.coordinator.patience import Patience
@@ -83,6 +84,23 @@ class Coordinator:
         kind = wanted.get("type") if wanted else None
         name = msgspec.json.decode(kind) if kind is not None else None
         return name if name in ("json_object", "json_schema") else None
+
+    def fits_format(self, text: str) -> bool:
+        """Is this text what ``response_format`` asks for? Anything is, where it asks for nothing."""
+        if self.as_json is None:
+            return True
+        try:
+            value = msgspec.json.decode(text)
+        except msgspec.DecodeError:
+            return False
+        if self.as_json != "json_schema":
+            return True
+        wanted = self.chat.fields.response_format or {}
+        try:
+            schema = msgspec.json.decode(wanted["json_schema"])["schema"]
+        except (KeyError, TypeError, msgspec.DecodeError):
+            return True  # the upstream's to judge
+        return fits(value, schema)
 
     def sight(self, model: str) -> bool | None:
         """Does the model see images? None: nobody says."""
@@ -166,7 +184,7 @@ class Coordinator:
             live=live,
             answers=answers,
             # What goes out while it comes is the client's to judge.
-            as_json=name == "draft" and live is None and self.as_json is not None,
+            fits=self.fits_format if name == "draft" and live is None and self.as_json else None,
         )
 
     def request(self, planned: PlannedCall) -> ChatRequest:

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from contextlib import aclosing
 from typing import Protocol
 
-import msgspec
-
 from server.chat import ChatRequest
 from server.coordinator.call_log import BUG, ModelLog
 from server.coordinator.outcomes import Draft, Failure, Outcome
@@ -32,7 +30,8 @@ class Live(Protocol):
 
 
 class MemberCall:
-    """One planned call. ``outcome`` is None while it runs; ``settled`` is called when it gets one.
+    """One planned call. ``outcome`` is None while it runs; ``settled`` is called when it gets one,
+    ``heard`` at its first word.
 
     ``carry_out`` runs as ``task`` in the run's group; ``give_up`` ends it from outside. ``why`` says why it
     was cancelled where nobody gave it up.
@@ -45,9 +44,10 @@ class MemberCall:
         log: ModelLog,
         *,
         settled: Callable[[], None],
+        heard: Callable[[], None],
         why: Callable[[], str],
         live: Live | None = None,
-        as_json: bool = False,
+        fits: Callable[[str], bool] | None = None,
     ) -> None:
         self.planned = planned
         self.log = log
@@ -56,9 +56,11 @@ class MemberCall:
         self.error: ServerError | None = None  # why it failed, if it did
         self._plan = plan
         self._settled = settled
+        self._heard = heard
+        self._spoke = False
         self._why = why
         self._live = live
-        self._as_json = as_json
+        self._fits = fits
         self.task: asyncio.Task[None] | None = None
 
     async def carry_out(self, upstream: Callable[[], Upstream], request: ChatRequest, call: Call) -> None:
@@ -67,6 +69,9 @@ class MemberCall:
             async with aclosing(upstream().stream(request, call)) as batches:
                 async for batch in batches:
                     self.log.take(batch)
+                    if not self._spoke and self.log.said:
+                        self._spoke = True
+                        self._heard()
                     if self._live is not None:
                         await self._live.hear(self.planned.place, batch)
             self._settle(self._finish())
@@ -113,7 +118,7 @@ class MemberCall:
             return self._fail(ContentFiltered("The model's answer was cut off by moderation."))
         if not log.text and not (self._live is not None and log.finish_reason in CALLS):
             return self._fail(UpstreamEmpty("The model's answer holds no text."))
-        if self._as_json and not is_json(log.text):
+        if self._fits is not None and not self._fits(log.text):
             return self._fail(
                 UpstreamInvalid(
                     "The model's answer is not the JSON that was asked for.", code="invalid_draft"
@@ -135,7 +140,7 @@ class MemberCall:
         """The unfinished text as a draft. Cut JSON is none."""
         settings = self._plan.settings
         text = self.log.text
-        if not (settings.partial_drafts and text) or self._as_json:
+        if not (settings.partial_drafts and text) or self._fits is not None:
             return None
         if len(text) < settings.partial_min_chars:
             return None
@@ -148,12 +153,3 @@ class MemberCall:
     def _settle(self, outcome: Outcome) -> None:
         self.outcome = outcome
         self._settled()
-
-
-def is_json(text: str) -> bool:
-    """Does ``text`` parse as one JSON value?"""
-    try:
-        msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        return False
-    return True

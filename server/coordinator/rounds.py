@@ -120,9 +120,15 @@ async def council(run: Coordinator) -> Answer:
                 tuple(other for other in drafts if other is not draft),
                 shuffled=True,
             )
-            for draft in drafts
+            for draft in gathered.complete  # who broke off before may do so again
         ]
-        said = await consult(run, "rank", questions, enough=lambda heard: _settled(run, questions, heard))
+        said = await consult(
+            run,
+            "rank",
+            questions,
+            enough=lambda heard: _settled(run, questions, heard),
+            grace_s=run.plan.grace_s,
+        )
         points = borda(run, questions, said)
         if any(points.values()):
             ranking = sorted(drafts, key=lambda one: (-points[one.call.id], -one.call.member.weight))

@@ -5,7 +5,7 @@ The book also sums up what the calls used.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 from operator import add
 
@@ -54,6 +54,7 @@ class RunBook:
         self.agreement: float | None = None  # of a vote
         self.steps: tuple[StepInfo, ...] = ()
         self.plain_body: bytes | None = None
+        self.begun: Callable[[], None] | None = None
         self.quorum_ms: int | None = None
         self.drafts_ms: int | None = None
         self.first_text_ms: int | None = None
@@ -121,6 +122,12 @@ class RunBook:
         """The answer will be less than the whole panel's."""
         self.level = level
         self.run.tell(RunDegraded(level, reason, tuple(members)))
+
+    def draft_began(self) -> None:
+        """A member has said its first word."""
+        begun, self.begun = self.begun, None
+        if begun is not None:
+            begun()
 
     def text_began(self) -> None:
         """The answer's first text has come."""

@@ -39,7 +39,7 @@ class Scatter:
     """One stage and its calls. It must be ended by ``end``, which gives up what still runs.
 
     ``deadline`` is event loop time; None: only the calls' own clocks end them. ``live`` hears the calls while
-    they come, ``as_json`` refuses drafts that are no JSON.
+    they come, ``fits`` refuses drafts that are not in the form asked for.
     """
 
     def __init__(
@@ -51,13 +51,13 @@ class Scatter:
         deadline: float | None,
         live: Live | None = None,
         answers: bool = False,
-        as_json: bool = False,
+        fits: Callable[[str], bool] | None = None,
     ) -> None:
         self.stage = stage
         self._within = within
         self._deadline = deadline
         self._changed = asyncio.Event()
-        self.members = [self._member(planned, request, live, answers, as_json) for planned, request in calls]
+        self.members = [self._member(planned, request, live, answers, fits) for planned, request in calls]
 
     @property
     def running(self) -> list[MemberCall]:
@@ -136,7 +136,12 @@ class Scatter:
         )
 
     def _member(
-        self, planned: PlannedCall, request: ChatRequest, live: Live | None, answers: bool, as_json: bool
+        self,
+        planned: PlannedCall,
+        request: ChatRequest,
+        live: Live | None,
+        answers: bool,
+        fits: Callable[[str], bool] | None,
     ) -> MemberCall:
         book = self._within.book
         log = ModelLog(
@@ -150,9 +155,10 @@ class Scatter:
             self._within.plan,
             log,
             settled=self._settled,
+            heard=book.draft_began,
             why=self.why,
             live=live,
-            as_json=as_json,
+            fits=fits,
         )
 
     def _settled(self) -> None:

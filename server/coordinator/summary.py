@@ -13,7 +13,6 @@ from server.chat import ChatRequest
 from server.coordinator.call_log import BUG
 from server.coordinator.coordinator import Answer, Coordinator, ids
 from server.coordinator.fitting import LEAST_DRAFT, Fit, fit
-from server.coordinator.member import is_json
 from server.coordinator.outcomes import Gathered
 from server.coordinator.prompts import show, summary_turns
 from server.coordinator.requests import summary_request
@@ -227,7 +226,7 @@ class _Relay:
             return
         if not self._log.said:
             raise UpstreamEmpty("The summary model answered without any text; try again later.")
-        if not self._log.refused and not is_json(self._log.text):
+        if not self._log.refused and not self._run.fits_format(self._log.text):
             raise UpstreamInvalid("The answer is not the JSON that was asked for.", code="invalid_draft")
         self._run.book.text_began()
         await self._send(self._release())

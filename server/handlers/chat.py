@@ -85,6 +85,7 @@ class _Work:
             commit_after_s = min(commit_after_s, self._combination.commit_after_s)
         began = time.monotonic()
         async with EventStream(self._request, commit_after_s=commit_after_s) as stream:
+            self._call.begun = stream.commit
             try:
                 # The run's scope is within: a run that is cancelled ends as an error that can still be told.
                 with run.scope(self._request.task):

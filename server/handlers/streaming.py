@@ -86,6 +86,13 @@ class EventStream:
         await self.response.write(data)
         self._writing_since = None
 
+    def commit(self) -> None:
+        """Let the head leave now, with a comment: there will be something to say."""
+        if not self.started and not self._ended:
+            self._committing = self._request.app[TASKS].create(
+                self._commit(), name="commit a stream", awaited=True
+            )
+
     async def end(self) -> None:
         """End the body in good order."""
         self._ended = True
@@ -128,9 +135,7 @@ class EventStream:
             return
         if not self.started:
             if now >= self._commit_at:
-                self._committing = self._request.app[TASKS].create(
-                    self._commit(), name="commit a stream", awaited=True
-                )
+                self.commit()
         elif self._writing_since is not None:
             if now >= self._writing_since + self._write_timeout_s:
                 transport.abort()  # aiohttp then cancels the handler

@@ -91,7 +91,8 @@ class Call:
     in all, None the model's own. ``avoid`` names channels that are not asked. ``run`` is the run that it
     belongs to, ``depth`` how many combinations it is within. ``channel`` and ``attempts_made`` tell where the
     last attempt went, ``tried`` which attempts have failed: channel and code of each. ``answer`` is set when
-    the answer is complete, by whoever knows how it came about.
+    the answer is complete, by whoever knows how it came about. ``begun`` is called once, when an answer made
+    from others has its first word of a draft: from then on a failure need be no status any more.
     """
 
     __slots__ = (
@@ -99,6 +100,7 @@ class Call:
         "attempts",
         "attempts_made",
         "avoid",
+        "begun",
         "channel",
         "deadline",
         "depth",
@@ -129,6 +131,7 @@ class Call:
         self.avoid: tuple[str, ...] = ()
         self.tried: tuple[tuple[str, str], ...] = ()
         self.answer: AnswerInfo | None = None
+        self.begun: Callable[[], None] | None = None
 
 
 class Upstream(Protocol):

@@ -339,3 +339,19 @@ async def test_votes_are_told_in_the_answer() -> None:
         assert told["choices"][0]["message"]["content"] in ("so 4", "4.0")
         assert told["antiphon"]["agreement"] == 0.6667
         assert told["antiphon"]["level"] == "none"
+
+
+async def test_a_stream_begins_at_the_first_word_of_a_draft() -> None:
+    """From the first draft delta on a client sees that its answer is worked on."""
+    gate = panel(commit_after_s=60, quorum=1, grace_s=60, deadline_s=60)
+    async with both(serving(gate)) as (server, sim), asyncio.timeout(20):
+        sim.script(Script(text="a draft that stalls", chunks=4, stall_after=3), model="m1")
+        sim.script(Script(silent=True), model="m2")
+        sim.script(Script(silent=True), model="m3")
+        async with server.client.post(
+            f"{server.url}/v1/chat/completions", json=ask("panel", stream=True)
+        ) as response:
+            assert response.status == 200
+            assert await response.content.readline() == b": keep-alive\n"
+        await sim.wait_until(lambda: sim.stats()["live"] == 0)
+        assert_nothing_left(server)

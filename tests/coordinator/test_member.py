@@ -126,3 +126,19 @@ async def test_a_member_has_the_clocks_attempts_and_deadline_of_its_configuratio
     assert call.deadline is not None
     assert 29 < call.deadline - began < 33
     assert call.depth == 1
+
+
+async def test_a_draft_that_does_not_fit_the_schema_is_none_and_the_answer_must_fit_too() -> None:
+    schema = {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}}
+    wish = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    members = [
+        Scripted("a", says('{"n": 1}')),
+        Scripted("b", says('{"n": "1"}')),
+        Scripted("c", says('{"n": 2}')),
+    ]
+    told = await Panel(members, Scripted("writer", says('{"n": 3}'))).ask(response_format=wish)
+    assert told.text == '{"n": 3}'
+    assert told.data("model.failed").code == "invalid_draft"
+    told = await Panel(members, Scripted("writer", says('{"m": 3}'))).ask(response_format=wish)
+    assert told.text == '{"n": 1}'
+    assert told.data("run.completed").level == "best_draft"
