@@ -38,7 +38,7 @@ def _check_keys(found: Findings, path: Path, channel: Channel, others_can_read: 
         return
     here = (*path, "api_keys")
     if channel.kind != "openai":
-        found.doubt(here, "is not used: it is for kind openai")
+        found.wrong(here, "has no use here: it is for kind openai")
     elif channel.api_key is not None:
         found.wrong(here, "goes without api_key; put all keys into the list")
     elif channel.auth == "none":

@@ -154,6 +154,11 @@ def test_rules_may_set_whatever_a_request_may_hold(read: Read) -> None:
     assert read(text).settings.channels[0].params.set["odd"] == [1]
 
 
+def test_a_list_of_keys_is_for_kind_openai_alone(read: Read) -> None:
+    (found,) = faults(read, "channels: [{name: c, kind: local, models: [a], api_keys: [k1]}]")
+    assert "channels[0].api_keys: has no use here" in found
+
+
 def test_keys_that_are_not_sent_are_a_warning(read: Read) -> None:
     (found,) = warnings(read, channel("auth: none, api_keys: ['k1']"))
     assert "api_keys: are not sent" in found
