@@ -180,7 +180,7 @@ def _strategy(settings: Combination, wishes: Mapping[str, Raw]) -> str:
     wanted = _decode(wishes, "strategy", str, "a string")
     able = possible(settings)
     if wanted not in able:
-        raise _wrong("strategy", f"must be {' or '.join(able)} with {settings.name}")
+        raise _wrong("strategy", f"must be one of {', '.join(able)} with {settings.name}")
     return str(wanted)
 
 
