@@ -328,7 +328,7 @@ class Combination(_Frozen, frozen=True):
     draft_max_tokens: Whole1 | None = None
     max_members: Whole1 = 8
     order: Literal["shuffled", "configured"] = "shuffled"
-    tools: Literal["refuse"] = "refuse"  # requests with tools
+    tools: Literal["refuse", "summary"] = "refuse"  # requests with tools
     commit_after_s: From0 = 2
     overridable: tuple[Overridable, ...] = ("strategy", "quorum", "grace_s", "deadline_s", "members")
     # the strategies' own keys

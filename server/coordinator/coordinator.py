@@ -18,7 +18,7 @@ from server.coordinator.json_shape import fits
 from server.coordinator.member import Live
 from server.coordinator.outcomes import Draft, Gathered, told_failures
 from server.coordinator.patience import Patience
-from server.coordinator.plan import Plan, PlannedCall
+from server.coordinator.plan import Plan, PlannedCall, tools_field
 from server.coordinator.prompts import new_fence
 from server.coordinator.requests import draft_request
 from server.coordinator.run_book import RunBook
@@ -85,6 +85,15 @@ class Coordinator:
         name = msgspec.json.decode(kind) if kind is not None else None
         return name if name in ("json_object", "json_schema") else None
 
+    @property
+    def has_tools(self) -> bool:
+        """Does the answer's model, and it alone, get the client's tools?"""
+        return self.plan.settings.tools == "summary" and tools_field(self.chat) is not None
+
+    def is_lone(self, gathered: Gathered) -> bool:
+        """Is the one draft the answer? Not where only the model that writes it can call tools."""
+        return gathered.level == "lone" and not self.has_tools
+
     def fits_format(self, text: str) -> bool:
         """Is this text what ``response_format`` asks for? Anything is, where it asks for nothing."""
         if self.as_json is None:
@@ -126,7 +135,7 @@ class Coordinator:
         Raises ``AllMembersFailed`` if there is nothing, or too little, to answer from.
         """
         gathered = await self.gather([(one, self.request(one)) for one in self.plan.calls], live=live)
-        self.accept(gathered)
+        self.accept(gathered, alone_is_whole=self.has_tools)
         return gathered
 
     async def gather(

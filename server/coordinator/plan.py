@@ -72,7 +72,7 @@ def make_plan(settings: Combination, chat: ChatRequest) -> Plan:
         model = settings.vision_model if images and settings.vision_model else settings.model
         assert model is not None  # the configuration was checked
         return Plan(settings, strategy, model=model, images=images)
-    _refuse_what_it_cannot(chat, strategy)
+    _refuse_what_it_cannot(chat, settings, strategy)
     if strategy == "steps":
         model = settings.vision_model if images and settings.vision_model else settings.model
         assert model is not None  # the configuration was checked
@@ -138,21 +138,29 @@ def refuse_overrides(chat: ChatRequest) -> None:
         raise _wrong(key, "has no use with a plain model; address a combination")
 
 
-def _refuse_what_it_cannot(chat: ChatRequest, strategy: str) -> None:
+def tools_field(chat: ChatRequest) -> str | None:
+    """The field in which the request brings tools; None if it brings none."""
+    for field in ("tools", "functions"):
+        raw = chat.json.raw(field)
+        if raw is not None and raw.strip() not in (b"null", b"[]"):
+            return field
+    return None
+
+
+def _refuse_what_it_cannot(chat: ChatRequest, settings: Combination, strategy: str) -> None:
     if chat.choices > 1 and strategy != "fallback":
         raise InvalidRequest(
             "A combination gives one answer; leave n out, or ask a plain model.",
             param="n",
             code="unsupported_parameter",
         )
-    for field in ("tools", "functions") if strategy not in (*PASSING, "steps") else ():
-        raw = chat.json.raw(field)
-        if raw is not None and raw.strip() not in (b"null", b"[]"):
-            raise InvalidRequest(
-                f"This combination does not take {field}; leave them out, or ask a plain model.",
-                param=field,
-                code="unsupported_parameter",
-            )
+    takes_tools = strategy in (*PASSING, "steps") or (settings.tools == "summary" and strategy in _WRITING)
+    if not takes_tools and (field := tools_field(chat)) is not None:
+        raise InvalidRequest(
+            f"This combination does not take {field}; leave them out, or ask a plain model.",
+            param=field,
+            code="unsupported_parameter",
+        )
     if strategy not in _VERBATIM and chat.messages and chat.messages[-1].role == "assistant":
         raise InvalidRequest(
             "The answer is written anew, so it cannot continue an assistant turn; end with a user turn.",

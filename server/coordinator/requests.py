@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from server.chat import ChatRequest, JsonObject
-from server.coordinator.plan import PASSING, Plan, PlannedCall
-from server.coordinator.turns import join_turns, turns_of, with_system, without_images
+from server.chat import ChatRequest, JsonObject, Message
+from server.coordinator.plan import PASSING, Plan, PlannedCall, tools_field
+from server.coordinator.turns import join_turns, tools_as_text, turns_of, with_system, without_images
 from server.settings import Summary
 
 # What concerns the client's answer alone, or us, and never a call within a combination.
@@ -21,6 +21,10 @@ _TOOLS = (
     "parallel_tool_calls",
     "functions",
     "function_call",
+)
+ADVICE = (
+    "Tools cannot be called here. Where one is needed, say which one, with which arguments, and why; another "
+    "model will call it."
 )
 _LIMITS = ("max_completion_tokens", "max_tokens")
 
@@ -39,21 +43,31 @@ def draft_request(chat: ChatRequest, plan: Plan, call: PlannedCall, *, blind: bo
     limit = member.draft_max_tokens or plan.settings.draft_max_tokens
     left_out = ("stream_options", "antiphon", "conversation_id") if plan.strategy in PASSING else None
     changes = _changes(chat, call.model, wishes, force=member.force, limit=limit, left_out=left_out)
-    if member.system or blind:
+    # Only the answer's model gets the tools then: a member advises.
+    advises = plan.settings.tools == "summary" and plan.strategy not in PASSING
+    system = "\n\n".join(
+        filter(None, [member.system, ADVICE if advises and tools_field(chat) is not None else None])
+    )
+    if system or blind or advises:
         turns = turns_of(chat.raw_messages(), chat.messages)
         if blind:
             turns = [without_images(turn) for turn in turns]
-        data = with_system(turns, member.system) if member.system else [turn.data for turn in turns]
+        if advises:
+            turns = tools_as_text(turns)
+        data = with_system(turns, system) if system else [turn.data for turn in turns]
         changes["messages"] = join_turns(data)
     return chat.edit(changes)
 
 
-def summary_request(chat: ChatRequest, summary: Summary, model: str, turns: Sequence[bytes]) -> ChatRequest:
-    """What ``model`` is asked to write the answer from ``turns``."""
+def summary_request(
+    chat: ChatRequest, summary: Summary, model: str, turns: Sequence[bytes], *, tools: bool = False
+) -> ChatRequest:
+    """What ``model`` is asked to write the answer from ``turns``; with ``tools`` it gets the client's."""
     wishes: dict[str, Any] = dict(summary.params)
     if summary.temperature is not None:
         wishes["temperature"] = summary.temperature
-    return chat.edit(_changes(chat, model, wishes) | {"messages": join_turns(turns)})
+    left_out = _NOT_FOR_CALLS if tools else None
+    return chat.edit(_changes(chat, model, wishes, left_out=left_out) | {"messages": join_turns(turns)})
 
 
 def final_request(chat: ChatRequest, model: str, turns: Sequence[bytes], limit: int | None) -> ChatRequest:
@@ -65,7 +79,9 @@ def final_request(chat: ChatRequest, model: str, turns: Sequence[bytes], limit: 
 
 def judge_request(model: str, turns: Sequence[bytes], temperature: float | None) -> ChatRequest:
     """What a judge is asked: nothing of the client's wishes for the answer is passed on."""
-    fields: dict[str, Any] = {"model": model, "messages": Raw(join_turns(turns)), "stream": True}
+    views = [msgspec.json.decode(turn, type=Message) for turn in turns]
+    told = [turn.data for turn in tools_as_text(turns_of(turns, views))]
+    fields: dict[str, Any] = {"model": model, "messages": Raw(join_turns(told)), "stream": True}
     if temperature is not None:
         fields["temperature"] = temperature
     return ChatRequest(JsonObject(msgspec.json.encode(fields)))

@@ -61,16 +61,16 @@ async def moa(run: Coordinator) -> Answer:
     """The members draft again with all drafts before their eyes, then the summary writes the answer."""
     gathered = await run.draft()
     for number in range(2, run.plan.settings.moa.rounds + 1):
-        if gathered.level == "lone":
+        if run.is_lone(gathered):
             break
         calls = [_again(run, planned, gathered.drafts, number) for planned in run.plan.calls]
         again = await run.gather(calls, number=number)
         if len(again.drafts) < max(1, run.plan.min_success):
             run.book.degrade("partial", again.reason, [one.call.id for one in again.failures])
             break
-        run.accept(again)
+        run.accept(again, alone_is_whole=run.has_tools)
         gathered = again
-    if gathered.level == "lone":
+    if run.is_lone(gathered):
         return await send_lone(run, gathered)
     return await summarize(run, gathered)
 
@@ -107,7 +107,7 @@ async def critique(run: Coordinator) -> Answer:
 async def council(run: Coordinator) -> Answer:
     """The members rank each other's drafts without names, and the chair writes with the ranking at hand."""
     gathered = await run.draft()
-    if gathered.level == "lone":
+    if run.is_lone(gathered):
         return await send_lone(run, gathered)
     notes = None
     drafts = gathered.drafts

@@ -25,7 +25,7 @@ Strategy: TypeAlias = Callable[[Coordinator], Awaitable[Answer]]
 async def synthesize(run: Coordinator) -> Answer:
     """All members draft, the summary model writes the one answer. A lone draft goes out word for word."""
     gathered = await run.draft()
-    if gathered.level == "lone":
+    if run.is_lone(gathered):
         return await send_lone(run, gathered)
     notes = None
     if run.plan.summary is not None and run.plan.summary.mode == "analysis":

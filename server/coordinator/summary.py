@@ -130,7 +130,7 @@ class _Writer:
             self._seed if settings.order == "shuffled" else None,
             ids([one.draft for one in shown if one.cut or one.draft.shortened]),
         )
-        request = summary_request(run.chat, summary, model, turns)
+        request = summary_request(run.chat, summary, model, turns, tools=plan.settings.tools == "summary")
         try:
             log = await stream_answer(
                 run,

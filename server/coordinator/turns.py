@@ -93,6 +93,45 @@ def without_images(turn: Turn) -> Turn:
     return Turn(data, msgspec.json.decode(data, type=Message))
 
 
+def tools_as_text(turns: Sequence[Turn]) -> list[Turn]:
+    """The turns with calls of tools, and their results, told in words, for a model that gets no tools.
+
+    Results that follow each other become one user turn.
+    """
+    told: list[Turn] = []
+    results: list[str] = []
+
+    def end_results() -> None:
+        if results:
+            told.append(_new_turn("user", "\n\n".join(results)))
+            results.clear()
+
+    for turn in turns:
+        if turn.view.role in ("tool", "function"):
+            results.append(f"[Result of a tool]\n{turn.view.text}")
+            continue
+        end_results()
+        if turn.view.tool_calls:
+            calls = [f"[Call of a tool] {_call_text(call)}" for call in turn.view.tool_calls]
+            turn = _new_turn(turn.view.role, "\n".join([*filter(None, [turn.view.text]), *calls]))
+        told.append(turn)
+    end_results()
+    return told
+
+
+def _call_text(call: Raw) -> str:
+    """``name(arguments)`` of one call; its JSON where it has another form."""
+    match msgspec.json.decode(call):
+        case {"function": {"name": str(name), "arguments": str(arguments)}}:
+            return f"{name}({arguments})"
+    return bytes(call).decode()
+
+
+def _new_turn(role: str, text: str) -> Turn:
+    data = _json({"role": role, "content": text})
+    return Turn(data, msgspec.json.decode(data, type=Message))
+
+
 def user_turn(parts: Sequence[Raw | dict[str, str]] | str) -> bytes:
     """A user turn of text, or of parts."""
     return _json({"role": "user", "content": parts})

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from server.deltas import Extra, Original, TextDelta
-from server.errors import UpstreamEmpty, UpstreamError
+import pytest
+
+from server.deltas import Extra, Finished, Opening, Original, TextDelta, ToolCallDelta
+from server.errors import InvalidRequest, UpstreamEmpty, UpstreamError
 from server.settings import Summary
 from tests.coordinator.panel import (
     Panel,
@@ -141,3 +143,51 @@ async def test_a_summary_model_that_does_not_exist_is_a_failed_summary() -> None
     told = await panel.ask()
     assert told.text == "one"
     assert told.data("summary.failed").code == "model_not_found"
+
+
+TOOLS = [{"type": "function", "function": {"name": "look"}}]
+TOOL_TURNS = [
+    {"role": "user", "content": "Look."},
+    {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [
+            {"id": "c1", "type": "function", "function": {"name": "look", "arguments": '{"at": 1}'}},
+            {"id": "c2", "type": "function", "function": {"name": "look", "arguments": "{}"}},
+        ],
+    },
+    {"role": "tool", "tool_call_id": "c1", "content": "a cat"},
+    {"role": "tool", "tool_call_id": "c2", "content": "a dog"},
+]
+
+
+async def test_with_tools_for_the_summary_members_advise_in_words_and_it_alone_calls() -> None:
+    call = ToolCallDelta(0, "c3", "look", "{}")
+    members = [Scripted("a", says("one")), Scripted("b", says("two"))]
+    writer = Scripted("writer", [[Opening(), call], [Finished("tool_calls")]])
+    told = await Panel(members, writer, tools="summary").ask(messages=TOOL_TURNS, tools=TOOLS)
+    assert told.error is None
+    assert call in told.deltas
+    assert told.reasons() == {0: "tool_calls"}
+    assert writer.body["tools"] == TOOLS
+    assert [one["role"] for one in writer.body["messages"]][-3:] == ["tool", "tool", "user"]
+    body = members[0].body
+    assert "tools" not in body
+    assert [one["role"] for one in body["messages"]] == ["system", "user", "assistant", "user"]
+    assert body["messages"][2]["content"] == '[Call of a tool] look({"at": 1})\n[Call of a tool] look({})'
+    assert body["messages"][3]["content"] == "[Result of a tool]\na cat\n\n[Result of a tool]\na dog"
+
+
+async def test_with_tools_for_the_summary_a_lone_draft_goes_to_it_too() -> None:
+    panel = Panel([Scripted("a", says("one")), Scripted("b", [broken()])], tools="summary")
+    told = await panel.ask(tools=TOOLS)
+    assert told.text == "The answer."
+    assert told.data("run.completed").level == "partial"
+    assert (await panel.ask()).text == "one"
+
+
+@pytest.mark.parametrize("strategy", ["vote", "best_of", "all", "cascade"])
+async def test_a_strategy_without_a_writer_refuses_tools(strategy: str) -> None:
+    told = await Panel([Scripted("a", says("one"))], strategy=strategy, tools="summary").ask(tools=TOOLS)
+    assert isinstance(told.error, InvalidRequest)
+    assert told.error.param == "tools"
