@@ -116,6 +116,8 @@ def _routes() -> Iterable[web.RouteDef]:
         ("GET", "/runs/{run}", runs.retrieve_run),
         ("GET", "/runs/{run}/events", runs.run_events),
         ("POST", "/runs/{run}/cancel", runs.cancel_run),
+        ("POST", "/runs/{run}/answer_now", runs.answer_now),
+        ("POST", "/runs/{run}/members/{member}/cancel", runs.cancel_member),
     ]
     for method, path, handler in api:
         for prefix in ("/v1", ""):

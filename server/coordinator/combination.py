@@ -25,6 +25,7 @@ from server.coordinator.plan import Plan, expand, make_plan, refuse_overrides
 from server.coordinator.relay import relay, relay_whole
 from server.coordinator.requests import direct_request
 from server.coordinator.run_book import RunBook
+from server.coordinator.steering import Steering
 from server.coordinator.strategies import STRATEGIES
 from server.deltas import Batch, Deltas, UsageDelta
 from server.errors import InvalidRequest, ServerError, ShuttingDown
@@ -206,6 +207,7 @@ class Combination:
     async def _carry_out(
         self, book: RunBook, plan: Plan, chat: ChatRequest, call: Call, channel: AnswerChannel
     ) -> Answer:
+        steering = book.run.steered = Steering()
         try:
             async with asyncio.TaskGroup() as group:
                 run = Coordinator(
@@ -218,10 +220,14 @@ class Combination:
                     answer=channel,
                     rng=self._rng,
                     patience=self._patience,
+                    steering=steering,
                 )
                 told = await STRATEGIES[plan.strategy](run)
         except BaseExceptionGroup as errors:
             raise _cause(errors) from None
+        finally:
+            book.run.steered = None
+            steering.close()
         return told
 
 

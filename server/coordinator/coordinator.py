@@ -23,6 +23,7 @@ from server.coordinator.prompts import new_fence
 from server.coordinator.requests import draft_request
 from server.coordinator.run_book import RunBook
 from server.coordinator.scatter import LATER_S, Scatter, Within
+from server.coordinator.steering import Steering
 from server.deltas import Finished, Opening, RefusalDelta, TextDelta
 from server.errors import ModelNotFound
 from server.events import StageDeadlineReached, StageQuorumReached
@@ -44,8 +45,8 @@ class Coordinator:
     """What a strategy works with. Times are the event loop's, in seconds.
 
     ``models`` finds who answers under a name, ``group`` holds the members' tasks, ``answer`` takes what the
-    client gets, ``rng`` makes seeds and fences, ``patience`` knows how fast members were. All of it is
-    the owner's; nothing is closed here.
+    client gets, ``rng`` makes seeds and fences, ``patience`` knows how fast members were, ``steering`` which
+    stages are open. All of it is the owner's; nothing is closed here.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Coordinator:
         answer: AnswerChannel,
         rng: random.Random,
         patience: Patience,
+        steering: Steering,
     ) -> None:
         self.book = book
         self.plan = plan
@@ -69,7 +71,7 @@ class Coordinator:
         self.answer = answer
         self.rng = rng
         self.patience = patience
-        self._within = Within(book, plan, group, models, call.depth)
+        self._within = Within(book, plan, group, models, call.depth, steering)
         self._loop = asyncio.get_running_loop()
         self._seed: int | None = None
         self._fence: str | None = None
@@ -139,10 +141,20 @@ class Coordinator:
         return gathered
 
     async def gather(
-        self, calls: Sequence[tuple[PlannedCall, ChatRequest]], *, number: int = 1, live: Live | None = None
+        self,
+        calls: Sequence[tuple[PlannedCall, ChatRequest]],
+        *,
+        number: int = 1,
+        live: Live | None = None,
+        besides: int = 0,
     ) -> Gathered:
-        """Make these calls as draft stage ``number``. Raises nothing for a lack of drafts: see ``accept``."""
-        scatter = self.scatter("draft", calls, number=number, live=live, answers=live is not None)
+        """Make these calls as draft stage ``number``, which has ``besides`` drafts of others to fall back on.
+
+        Raises nothing for a lack of drafts: see ``accept``.
+        """
+        scatter = self.scatter(
+            "draft", calls, number=number, live=live, answers=live is not None, besides=besides
+        )
         scatter.start_all()
         try:
             ended_by = await self._wait(scatter)
@@ -182,6 +194,7 @@ class Coordinator:
         number: int = 1,
         live: Live | None = None,
         answers: bool = False,
+        besides: int = 0,
     ) -> Scatter:
         """Begin stage ``name`` with these calls; none is started yet."""
         stage = self.book.begin_stage(name, [planned.id for planned, _ in calls], number)
@@ -192,6 +205,7 @@ class Coordinator:
             deadline=self.deadline if name == "draft" else None,
             live=live,
             answers=answers,
+            besides=besides,
             # What goes out while it comes is the client's to judge.
             fits=self.fits_format if name == "draft" and live is None and self.as_json else None,
         )
@@ -211,11 +225,13 @@ class Coordinator:
         return Answer(draft.call.id, reason, (draft.call.id,))
 
     async def _wait(self, scatter: Scatter) -> str:
-        """Wait until the stage is over; what ended it: ``all``, ``quorum`` or ``deadline``."""
+        """Wait until the stage is over; what ended it: as in ``Gathered``."""
         total = len(scatter.members)
         quorum = min(self.plan.quorum, total)
         until, ended_by, quorum_told = self.deadline, "deadline", False
         while scatter.running:
+            if scatter.hurried:
+                return "answer_now"
             drafts = scatter.complete
             if drafts >= quorum and not quorum_told:
                 quorum_told = True

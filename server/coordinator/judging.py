@@ -122,11 +122,18 @@ async def consult(
                 run.book.run.tell(data, stage=scatter.stage)
             if not await scatter.change(until):
                 ended_by = "quorum"
+            elif scatter.hurried:
+                ended_by = "answer_now"
     except asyncio.CancelledError:
         scatter.end(scatter.why(), "cancelled")
         raise
-    heard = said()
-    scatter.end("quorum" if ended_by == "quorum" else "lost_race", ended_by)
+    heard = dict(said())
+    if ended_by == "answer_now":
+        heard |= {
+            one.planned.id: Failure(one.planned, "cancelled", "The answer was wanted before it had spoken.")
+            for one in scatter.running
+        }
+    scatter.end("lost_race" if ended_by in ("all", "winner") else ended_by, ended_by)
     return heard
 
 

@@ -12,7 +12,7 @@ from server.coordinator.call_log import BUG, ModelLog
 from server.coordinator.outcomes import Draft, Failure, Outcome
 from server.coordinator.plan import Plan, PlannedCall
 from server.deltas import Batch
-from server.errors import ContentFiltered, ServerError, UpstreamEmpty, UpstreamInvalid
+from server.errors import ContentFiltered, RunCancelled, ServerError, UpstreamEmpty, UpstreamInvalid
 from server.upstreams.base import Call, Upstream
 
 # An answer that ends so may hold no text.
@@ -92,18 +92,28 @@ class MemberCall:
             return
         self._end_live("error")
         partial = self._partial()
+        if reason == "watcher":
+            self.error = RunCancelled("A watcher cancelled the call whose words the answer was.")
         self.log.cancelled(reason, partial=partial is not None)
         # Too slow, or not wanted any more: either way it is no fault of an upstream's.
+        by_hand = reason in ("client", "watcher")
         failure = Failure(
             self.planned,
             "cancelled",
-            "The member did not finish in time." if reason != "client" else "The member was cancelled.",
+            "The member was cancelled." if by_hand else "The member did not finish in time.",
             retryable=True,
             too_slow=reason in ("deadline", "quorum"),
         )
         self._settle(partial or failure)
         if self.task is not None and self.task is not asyncio.current_task():
             self.task.cancel()
+
+    @property
+    def is_usable(self) -> bool:
+        """Is there a draft, or would there be one if the call ended now?"""
+        if self.outcome is None:
+            return self._partial() is not None
+        return isinstance(self.outcome, Draft)
 
     def skip(self, reason: str) -> None:
         """Say that the call, which was not started, is not needed."""

@@ -63,7 +63,7 @@ Outcome: TypeAlias = Draft | Failure
 class Gathered(msgspec.Struct, frozen=True):
     """The outcomes of a draft stage, in the order of the configuration.
 
-    ``ended_by`` is ``all``, ``quorum`` or ``deadline``.
+    ``ended_by`` is ``all``, ``quorum``, ``deadline`` or ``answer_now``.
     """
 
     plan: Plan

@@ -131,6 +131,7 @@ class _Race:
         try:
             ended_by, winner = await self._until_won()
             if winner is not None:
+                scatter.gathers = False
                 winner.log.becomes_answer()
                 run.book.run.tell(
                     DecisionMade(method=self._method, winner=winner.planned.id), stage=scatter.stage
@@ -173,6 +174,11 @@ class _Race:
                 self._start_next()
                 continue
             until, proof = self._run.deadline, course.next_proof({m.planned.place for m in scatter.running})
+            if scatter.hurried:
+                if proof is None:
+                    return "answer_now", None
+                course.let_win(proof[1])  # whoever speaks, instead of the beginning of what is said
+                break
             times = [time for time in (until, self._next_at, proof and proof[0]) if time is not None]
             if await scatter.change(min(times)):
                 continue

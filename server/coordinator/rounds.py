@@ -61,10 +61,10 @@ async def moa(run: Coordinator) -> Answer:
     """The members draft again with all drafts before their eyes, then the summary writes the answer."""
     gathered = await run.draft()
     for number in range(2, run.plan.settings.moa.rounds + 1):
-        if run.is_lone(gathered):
+        if run.is_lone(gathered) or gathered.ended_by == "answer_now":
             break
         calls = [_again(run, planned, gathered.drafts, number) for planned in run.plan.calls]
-        again = await run.gather(calls, number=number)
+        again = await run.gather(calls, number=number, besides=len(gathered.drafts))
         if len(again.drafts) < max(1, run.plan.min_success):
             run.book.degrade("partial", again.reason, [one.call.id for one in again.failures])
             break
@@ -95,7 +95,7 @@ async def critique(run: Coordinator) -> Answer:
         if number < settings.critique.rounds:
             reviser = PlannedCall("revision", 0, 1, Member(model=run.plan.summary.model, id="revision"))
             call = _again(run, reviser, gathered.drafts, number + 1, notes)
-            revised = await run.gather([call], number=number + 1)
+            revised = await run.gather([call], number=number + 1, besides=1)
             if not revised.complete:
                 break
             gathered, notes = revised, None
@@ -157,10 +157,10 @@ async def cascade(run: Coordinator) -> Answer:
     drafts: list[Draft] = []
     gathered: Gathered | None = None
     for number, planned in enumerate(run.plan.calls, 1):
-        if gathered is not None and run.left_s <= 0:
+        if gathered is not None and (run.left_s <= 0 or gathered.ended_by == "answer_now"):
             break
         call = (planned, run.request(planned)) if not drafts else _again(run, planned, drafts, 1)
-        gathered = await run.gather([call], number=number)
+        gathered = await run.gather([call], number=number, besides=len(drafts))
         outcomes += gathered.outcomes
         if not gathered.complete:
             continue

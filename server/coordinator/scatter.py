@@ -17,6 +17,7 @@ from server.coordinator.member import Live, MemberCall
 from server.coordinator.outcomes import Draft, Outcome
 from server.coordinator.plan import Plan, PlannedCall
 from server.coordinator.run_book import RunBook
+from server.coordinator.steering import Steering
 from server.events import MemberRef, StageRef
 from server.settings import MEMBER_TIMEOUTS
 from server.upstreams.base import Call, Upstream
@@ -33,13 +34,16 @@ class Within(msgspec.Struct, frozen=True):
     group: asyncio.TaskGroup
     models: Callable[[str], Upstream]
     depth: int
+    steering: Steering
 
 
 class Scatter:
-    """One stage and its calls. It must be ended by ``end``, which gives up what still runs.
+    """One stage and its calls. It must be ended by ``end``, which gives up what still runs, or ``close``.
 
     ``deadline`` is event loop time; None: only the calls' own clocks end them. ``live`` hears the calls while
-    they come, ``fits`` refuses drafts that are not in the form asked for.
+    they come, ``fits`` refuses drafts that are not in the form asked for. ``besides`` counts what there
+    is to answer from already. ``hurried``: a watcher wants the answer now; ``gathers`` is made false where it
+    is on its way.
     """
 
     def __init__(
@@ -52,12 +56,18 @@ class Scatter:
         live: Live | None = None,
         answers: bool = False,
         fits: Callable[[str], bool] | None = None,
+        besides: int = 0,
     ) -> None:
         self.stage = stage
+        self.over = asyncio.Event()
+        self.gathers = True
+        self.hurried = False
+        self._besides = besides
         self._within = within
         self._deadline = deadline
         self._changed = asyncio.Event()
         self.members = [self._member(planned, request, live, answers, fits) for planned, request in calls]
+        within.steering.opened(self)
 
     @property
     def running(self) -> list[MemberCall]:
@@ -98,6 +108,19 @@ class Scatter:
         for member in self.members:
             self.start(member)
 
+    @property
+    def can_answer(self) -> bool:
+        """Are there drafts enough, cut ones too, if the stage ended now? Judges need not have spoken."""
+        if self.stage.name not in ("draft", "step"):
+            return True
+        needed = self._within.plan.min_success if self.stage.name == "draft" else 1
+        return self._besides + sum(one.is_usable for one in self.members) >= max(1, needed)
+
+    def hurry(self) -> None:
+        """End the stage now: whoever waits for it sees ``hurried``."""
+        self.hurried = True
+        self.note()
+
     def note(self) -> None:
         """Wake who waits for a change."""
         self._changed.set()
@@ -116,10 +139,15 @@ class Scatter:
         """Why the run is cancelled: a mistake of ours in one member, or somebody's wish."""
         return "failed" if any(one.broken for one in self.members) else self._within.book.cancelled_by
 
+    def close(self) -> None:
+        """Nobody can steer it any more."""
+        self._within.steering.closed(self)
+
     def end(self, reason: str, ended_by: str) -> None:
         """Give up those that still run, for ``reason``, and tell the end, at once and in this order."""
         for member in self.members:
             member.give_up(reason)
+        self.close()
         if self.stage.name != "draft":
             self._within.book.end_stage(self.stage, ended_by)
             return

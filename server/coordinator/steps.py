@@ -88,6 +88,7 @@ class _Thinker:
         self._steps: list[StepInfo] = []
         self._tokens = 0
         self._failed: ServerError | None = None
+        self._hurried = False
 
     async def answer(self) -> Answer:
         while len(self._steps) < self._settings.max_steps and await self._think():
@@ -99,6 +100,8 @@ class _Thinker:
             if not self._steps:
                 raise self._failed
             run.book.degrade("steps_cut", self._failed.code)
+        elif self._hurried:
+            run.book.degrade("steps_cut", "answer_now")
         run.book.steps = tuple(self._steps)
         run.book.drafts_ms = run.book.run.elapsed_ms
         return await self._conclude()
@@ -112,7 +115,9 @@ class _Thinker:
         )
         planned = PlannedCall(f"step.{number}", 0, 1, member)
         listener = _Listener(run, self._writer)
-        scatter = run.scatter("step", [(planned, self._request(planned))], number=number, live=listener)
+        scatter = run.scatter(
+            "step", [(planned, self._request(planned))], number=number, live=listener, besides=number - 1
+        )
         (call,) = scatter.members
         began = self._loop.time()
         self._writer.begin()
@@ -124,10 +129,14 @@ class _Thinker:
                     run.book.run.tell(StageDeadlineReached(0, 1), stage=scatter.stage)
                     ended_by = "deadline"
                     break
+                if scatter.hurried:
+                    ended_by = "answer_now"
+                    break
         except asyncio.CancelledError:
             scatter.end(scatter.why(), "cancelled")
             raise
-        call.give_up("deadline")
+        call.give_up(ended_by)
+        scatter.close()
         reader = listener.reader
         pieces = reader.finish()
         deltas = self._writer.step(pieces)
@@ -144,13 +153,15 @@ class _Thinker:
         )
         self._tokens += self._used(call.log)
         # A step without a word is no failure: there is nothing more to think.
-        if isinstance(call.outcome, Failure) and not isinstance(call.error, UpstreamEmpty):
+        if ended_by == "answer_now":
+            self._hurried = True
+        elif isinstance(call.outcome, Failure) and not isinstance(call.error, UpstreamEmpty):
             self._failed = call.error or UpstreamTimeout("total", run.plan.deadline_s)
         words = same_words(reader.content)
         if not words or any(same_words(one.content) == words for one in self._steps):
             return False
         self._steps.append(StepInfo(reader.title, reader.content, round(self._loop.time() - began, 3)))
-        return self._failed is None and not reader.is_last
+        return self._failed is None and not self._hurried and not reader.is_last
 
     def _request(self, planned: PlannedCall) -> ChatRequest:
         """The conversation, then the steps so far as one turn of the model's, and a word of the user's."""

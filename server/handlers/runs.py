@@ -11,7 +11,7 @@ from aiohttp import web
 from server.app_keys import PRINCIPAL, RUNS
 from server.errors import InvalidRequest
 from server.events import encode
-from server.handlers.control import cancel_run as cancel
+from server.handlers import control
 from server.handlers.event_source import stream_feed, wants_event_stream
 from server.handlers.status_feed import RunFeed, chosen_includes, chosen_types
 from server.run_log import Run
@@ -73,7 +73,21 @@ async def run_events(request: web.Request) -> web.StreamResponse:
 async def cancel_run(request: web.Request) -> web.Response:
     """End a run, and answer how it stands once it has ended. Idempotent."""
     run = _run(request)
-    await cancel(run, request[PRINCIPAL])
+    await control.cancel_run(run, request[PRINCIPAL])
+    return _json(msgspec.json.encode(run.snapshot()))
+
+
+async def cancel_member(request: web.Request) -> web.Response:
+    """End one call of a run, and answer how the run stands. Idempotent."""
+    run = _run(request)
+    await control.cancel_member(run, request[PRINCIPAL], request.match_info["member"])
+    return _json(msgspec.json.encode(run.snapshot()))
+
+
+async def answer_now(request: web.Request) -> web.Response:
+    """End a run's gathering, and answer how the run stands. Idempotent; 409 if there is too little."""
+    run = _run(request)
+    await control.answer_now(run, request[PRINCIPAL])
     return _json(msgspec.json.encode(run.snapshot()))
 
 

@@ -18,7 +18,7 @@ import msgspec
 from server.auth import Principal
 from server.bus import ALL, topic_of
 from server.errors import AuthenticationError, NotAllowed, NotFound, RateLimited, ServerError
-from server.handlers.control import cancel_run
+from server.handlers import control
 from server.handlers.status_feed import (
     RunFeed,
     TopicFeed,
@@ -326,8 +326,11 @@ class Session:
         self._writer.add(asked.id, feed)
 
     def _control(self, asked: Control) -> None:
-        if asked.verb != "cancel_run":
+        if asked.verb not in ("cancel_run", "cancel_member", "answer_now"):
             raise Stop(4400, "unknown verb")
+        if asked.verb == "cancel_member" and asked.member is None:
+            self._refuse(asked.id, "invalid_value", "Say which member is to be cancelled.")
+            return
         principal = self._check_key()
         try:
             run = self._runs.get(asked.run_id, principal)
@@ -337,12 +340,21 @@ class Session:
         if len(self._controls) >= MAX_CONTROLS:
             self._refuse(asked.id, "too_many_commands", "Wait for a result first.", retryable=True)
             return
-        task = self._group.create_task(self._cancel_run(asked, run, principal), name="control")
+        task = self._group.create_task(self._steer(asked, run, principal), name="control")
         self._controls.add(task)
         task.add_done_callback(self._controls.discard)
 
-    async def _cancel_run(self, asked: Control, run: Run, principal: Principal) -> None:
-        took_effect = await cancel_run(run, principal)
+    async def _steer(self, asked: Control, run: Run, principal: Principal) -> None:
+        try:
+            if asked.verb == "cancel_run":
+                took_effect = await control.cancel_run(run, principal)
+            elif asked.verb == "cancel_member":
+                took_effect = await control.cancel_member(run, principal, asked.member or "")
+            else:
+                took_effect = await control.answer_now(run, principal)
+        except ServerError as error:
+            self._refuse(asked.id, error.code, error.message, retryable=error.status == 409)
+            return
         self._writer.reply(
             encode_message(
                 "result", asked.id, verb=asked.verb, run_id=run.id, effect=took_effect, status=run.status

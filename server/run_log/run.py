@@ -22,7 +22,7 @@ from server.events import (
 from server.run_log import ending
 from server.run_log.lane import Lane, tell_text
 from server.run_log.scope import Nap, Scope
-from server.run_log.story import MAX_QUIET_EVENTS, Story
+from server.run_log.story import MAX_QUIET_EVENTS, Steered, Story
 from server.run_view import RunView
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ class Run:
         "monotonic",
         "response_id",
         "status",
+        "steered",
         "strategy",
         "text_sleepers",
         "text_watchers",
@@ -88,6 +89,7 @@ class Run:
         self.ended_at = 0.0  # monotonic
         self.cancelled_by: str | None = None
         self.carried_out_in: Scope | None = None
+        self.steered: Steered | None = None  # set by a combination while it carries out the run
         self._head = 0
         self._sleepers: Sleepers | None = None
         self._story: Story | None = None

@@ -1,8 +1,9 @@
-"""What a run that nobody watches keeps in place of its events."""
+"""What a run knows of whoever carries it out: how its events are made, and how it is steered."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from server.events import Data, MemberRef, StageRef
@@ -15,6 +16,22 @@ Told: TypeAlias = tuple[int, Data, StageRef | None, MemberRef | None]
 
 # No story makes more events than these.
 MAX_QUIET_EVENTS = 8
+
+
+class Steered(Protocol):
+    """A run under way whose stages a watcher with the right may cut short.
+
+    ``told`` is called just before a command takes effect, and only if it does.
+    """
+
+    def cancel_member(self, member: str, told: Callable[[], None]) -> bool:
+        """End one call; False if it does not run."""
+
+    def answer_now(self, told: Callable[[], None]) -> asyncio.Event | None:
+        """End the gathering; the event is set when it has ended. None if nothing is being gathered.
+
+        Raises ``Conflict`` (``nothing_to_answer``) if there is too little to answer from; the run goes on.
+        """
 
 
 class Story(Protocol):

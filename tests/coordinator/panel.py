@@ -220,6 +220,7 @@ class Panel:
             except Exception as caught:  # noqa: BLE001 - whatever it is, the test looks at it
                 error = caught
         check_log(run)
+        await asyncio.sleep(0)  # a task that has just ended leaves its owner in the next turn
         self.check_closed()
         return Told(deltas, run, call, error)
 

@@ -112,3 +112,69 @@ async def test_a_foreign_run_can_not_be_cancelled_nor_be_seen() -> None:
             error_of(await cancel(server, run_id, OTHER), 404)
             error_of(await cancel(server, "run_nobody", ME), 404)
             assert (await rest_of(raw)).endswith(b"data: [DONE]\n\n")
+
+
+async def command(server: Antiphon, run_id: str, path: str, key: str = ME) -> Answer:
+    return await post(server, b"", bearer(key), path=f"/v1/runs/{run_id}/{path}")
+
+
+async def test_an_answer_that_is_wanted_now_is_written_from_the_drafts_there_are() -> None:
+    async with both(settings) as (server, sim):
+        sim.script(Script(silent=True), model="m2")
+        async with asked(server, chat_request(ask("panel", stream=True), bearer(ME))) as raw:
+            run_id = (await raw.head()).headers["x-run-id"]  # it leaves with the first word of m1
+            await sim.wait_until(lambda: sim.stats()["live"] == 1)
+            error_of(await command(server, run_id, "answer_now", OTHER), 404)
+            assert (await command(server, run_id, "answer_now", BOSS)).status == 200
+            body = await rest_of(raw)
+        assert body.endswith(b"data: [DONE]\n\n")
+        again = (await command(server, run_id, "answer_now")).json()
+        assert (again["status"], again["level"]) == ("completed", "lone")
+        told = (await get_(server, f"/v1/runs/{run_id}/events?types=run.control", bearer(ME))).json()["data"]
+        assert [event["data"] for event in told] == [{"verb": "answer_now", "by": "admin"}]
+        assert_nothing_left(server)
+
+
+async def test_with_nothing_to_answer_from_the_run_goes_on() -> None:
+    async with both(settings) as (server, sim):
+        for name in ("m1", "m2"):
+            sim.script(Script(silent=True), model=name)
+        async with asked(server, chat_request(ask("panel"), bearer(ME))) as raw:
+            await sim.wait_until(lambda: sim.stats()["live"] == 2)
+            run_id = await the_run(server)
+            refused = error_of(await command(server, run_id, "answer_now"), 409)
+            assert refused["code"] == "nothing_to_answer"
+            assert (await get_(server, f"/v1/runs/{run_id}", bearer(ME))).json()["status"] == "in_progress"
+            await cancel(server, run_id)
+            error_of(await raw.answer(), 410)
+        assert_nothing_left(server)
+
+
+async def test_a_member_that_is_cancelled_closes_its_upstream_and_the_others_answer() -> None:
+    async with both(settings) as (server, sim):
+        sim.script(Script(silent=True), model="m2")
+        async with asked(server, chat_request(ask("panel", stream=True), bearer(ME))) as raw:
+            run_id = (await raw.head()).headers["x-run-id"]
+            await sim.wait_until(lambda: sim.stats()["live"] == 1)
+            missing = error_of(await command(server, run_id, "members/m7/cancel"), 404)
+            assert missing["code"] == "member_not_found"
+            error_of(await command(server, run_id, "members/m2/cancel", OTHER), 404)
+            assert (await command(server, run_id, "members/m2/cancel")).status == 200
+            body = await rest_of(raw)
+        assert body.endswith(b"data: [DONE]\n\n")
+        states = (await get_(server, f"/v1/runs/{run_id}", bearer(ME))).json()["members"]
+        assert [(one["id"], one["state"]) for one in states] == [("m1", "finished"), ("m2", "cancelled")]
+        assert (await command(server, run_id, "members/m2/cancel")).status == 200, "once more does no harm"
+        assert_nothing_left(server)
+
+
+async def test_the_only_call_of_a_run_takes_the_run_with_it() -> None:
+    async with both(settings) as (server, sim):
+        sim.script(Script(silent=True))
+        async with asked(server, chat_request(ask(), bearer(ME))) as raw:
+            await sim.wait_until(lambda: sim.stats()["live"] == 1)
+            run_id = await the_run(server)
+            assert (await command(server, run_id, "answer_now")).json()["status"] == "in_progress"
+            assert (await command(server, run_id, "members/m1/cancel")).json()["status"] == "cancelled"
+            error_of(await raw.answer(), 410)
+        assert_nothing_left(server)

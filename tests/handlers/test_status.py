@@ -465,6 +465,22 @@ async def test_cancel_run_is_answered_once_it_took_effect_and_is_idempotent() ->
         assert check_run(events) == []
 
 
+async def test_a_command_that_cannot_be_carried_out_is_refused_and_the_connection_lives() -> None:
+    async with watching() as (shown, watcher):
+        run = shown.script().begin()
+        await watcher.send("control", id="c", verb="cancel_member", run_id=run.id)
+        refused = await watcher.get("error")
+        assert (refused["id"], refused["code"]) == ("c", "invalid_value")
+        await watcher.send("control", id="d", verb="cancel_member", run_id=run.id, member="m9")
+        assert (await watcher.get("error"))["code"] == "member_not_found"
+        await watcher.send("control", id="e", verb="cancel_member", run_id=run.id, member="m1")
+        assert (await watcher.get("result"))["effect"] is False
+        await watcher.send("control", id="f", verb="answer_now", run_id=run.id)
+        result = await watcher.get("result")
+        assert (result["effect"], result["status"]) == (False, "in_progress")
+        run.close()
+
+
 # Closing
 
 
@@ -616,7 +632,7 @@ FIELDS = st.fixed_dictionaries(
         "starting_after": st.integers() | JSON,
         "cursors": st.dictionaries(st.sampled_from(["m1", "m1:reasoning", ":"]), st.integers()) | JSON,
         "offset": st.sampled_from(["0", "5", "x", "-1"]) | JSON,
-        "verb": st.sampled_from(["cancel_run"]) | JSON,
+        "verb": st.sampled_from(["cancel_run", "cancel_member", "answer_now"]) | JSON,
         "run_id": st.text(max_size=40) | JSON,
         "token": JSON,
     },
