@@ -95,8 +95,9 @@ async def _lifetime(settings: Settings, app: web.Application) -> AsyncIterator[N
     current.make = workshop.snapshot
     current.snapshot = workshop.snapshot(settings)
     yield
-    await app[RUNS].aclose()
+    app[RUNS].cancel_all("shutdown")  # those in the background, which tell it while their tasks unwind
     await app[TASKS].aclose()
+    await app[RUNS].aclose()
     await workshop.aclose()
     app[ACCOUNTS].close()
 

@@ -353,6 +353,7 @@ class Runs(_Frozen, frozen=True):
     keep_s: From0 = 600
     max_events: Whole1 = 2048
     max_runs: Whole1 = 1000
+    max_background: Whole0 = 16  # of one key, under way
     max_topic_events: Whole1 = 10_000
     keep_text: bool = False
 

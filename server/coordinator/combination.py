@@ -164,6 +164,7 @@ class Combination:
             quorum=plan.quorum,
             grace_s=plan.grace_s if gathers else None,
             deadline_s=plan.deadline_s if gathers else None,
+            background=True if run.background else UNSET,
             parent=UNSET if parent is None else parent,
         )
 

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Iterator
 
 import msgspec
+from msgspec import UNSET
 
 from server.chat import ChatRequest
 from server.coordinator.call_log import BUG, ModelLog
@@ -47,6 +48,7 @@ def created_for(run: Run, model: str, *, stream: bool) -> RunCreated:
         strategy="direct",
         stream=stream,
         members=(PlannedMember(MEMBER, model),),
+        background=True if run.background else UNSET,
     )
 
 

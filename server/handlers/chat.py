@@ -17,6 +17,7 @@ from server.chat import ChatRequest
 from server.coordinator import Combination, answer, answer_whole
 from server.deltas import Deltas
 from server.errors import InvalidRequest, ServerError
+from server.handlers import background
 from server.handlers.body import read_body
 from server.handlers.streaming import EventStream
 from server.openai_wire import ChunkEncoder, Completion, parse_chat, usage_json
@@ -37,12 +38,21 @@ async def create_chat_completion(request: web.Request) -> web.StreamResponse:
     record.model = chat.model
     upstream = snapshot.router.choose(chat.model, principal)
     depth = _depth(request, upstream)
-    run = request.app[RUNS].start(
+    in_background = False
+    if "antiphon" in chat.json:
+        chat, in_background = background.take_wish(chat)
+    runs = request.app[RUNS]
+    if in_background:
+        background.check_room(runs.in_background(principal), snapshot.settings.runs.max_background)
+    run = runs.start(
         model=chat.model or upstream.name, principal=principal, run_id=request.headers.get("x-run-id")
     )
     record.run_id = run.id
     work = _Work(request, record, run, upstream, chat, Call(run=run, depth=depth))
     try:
+        if in_background:
+            run.background = True
+            return work.in_background()
         return await (work.stream() if chat.stream else work.whole())
     finally:
         work.note()
@@ -107,9 +117,7 @@ class _Work:
     async def whole(self) -> web.Response:
         """Collect the same batches into one body."""
         run = self._run
-        completion = Completion(
-            model=run.model, id=run.response_id, created=int(run.created_at), own_identity=self._own
-        )
+        completion = self._completion()
         began = time.monotonic()
         with run.scope(self._request.task):
             if self._combination is None:
@@ -123,15 +131,32 @@ class _Work:
                             self._first_token()
                         completion.add(batch)
         waited_s = time.monotonic() - began
-        body = completion.encode(run.usage, self._antiphon())
-        if self._call.answer is not None and self._call.answer.plain_body is not None:
-            body = self._call.answer.plain_body
+        body = self._body(completion)
         record = self._record
         overhead_s = record.overhead_s = max(0.0, time.monotonic() - record.started - waited_s)
         headers = {"X-Antiphon-Overhead-Ms": f"{overhead_s * 1000:.2f}"}
         if self._combination is not None:
             headers["X-Antiphon-Level"] = run.level
         return web.Response(body=body, headers=headers, content_type="application/json")
+
+    def in_background(self) -> web.Response:
+        """Have the server carry out the run, and answer at once how it stands."""
+        completion = self._completion()
+        return background.begin(
+            self._request, self._run, self._answer(), completion, lambda: self._body(completion)
+        )
+
+    def _completion(self) -> Completion:
+        run = self._run
+        return Completion(
+            model=run.model, id=run.response_id, created=int(run.created_at), own_identity=self._own
+        )
+
+    def _body(self, completion: Completion) -> bytes:
+        info = self._call.answer
+        if info is not None and info.plain_body is not None:
+            return info.plain_body
+        return completion.encode(self._run.usage, self._antiphon())
 
     def _answer(self) -> Deltas:
         return answer(self._run, self._upstream, self._chat, self._call)

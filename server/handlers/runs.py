@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import msgspec
 from aiohttp import web
+from msgspec import Raw
 
 from server.app_keys import PRINCIPAL, RUNS
 from server.errors import InvalidRequest
@@ -46,10 +47,16 @@ async def list_runs(request: web.Request) -> web.Response:
 
 
 async def retrieve_run(request: web.Request) -> web.Response:
-    """One run as it stands; ``?include=drafts,answer`` adds the texts that are kept."""
+    """One run as it stands; ``?include=drafts,answer`` adds the texts that are kept.
+
+    ``answer`` adds to a run that was in the background what it answers, as ``response``.
+    """
     run = _run(request)
     include = chosen_includes(split(request.query.get("include")), admin=request[PRINCIPAL].admin)
-    return _json(msgspec.json.encode(run.snapshot(include)))
+    told = run.snapshot(include)
+    if "answer" in include and (response := request.app[RUNS].response(run)) is not None:
+        told["response"] = Raw(response)
+    return _json(msgspec.json.encode(told))
 
 
 async def run_events(request: web.Request) -> web.StreamResponse:

@@ -56,6 +56,7 @@ class Run:
         "_story",
         "_topics",
         "_view",
+        "background",
         "cancelled_by",
         "carried_out_in",
         "created_at",
@@ -85,6 +86,7 @@ class Run:
         self.level = "none"
         self.usage: Usage | None = None
         self.created_at = round(runs.wall(), 3)
+        self.background = False  # it survives its asker
         self.ended = False
         self.ended_at = 0.0  # monotonic
         self.cancelled_by: str | None = None

@@ -69,6 +69,7 @@ class Runs:
         self._ended: deque[Run] = deque()  # in the order of their ends
         self._with_text: deque[tuple[Run, int]] = deque()
         self._text = 0
+        self._responses: dict[str, bytes] = {}  # of runs in the background, by id
         self._expected: dict[str, set[Callable[[Run], None]]] = {}
         self._topics: dict[str, tuple[Topic, Topic]] = {}  # by key: where its runs are told
 
@@ -187,6 +188,7 @@ class Runs:
         self._runs.clear()
         self._ended.clear()
         self._with_text.clear()
+        self._responses.clear()
 
     def expires_at(self, run: Run) -> str | None:
         """When an ended run will be forgotten; None while it is under way."""
@@ -200,10 +202,27 @@ class Runs:
         self.in_progress -= 1
         self._ended.append(run)
         if run.has_lanes and (size := sum(lane.size for lane in run.lanes.values())):
-            self._with_text.append((run, size))
-            self._text += size
-            while self._text > MAX_KEPT_TEXT:
-                self._drop_text()
+            self._hold(run, size)
+
+    def in_background(self, viewer: Viewer) -> int:
+        """How many runs of this key that survive their asker are under way."""
+        return sum(run.background and not run.ended and run.key == viewer.name for run in self._runs.values())
+
+    def keep_response(self, run: Run, body: bytes) -> None:
+        """Keep what an ended run answers, as long as the run, or until the room is wanted."""
+        if run.id in self._runs:
+            self._responses[run.id] = body
+            self._hold(run, len(body))
+
+    def response(self, run: Run) -> bytes | None:
+        """What ``keep_response`` has kept of it."""
+        return self._responses.get(run.id)
+
+    def _hold(self, run: Run, size: int) -> None:
+        self._with_text.append((run, size))
+        self._text += size
+        while self._text > MAX_KEPT_TEXT:
+            self._drop_text()
 
     def _newest_first(self, viewer: Viewer) -> Iterator[Run]:
         for run in reversed(self._runs.values()):
@@ -217,11 +236,13 @@ class Runs:
 
     def _forget(self, run: Run) -> None:
         self._runs.pop(run.id, None)
-        if self._with_text and self._with_text[0][0] is run:  # else its text went before
+        while self._with_text and self._with_text[0][0] is run:  # else its text went before
             self._drop_text()
 
     def _drop_text(self) -> None:
         run, size = self._with_text.popleft()
         self._text -= size
-        for lane in run.lanes.values():
-            lane.drop()
+        self._responses.pop(run.id, None)
+        if run.has_lanes:
+            for lane in run.lanes.values():
+                lane.drop()
