@@ -19,6 +19,7 @@ from server.coordinator import Combination
 from server.handlers import chat, health, models, runs, status
 from server.handlers.body import defer_continue
 from server.handlers.event_source import WATCHERS
+from server.handlers.web import Page
 from server.metrics import Metrics
 from server.middlewares import Handler, add_headers, answer_errors, guard, keep_record
 from server.router import ModelRouter
@@ -58,6 +59,7 @@ def create_app(settings: Settings) -> web.Application:
     app.on_shutdown.append(status.close_watchers)
     app.cleanup_ctx.append(partial(_lifetime, settings))
     app.add_routes(_routes())
+    app.add_routes(Page().routes())
     return app
 
 

@@ -157,5 +157,5 @@ def _greeting(url: str, settings: Settings) -> str:
         f"Antiphon serves {url}/v1 — models: {url}/v1/models\n"
         f"  try:   curl -N {url}/v1/chat/completions -H 'Content-Type: application/json'{key} \\\n"
         f"           -d '{body}'\n"
-        f"  watch: antiphon watch --url {url}"
+        f"  watch: {url}/ in a browser, or: antiphon watch --url {url}"
     )

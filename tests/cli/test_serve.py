@@ -64,7 +64,7 @@ async def serving(folder: Path, sim: OpenAISimulator, drain_s: float = 30) -> As
     file.write_text(configuration(sim, drain_s=drain_s), encoding="utf-8")
     async with command("serve", "--config", str(file), folder=folder) as process:
         port = int((await process.says(GREETING))[1])
-        await process.says("watch: antiphon watch --url")
+        await process.says(f"watch: http://127.0.0.1:{port}/ in a browser, or: antiphon watch --url")
         yield Serving(process, port, file)
 
 

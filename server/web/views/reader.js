@@ -1,0 +1,116 @@
+// The text of one call as it grows, beside the runs.
+
+import { createRef } from "../vendor/preact.mjs";
+import { stateOf } from "../fold.js";
+import * as format from "../format.js";
+import { shareOf } from "../replay.js";
+import { whole } from "../texts.js";
+import { html, Still } from "./html.js";
+import { noteOf } from "./run.js";
+
+const RUNNING = new Set(["queued", "connecting", "thinking", "writing", "retrying"]);
+const NEAR_PX = 48; // so near to the end counts as being there
+
+// props: t, run, lane (its id), texts (kind → text, or undefined), textState, lost, act, replay
+export class Reader extends Still {
+  body = createRef();
+
+  getSnapshotBeforeUpdate(before) {
+    const body = this.body.current;
+    if (before.run?.id !== this.props.run?.id || before.lane !== this.props.lane) return true;
+    return body ? body.scrollHeight - body.scrollTop - body.clientHeight < NEAR_PX : true;
+  }
+
+  componentDidUpdate(_props, _state, atEnd) {
+    const body = this.body.current;
+    if (body && atEnd) body.scrollTop = body.scrollHeight;
+  }
+
+  componentDidMount() {
+    this.componentDidUpdate(null, null, true);
+  }
+
+  render({ t, run, lane: id, lost, replay, act }) {
+    const lane = run?.lanes[id];
+    if (!lane) {
+      return html`<aside class="reader empty" aria-label=${t("reader")}><p>${t("reader_empty")}</p></aside>`;
+    }
+    const state = lost ? "lost" : stateOf(run, lane);
+    const name = id === "summary" ? t("summary") : id;
+    const stoppable = RUNNING.has(state) && id !== "summary" && !replay;
+    return html`<aside class="reader" id="reader" aria-label=${`${t("reader")}: ${name}`} data-state=${state}>
+      <header>
+        <h2>${name} <small>${lane.model}</small></h2>
+        ${stoppable &&
+        html`<button class="quiet" onClick=${() => act.command(run.id, "cancel_member", id)}>${t("cancel_member")}</button>`}
+        <button class="icon" aria-label=${t("close")} title=${`${t("close")} (Esc)`} onClick=${act.close}>
+          <svg viewBox="0 0 12 12" aria-hidden="true"><path d="M2 2l8 8M10 2l-8 8" /></svg>
+        </button>
+        <p class="facts">
+          <span class="state">${t(`state_${state}`)}</span>
+          <span class="number">${factsOf(t, lane)}</span>
+        </p>
+      </header>
+      <div class="body" ref=${this.body} tabindex="0" role="region" aria-label=${t("reader")}>
+        ${noteOf(t, lane, state) && html`<p class=${state === "failed" ? "why" : "hint"}>${noteOf(t, lane, state)}</p>`}
+        ${this.text(lane, state)}
+      </div>
+    </aside>`;
+  }
+
+  text(lane, state) {
+    const { t, texts = {}, textState, replay } = this.props;
+    const { text, reasoning, refusal } = texts;
+    if (textState === "loading") return html`<p class="hint">${t("loading")}</p>`;
+    const share = replay ? shareOf(replay, lane.id) : 1;
+    const said = [text, reasoning, refusal].some((one) => one?.pieces.length);
+    const missing = text?.start ?? 0;
+    let hint = null;
+    if (!said) {
+      if (textState === "gone") hint = t("text_gone");
+      else if (state === "pending" || RUNNING.has(state)) hint = t("no_text_yet");
+      else hint = lane.chars ? t("no_text_kept") : null;
+    } else if (missing) {
+      hint = t("head_missing", format.count(missing));
+    }
+    return html`${replay && said && html`<p class="hint">${t("replay_text")}</p>`}
+      ${hint && html`<p class="hint">${hint}</p>`}
+      ${reasoning?.pieces.length > 0 &&
+      html`<details class="reasoning" open=${!text?.pieces.length}>
+        <summary>${t("reasoning")}</summary>
+        <${Pieces} text=${reasoning} share=${share} />
+      </details>`}
+      ${text?.pieces.length > 0 && html`<${Pieces} text=${text} share=${share} />`}
+      ${refusal?.pieces.length > 0 && html`<${Pieces} text=${refusal} share=${share} />`}`;
+  }
+}
+
+// A text in pieces, of which only the last one changes.
+class Pieces extends Still {
+  render({ text, share }) {
+    if (share < 1) {
+      const all = whole(text);
+      return html`<div class="text">${all.slice(0, Math.floor(all.length * share))}</div>`;
+    }
+    return html`<div class="text">
+      ${text.pieces.map((piece, at) => html`<${Piece} key=${text.first + at} text=${piece} />`)}
+    </div>`;
+  }
+}
+
+class Piece extends Still {
+  render({ text }) {
+    return html`<span>${text}</span>`;
+  }
+}
+
+function factsOf(t, lane) {
+  const [tokens, estimated] = format.tokensOf(lane);
+  const value = format.rateOf(lane);
+  const words = [];
+  if (lane.ttft !== null) words.push(`${t("column_first")} ${format.seconds(lane.ttft)}`);
+  if (tokens) words.push(t("tokens_total", `${estimated ? "~" : ""}${format.count(tokens)}`));
+  if (value !== null) words.push(`${format.rate(value)} ${t("column_rate")}`);
+  if (lane.latency !== null) words.push(format.seconds(lane.latency));
+  return words.join(" · ");
+}
