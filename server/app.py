@@ -21,7 +21,7 @@ from server.handlers.body import defer_continue
 from server.handlers.event_source import WATCHERS
 from server.handlers.web import Page
 from server.metrics import Metrics
-from server.middlewares import Handler, add_headers, answer_errors, guard, keep_record
+from server.middlewares import Handler, attend
 from server.router import ModelRouter
 from server.routing.channel import ChannelState
 from server.run_log import Runs
@@ -38,9 +38,7 @@ log = logging.getLogger("antiphon.app")
 
 def create_app(settings: Settings) -> web.Application:
     """An application that serves these settings, not started yet."""
-    app = web.Application(
-        middlewares=[keep_record, answer_errors, guard], client_max_size=settings.server.body_bytes
-    )
+    app = web.Application(middlewares=[attend], client_max_size=settings.server.body_bytes)
     metrics = app[METRICS] = Metrics()
     app[TASKS] = TaskOwner()
     current = app[CURRENT] = Current()
@@ -55,7 +53,6 @@ def create_app(settings: Settings) -> web.Application:
     metrics.channel_states = lambda: current.snapshot.router.channel_states(asyncio.get_running_loop().time())
     watchers = app[WATCHERS] = Watchers()
     metrics.gauges["watchers"] = ("Watchers connected.", lambda: len(watchers))
-    app.on_response_prepare.append(add_headers)
     app.on_shutdown.append(status.close_watchers)
     app.cleanup_ctx.append(partial(_lifetime, settings))
     app.add_routes(_routes())

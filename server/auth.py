@@ -45,11 +45,15 @@ class _Entry(msgspec.Struct, frozen=True):
 
 
 class Keyring:
-    """The configured access keys. ``wall`` gives Unix seconds."""
+    """The configured access keys. ``wall`` gives Unix seconds.
+
+    ``looks_at_addresses``: is there a key that may be used from some addresses only?
+    """
 
     def __init__(self, access: Access, wall: Callable[[], float]) -> None:
         self._entries = {entry.digest: entry for entry in map(_entry, access.keys)}
         self._wall = wall
+        self.looks_at_addresses = any(entry.networks for entry in self._entries.values())
 
     @property
     def open(self) -> bool:

@@ -1,8 +1,9 @@
 """What happens around every handler: its record, the limits, who asks, and errors as JSON.
 
-In order of entry: ``keep_record`` (request id, accounts), ``answer_errors`` (every failure becomes one JSON
-body), ``guard`` (preflight, draining, host and origin, size, key). Headers common to all answers are put on
-by ``add_headers``, a signal, since a stream's head leaves from within its handler.
+``attend`` is the one middleware: each further layer would be one more coroutine to pass on every await. What
+it does has a function each: the record (request id, accounts), ``_let_in`` (draining, host and origin, key,
+size), ``_explained`` (every failure becomes one JSON body), and the headers common to all answers. A handler
+whose answer's head leaves within it sends that by ``send_head``.
 """
 
 from __future__ import annotations
@@ -72,27 +73,35 @@ def authenticates_later(handler: H) -> H:
 
 
 @web.middleware
-async def keep_record(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Give the request an id and a record, and hand the record to the accounts at the end."""
+async def attend(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Let a request in, have it carried out or tell what failed, and hand its record to the accounts."""
     app = request.app
-    request[SNAPSHOT] = app[CURRENT].snapshot
-    given = request.headers.get("x-request-id")
-    request_id = given if given and _REQUEST_ID.fullmatch(given) else f"req_{_random_id()}"
+    current, metrics = app[CURRENT], app[METRICS]
+    snapshot = request[SNAPSHOT] = current.snapshot
     route = request.match_info.route.resource
+    given = request.headers.get("x-request-id")
     record = request[RECORD] = Record(
         wall=time.time(),
         started=time.monotonic(),  # the loop's own clock ticks in milliseconds under uvloop
         method=request.method if request.method in _METHODS else "OTHER",
         route=route.canonical if route is not None else await _nearest_route(request),
         status=499,
-        request_id=request_id,
+        request_id=given if given and _REQUEST_ID.fullmatch(given) else f"req_{_random_id()}",
         total_s=0,
     )
-    metrics = app[METRICS]
     metrics.in_flight += 1
     try:
-        response = await handler(request)
+        try:
+            if request.method == "OPTIONS":
+                response: web.StreamResponse = _preflight(request)
+            else:
+                _let_in(request, snapshot, record, draining=current.draining)
+                response = await handler(request)
+        except Exception as error:  # noqa: BLE001 - the one edge, where a bug is logged
+            response = _explained(request, error)
         record.status = response.status
+        if not response.prepared:
+            _add_headers(request, response, snapshot, record)
         return response
     except asyncio.CancelledError:
         record.gone = record.status == 499  # a watcher that was let in may leave as it likes
@@ -101,6 +110,12 @@ async def keep_record(request: web.Request, handler: Handler) -> web.StreamRespo
         metrics.in_flight -= 1
         record.total_s = time.monotonic() - record.started
         app[ACCOUNTS].add(record)
+
+
+async def send_head(request: web.Request, response: web.StreamResponse) -> None:
+    """Send the head of an answer that begins within its handler, with the headers that every answer has."""
+    _add_headers(request, response, request[SNAPSHOT], request[RECORD])
+    await response.prepare(request)
 
 
 async def _nearest_route(request: web.Request) -> str:
@@ -112,22 +127,19 @@ async def _nearest_route(request: web.Request) -> str:
     return "unmatched"
 
 
-@web.middleware
-async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn whatever a handler raises into OpenAI's error body; nothing of ours leaks."""
-    try:
-        return await handler(request)
-    except ServerError as error:
+def _explained(request: web.Request, error: Exception) -> web.Response:
+    """Whatever a handler raised as OpenAI's error body; nothing of ours leaks."""
+    if isinstance(error, ServerError):
         return error_response(request, error)
-    except web.HTTPException as error:
+    if isinstance(error, web.HTTPException):
         return error_response(request, _from_aiohttp(request, error))
-    except ConnectionResetError:
+    if isinstance(error, ConnectionResetError):
         raise asyncio.CancelledError from None  # the client left while we wrote: nobody is there to tell
-    except Exception:  # the one edge: a bug is logged with its traceback and told without it
-        log.exception("request %s failed", request[RECORD].request_id)
-        return error_response(
-            request, ServerError("The server failed; the operator finds the cause under the request id.")
-        )
+    # A bug is logged with its traceback and told without it.
+    log.error("request %s failed", request[RECORD].request_id, exc_info=error)
+    return error_response(
+        request, ServerError("The server failed; the operator finds the cause under the request id.")
+    )
 
 
 def error_response(request: web.Request, error: ServerError) -> web.Response:
@@ -146,14 +158,11 @@ def error_response(request: web.Request, error: ServerError) -> web.Response:
     return response
 
 
-@web.middleware
-async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Let in whoever may come in, before anything of the body is read."""
-    snapshot = request[SNAPSHOT]
-    if request.method == "OPTIONS":
-        return _preflight(request)
-    access = getattr(request.match_info.handler, "access", None)
-    if request.app[CURRENT].draining and access != "open":
+def _let_in(request: web.Request, snapshot: Snapshot, record: Record, *, draining: bool) -> None:
+    """Let in whoever may come in, before anything of the body is read. Raises ``ServerError`` for others."""
+    match = request.match_info
+    access = getattr(match.handler, "access", None)
+    if draining and access != "open":
         raise ShuttingDown("The server is shutting down; try again in a moment.", retry_after_s=2)
     if snapshot.keyring.open:
         _check_local(request, snapshot)
@@ -161,29 +170,28 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         principal = _authenticate(request, snapshot, late=access == "late")
         if principal is not None:
             request[PRINCIPAL] = principal
-            request[RECORD].key = principal.name
-    if request.match_info.http_exception is not None:
-        raise request.match_info.http_exception
+            record.key = principal.name
+    if match.http_exception is not None:
+        raise match.http_exception
     _check_body_head(request, snapshot)
-    return await handler(request)
 
 
-async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """Signal ``on_response_prepare``: the headers that every answer has."""
+def _add_headers(
+    request: web.Request, response: web.StreamResponse, snapshot: Snapshot, record: Record
+) -> None:
+    """Put on the headers that every answer has."""
     headers = response.headers
     headers["Server"] = "antiphon"
-    record = request.get(RECORD)
-    if record is None:
-        return
     headers["X-Request-Id"] = record.request_id
     if record.run_id:
         headers["X-Run-Id"] = record.run_id
     if record.tried:
         headers["X-Antiphon-Attempts"] = record.tried
-    origin = _cors_origin(request, request[SNAPSHOT])
+    asked = request.headers.get("Origin")
+    origin = _cors_origin(asked, snapshot)
     if origin is not None:
         headers["Access-Control-Allow-Origin"] = origin
-        if "Origin" in request.headers:  # for pages alone; other clients are spared the long line
+        if asked is not None:  # for pages alone; other clients are spared the long line
             headers["Access-Control-Expose-Headers"] = _EXPOSED
         if origin != "*":
             headers["Vary"] = "Origin"
@@ -213,7 +221,9 @@ def _trusted(address: str, snapshot: Snapshot) -> bool:
 def _authenticate(request: web.Request, snapshot: Snapshot, *, late: bool) -> Principal | None:
     key = key_from_headers(request.headers)
     try:
-        return snapshot.keyring.authenticate(key, client_address(request, snapshot))
+        keyring = snapshot.keyring
+        address = client_address(request, snapshot) if keyring.looks_at_addresses else None
+        return keyring.authenticate(key, address)
     except AuthenticationError:
         if late and key is None:
             return None
@@ -270,8 +280,8 @@ def _check_body_head(request: web.Request, snapshot: Snapshot) -> None:
         raise UnsupportedMediaType("Send JSON, with Content-Type: application/json.")
 
 
-def _cors_origin(request: web.Request, snapshot: Snapshot) -> str | None:
-    origin = request.headers.get("Origin")
+def _cors_origin(origin: str | None, snapshot: Snapshot) -> str | None:
+    """Whom to allow, if a page of ``origin`` asks."""
     origins = snapshot.settings.cors.origins
     if origins:
         return origin if origin in origins else None

@@ -155,7 +155,9 @@ class RoutedModel:
                 try:
                     if call.observer is not None:
                         call.observer.attempt(call.attempts_made, state.name)
-                    batch = await state.ask_whole(lane, chat, call, ticket)
+                    batch = await lane.whole(chat, call)
+                    if ticket is not None:
+                        state.count_tokens(batch, chat, ticket)
                 finally:
                     state.give(ticket)
                 if probe or self._timed:

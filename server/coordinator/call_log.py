@@ -160,16 +160,16 @@ class CallLog(ABC):
                 self._lane.add("text", text)
                 if self._parts is not None:
                     self._keep(text)
+            elif type(delta) is UsageDelta:
+                self._reported = delta.usage
+            elif type(delta) is Finished:
+                if not delta.index or self.finish_reason is None:
+                    self.finish_reason = delta.reason
             else:
                 self._take_other(delta)
 
     def _take_other(self, delta: Delta) -> None:
         match delta:
-            case UsageDelta(usage):
-                self._reported = usage
-            case Finished(reason):
-                if not delta.index or self.finish_reason is None:
-                    self.finish_reason = reason
             case ReasoningDelta():
                 self._note("reasoning", delta.text, delta.index)
             case RefusalDelta():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 
 from msgspec import UNSET
@@ -53,9 +53,9 @@ def answer(run: Run, upstream: Upstream, chat: ChatRequest, call: Call) -> Delta
     return relay(_one_call(run, upstream, chat), upstream, call)
 
 
-async def answer_whole(run: Run, upstream: Upstream, chat: ChatRequest, call: Call) -> Batch:
+def answer_whole(run: Run, upstream: Upstream, chat: ChatRequest, call: Call) -> Awaitable[Batch]:
     """A plain request to a model that is no combination, answered as one batch; else as ``answer``."""
-    return await relay_whole(_one_call(run, upstream, chat), upstream, call)
+    return relay_whole(_one_call(run, upstream, chat), upstream, call)
 
 
 def _one_call(run: Run, upstream: Upstream, chat: ChatRequest) -> OneCall:

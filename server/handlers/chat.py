@@ -15,12 +15,12 @@ from server.accounting import Record
 from server.app_keys import PRINCIPAL, RECORD, RUNS, SNAPSHOT
 from server.chat import ChatRequest
 from server.coordinator import Combination, answer, answer_whole
-from server.deltas import Deltas
+from server.deltas import Batch, Delta, Deltas
 from server.errors import InvalidRequest, ServerError
 from server.handlers import background
 from server.handlers.body import read_body
 from server.handlers.streaming import EventStream
-from server.openai_wire import ChunkEncoder, Completion, parse_chat, usage_json
+from server.openai_wire import ChunkEncoder, Completion, parse_chat, relayed, usage_json
 from server.run_log import Run
 from server.upstreams.base import AnswerInfo, Call, Upstream
 
@@ -116,28 +116,41 @@ class _Work:
 
     async def whole(self) -> web.Response:
         """Collect the same batches into one body."""
-        run = self._run
-        completion = self._completion()
+        run, record = self._run, self._record
+        body = None
         began = time.monotonic()
         with run.scope(self._request.task):
             if self._combination is None:
                 batch = await answer_whole(run, self._upstream, self._chat, self._call)
-                self._record.first_token_s = time.monotonic() - self._record.started
-                completion.add(batch)
+                body = relayed(batch, run.model)
             else:
-                async with aclosing(self._answer()) as batches:
-                    async for batch in batches:
-                        if self._record.first_token_s is None:
-                            self._first_token()
-                        completion.add(batch)
-        waited_s = time.monotonic() - began
-        body = self._body(completion)
-        record = self._record
-        overhead_s = record.overhead_s = max(0.0, time.monotonic() - record.started - waited_s)
+                batch = await self._all()
+        ended = time.monotonic()
+        if record.first_token_s is None:
+            record.first_token_s = ended - record.started
+        if body is None:
+            body = self._collected(batch)
+        record.overhead_s = overhead_s = max(0.0, time.monotonic() - record.started - ended + began)
         headers = {"X-Antiphon-Overhead-Ms": f"{overhead_s * 1000:.2f}"}
         if self._combination is not None:
             headers["X-Antiphon-Level"] = run.level
         return web.Response(body=body, headers=headers, content_type="application/json")
+
+    async def _all(self) -> Batch:
+        """All that a combination says."""
+        deltas: list[Delta] = []
+        async with aclosing(self._answer()) as batches:
+            async for batch in batches:
+                if self._record.first_token_s is None:
+                    self._first_token()
+                deltas += batch
+        return deltas
+
+    def _collected(self, batch: Batch) -> bytes:
+        """All deltas of an answer as one completion."""
+        completion = self._completion()
+        completion.add(batch)
+        return self._body(completion)
 
     def in_background(self) -> web.Response:
         """Have the server carry out the run, and answer at once how it stands."""

@@ -12,6 +12,7 @@ from aiohttp_sse import EventSourceResponse
 from server.app_keys import PRINCIPAL, RECORD, SNAPSHOT
 from server.errors import Gone
 from server.handlers.status_feed import Feed
+from server.middlewares import send_head
 from server.run_log import Nap
 from server.watchers import Watchers
 
@@ -78,7 +79,7 @@ async def stream_feed(
         response = EventSourceResponse(ping_interval=PING_S, send_timeout=SEND_TIMEOUT_S, sep="\n")
         response.headers["Cache-Control"] = "no-store"
         response.force_close()
-        await response.prepare(request)
+        await send_head(request, response)
         request[RECORD].status = response.status
         async with response:
             try:

@@ -15,6 +15,7 @@ from aiohttp import HttpVersion11, web
 
 from server.app_keys import RECORD, SNAPSHOT, TASKS
 from server.errors import ServerError
+from server.middlewares import send_head
 from server.openai_wire import error_event
 from server.sse import CONTENT_TYPE, KEEP_ALIVE
 
@@ -108,7 +109,7 @@ class EventStream:
         overhead_s = max(0.0, time.monotonic() - self._request[RECORD].started - self.waited_s)
         self._request[RECORD].overhead_s = overhead_s
         self.response.headers["X-Antiphon-Overhead-Ms"] = f"{overhead_s * 1000:.2f}"
-        await self.response.prepare(self._request)
+        await send_head(self._request, self.response)
 
     async def _commit(self) -> None:
         """Send the head and a comment: no delta has come, and the client must not give up."""

@@ -19,7 +19,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side, State
 
 from server.errors import InvalidRequest
-from server.middlewares import error_response
+from server.middlewares import error_response, send_head
 
 log = logging.getLogger("antiphon.websocket")
 _quiet = logging.getLogger("antiphon.websocket.frames")
@@ -151,7 +151,7 @@ class WebSocket:
         if subprotocol is not None:
             response.headers["Sec-WebSocket-Protocol"] = subprotocol
         response.force_close()
-        await response.prepare(request)
+        await send_head(request, response)
         request.protocol.keep_alive(False)
         request.protocol.set_parser(socket)  # type: ignore[arg-type]  # it asks for feed_data and feed_eof
         return socket

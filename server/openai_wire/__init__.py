@@ -6,7 +6,7 @@ stream, ``completion`` a plain answer, ``errors`` the error bodies and ``models`
 """
 
 from server.openai_wire.answer import MAX_ANSWER_BYTES, AnswerReader, decode_whole
-from server.openai_wire.completion import Completion
+from server.openai_wire.completion import Completion, relayed
 from server.openai_wire.decoder import ChunkDecoder
 from server.openai_wire.encoder import ChunkEncoder, usage_json
 from server.openai_wire.errors import (
@@ -42,6 +42,7 @@ __all__ = [
     "model_body",
     "models_body",
     "parse_chat",
+    "relayed",
     "retry_after",
     "upstream_error",
     "usage_json",

@@ -22,6 +22,8 @@ Index: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_INDEX)]
 
 def figure(value: object) -> int | None:
     """A number of tokens; None if it is not one."""
+    if type(value) is int:
+        return value if 0 <= value <= MAX_TOKENS else None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return int(value) if 0 <= value <= MAX_TOKENS else None
@@ -117,8 +119,15 @@ class PlainAnswer(Chunk, gc=False):
 
     def whole_name(self) -> str | None:
         """The model's name, if the head is as ``Head.is_whole`` wants it."""
-        head = Head(self.id, self.object, self.created, self.model)
-        return self.model if head.is_whole("chat.completion") else None
+        whole = (
+            self.object == "chat.completion"
+            and type(self.id) is str
+            and self.id
+            and type(self.created) is int
+            and 0 < self.created <= MAX_TOKENS
+            and type(self.model) is str
+        )
+        return self.model if whole else None
 
 
 RawObject: TypeAlias = dict[str, Raw]

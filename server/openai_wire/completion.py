@@ -68,6 +68,30 @@ class _Message:
         self.logprobs: dict[str, list[Raw]] = {}
 
 
+def relayed(batch: Batch, model: str) -> bytes | None:
+    """The upstream's own plain answer with the public ``model`` name in it.
+
+    None where more than the name must be changed, or where it did not come as one whole body.
+    """
+    first = batch[0].original if batch else None
+    if first is None or first.named is None or type(batch[-1]) is not UsageDelta:
+        return None
+    return _renamed(first.data, first.named, model)
+
+
+def _renamed(data: bytes, theirs: str, ours: str) -> bytes | None:
+    """A completion with its top-level ``model`` replaced; None where that is not easily found."""
+    name = _json(theirs)
+    for needle in (b'"model":' + name, b'"model": ' + name):
+        at = data.find(needle)
+        if at >= 0 and data.count(b"{", 0, at) == 1 and data.find(b"[", 0, at) < 0:
+            if theirs == ours:
+                return data
+            end = at + len(needle)
+            return b"%b%b%b" % (data[: end - len(name)], _json(ours), data[end:])
+    return None
+
+
 class Completion:
     """Collects the batches of one answer; ``encode`` gives the body.
 
@@ -192,14 +216,9 @@ class Completion:
         """The upstream's own completion; only what must change is changed."""
         data = whole.data
         if whole.named is not None and self.usage is not None and not self._fixed and antiphon is None:
-            name = _json(whole.named)
-            for needle in (b'"model":' + name, b'"model": ' + name):
-                at = data.find(needle)
-                if at >= 0 and data.count(b"{", 0, at) == 1 and data.find(b"[", 0, at) < 0:
-                    if whole.named == self._model:
-                        return data
-                    end = at + len(needle)
-                    return b"%b%b%b" % (data[: end - len(name)], _json(self._model), data[end:])
+            renamed = _renamed(data, whole.named, self._model)
+            if renamed is not None:
+                return renamed
         head = chunks.decode_head(data)
 
         def put(fields: RawObject) -> None:

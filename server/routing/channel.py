@@ -149,12 +149,10 @@ class ChannelState:
         batches = lane.upstream.stream(chat, call)
         return batches if ticket is None or ticket.tokens is None else _count(batches, chat, ticket)
 
-    async def ask_whole(self, lane: Lane, chat: ChatRequest, call: Call, ticket: Ticket | None) -> Batch:
-        """The answer to a plain request; else as ``ask``."""
-        batch = await lane.whole(chat, call)
-        if ticket is not None and ticket.tokens is not None:
+    def count_tokens(self, batch: Batch, chat: ChatRequest, ticket: Ticket) -> None:
+        """Count what a plain answer cost, where there is a limit."""
+        if ticket.tokens is not None:
             _count_batch(batch, len(chat.body), ticket)
-        return batch
 
     def give(self, ticket: Ticket | None) -> None:
         """End a call that ``take`` began."""

@@ -6,7 +6,6 @@ ours has a defect). Both raise our errors only, so that nobody above knows which
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import ipaddress
 import ssl
@@ -17,6 +16,7 @@ from yarl import URL
 
 from server.errors import ServerError, UpstreamCut, UpstreamInvalid, UpstreamUnreachable
 from server.settings import Tls
+from server.upstreams.clocks import Patrol
 
 # Of an answer's head, interim answers and trailers too.
 MAX_HEAD_BYTES = 64 * 1024
@@ -67,10 +67,10 @@ class HttpAnswer(Protocol):
 class HttpClient(Protocol):
     """Sends requests. Connections are kept and shared; ``aclose`` closes all of them, in use or not.
 
-    ``loop`` is the event loop that it was made in.
+    ``patrol`` looks after the calls of the event loop that it was made in.
     """
 
-    loop: asyncio.AbstractEventLoop
+    patrol: Patrol
 
     async def post(
         self, target: Target, body: bytes, *, connect_s: float, watch: Watch = nobody_watches

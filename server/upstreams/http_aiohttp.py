@@ -12,6 +12,7 @@ from aiohttp import ClientResponse, ClientSession, ClientTimeout, DummyCookieJar
 from aiohttp.http_exceptions import ContentEncodingError
 
 from server.errors import ServerError, UpstreamTimeout
+from server.upstreams.clocks import Patrol
 from server.upstreams.http import (
     KEEP_S,
     MAX_HEAD_BYTES,
@@ -87,7 +88,7 @@ class AiohttpClient:
     """
 
     def __init__(self) -> None:
-        self.loop = asyncio.get_running_loop()
+        self.patrol = Patrol(asyncio.get_running_loop())
         self._session = ClientSession(
             connector=TCPConnector(limit=0, keepalive_timeout=KEEP_S),
             cookie_jar=DummyCookieJar(),
@@ -109,13 +110,17 @@ class AiohttpClient:
                     nonlocal failed
                     failed = error
                     if not clock.expired():
-                        clock.reschedule(self.loop.time())
+                        clock.reschedule(self.patrol.loop.time())
 
                 watch(fail)
-                return AiohttpAnswer(await self._request(target, body, connect_s))
+                answer = AiohttpAnswer(await self._request(target, body, connect_s))
         except TimeoutError as error:
             assert failed is not None  # the client's own have become ours by now
             raise failed from error
+        if failed is not None:  # it came in the very moment in which the time was over
+            answer.close()
+            raise failed
+        return answer
 
     async def _request(self, target: Target, body: bytes, connect_s: float) -> ClientResponse:
         try:
@@ -145,6 +150,7 @@ class AiohttpClient:
 
     async def aclose(self) -> None:
         """See ``http.HttpClient``."""
+        self.patrol.stop()
         await self._session.close()
 
 

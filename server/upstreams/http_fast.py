@@ -13,6 +13,7 @@ from functools import partial
 from aiohappyeyeballs import start_connection
 
 from server.errors import ServerError, UpstreamTimeout, UpstreamUnreachable
+from server.upstreams.clocks import Patrol
 from server.upstreams.http import KEEP_S, Origin, Target, Watch, nobody_watches, unreachable
 from server.upstreams.http_connection import Connection, FastAnswer
 
@@ -35,6 +36,7 @@ class FastClient:
 
     def __init__(self, *, keep_s: float = KEEP_S, sweep_s: float = SWEEP_S, stale_s: float = STALE_S) -> None:
         self.loop = asyncio.get_running_loop()  # kept: each asking for it is a system call
+        self.patrol = Patrol(self.loop)
         self._keep_s, self._sweep_s, self._stale_s = keep_s, sweep_s, stale_s
         self.buffer = memoryview(bytearray(READ_BYTES))
         self._open: set[Connection] = set()
@@ -65,6 +67,7 @@ class FastClient:
     async def aclose(self) -> None:
         """See ``http.HttpClient``."""
         self._closed = True
+        self.patrol.stop()
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
@@ -143,6 +146,9 @@ class FastClient:
         # uvloop raises RuntimeError for some addresses; UnicodeError is a name that cannot be one.
         except (OSError, RuntimeError, UnicodeError) as error:
             raise unreachable() from error
+        if failed is not None:  # it came about in the very moment in which the time was over
+            connection.abort()
+            raise failed
         # Not in connection_made: uvloop closes what a cancelled dial had made without telling its protocol.
         if connection.usable:
             self._open.add(connection)

@@ -147,7 +147,7 @@ class OpenAIUpstream:
     def _exchange(self, chat: ChatRequest, call: Call) -> _Exchange:
         timeouts = call.timeouts or self._timeouts
         clocks = Clocks(
-            self._client.loop,
+            self._client.patrol,
             timeouts,
             plain=not chat.stream,
             deadline=call.deadline,

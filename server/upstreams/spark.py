@@ -48,7 +48,7 @@ from server.spark_ws import (
 )
 from server.tasks import TaskOwner
 from server.upstreams.base import Call
-from server.upstreams.clocks import Clocks
+from server.upstreams.clocks import Clocks, Patrol
 from server.upstreams.http import tls_context, unanswered, unreachable
 from server.upstreams.params import Params
 
@@ -71,6 +71,7 @@ class SparkUpstream:
 
     def __init__(self, channel: Channel) -> None:
         self.name = channel.name
+        self._patrol = Patrol(asyncio.get_running_loop())
         self._channel = channel
         self._timeouts = channel.timeouts.over(Timeouts())
         self._names = {name: model.model or name for name, model in channel.served().items()}
@@ -104,8 +105,7 @@ class SparkUpstream:
         protocol = SparkProtocol.answering(request, answer_id=call_id, options=self._options)
         timeouts = call.timeouts or self._timeouts
         # Spark always streams, so its silence is told even where the client waits for a whole answer.
-        loop = asyncio.get_running_loop()
-        clocks = Clocks(loop, timeouts, plain=False, deadline=call.deadline)
+        clocks = Clocks(self._patrol, timeouts, plain=False, deadline=call.deadline)
         socket: ClientConnection | None = None
         try:
             async with asyncio.timeout_at(clocks.head_by):
@@ -135,6 +135,7 @@ class SparkUpstream:
 
     async def aclose(self) -> None:
         """End what is still closing."""
+        self._patrol.stop()
         await self._closing.aclose()
 
     def _secrets(self) -> tuple[str, ...]:

@@ -55,7 +55,7 @@ UPSTREAM_FAULTS = {
 
 
 def settings(sim: OpenAISimulator) -> Settings:
-    short = TimeoutsPatch(first_token_s=0.15, idle_s=0.15, total_s=0.3)
+    short = TimeoutsPatch(first_token_s=0.4, idle_s=0.4, total_s=0.8)
     members = (Member(model="m"), Member(model="n"))
     panel = Combination(name="panel", members=members, summary=Summary(model="s"), quorum=2, grace_s=60)
     return Settings(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from server.errors import UpstreamTimeout
 from server.settings import Timeouts
-from server.upstreams.clocks import Clocks
+from server.upstreams.clocks import Clocks, Patrol
 
 START = 1000.0
 
@@ -33,6 +33,9 @@ class Loop:
 
     def time(self) -> float:
         return self.now
+
+    def call_later(self, delay: float, call: Callable[[], None]) -> Timer:
+        return self.call_at(self.now + delay, call)
 
     def call_at(self, when: float, call: Callable[[], None]) -> Timer:
         self.timers.append(Timer(when, call))
@@ -64,13 +67,13 @@ def loop() -> Loop:
 
 def watched(loop: Loop, *, plain: bool = False, deadline: float | None = None, **timeouts: float) -> Watched:
     limits = {"first_token_s": 10, "idle_s": 4, "total_s": 100} | timeouts
-    watched = Watched(Clocks(loop, Timeouts(**limits), plain=plain, deadline=deadline), [])  # type: ignore[arg-type]
+    watched = Watched(Clocks(Patrol(loop), Timeouts(**limits), plain=plain, deadline=deadline), [])  # type: ignore[arg-type]
     watched.clocks.watch(lambda error: watched.expired.append((loop.now - START, error)))
     return watched
 
 
 def clocks_of(loop: Loop, timeouts: Timeouts, *, plain: bool, head_in_time: bool = False) -> Clocks:
-    return Clocks(loop, timeouts, plain=plain, deadline=None, head_in_time=head_in_time)  # type: ignore[arg-type]
+    return Clocks(Patrol(loop), timeouts, plain=plain, deadline=None, head_in_time=head_in_time)  # type: ignore[arg-type]
 
 
 def ended(watched: Watched) -> list[tuple[float, str]]:
@@ -190,13 +193,35 @@ def test_with_all_clocks_off_there_is_no_timer(loop: Loop) -> None:
     assert loop.timers == []
 
 
-def test_after_the_stop_nothing_is_called_and_no_timer_is_left(loop: Loop) -> None:
-    one = watched(loop)
+@pytest.mark.parametrize("first_token_s", [1.5, 10])
+def test_after_the_stop_nothing_is_called_and_soon_no_timer_is_left(loop: Loop, first_token_s: float) -> None:
+    one = watched(loop, first_token_s=first_token_s)
     one.clocks.stop()
     one.clocks.stop()
+    loop.advance(1)
     assert loop.live == []
     loop.advance(1000)
     assert ended(one) == []
+
+
+def test_calls_that_are_far_from_any_end_share_one_timer(loop: Loop) -> None:
+    patrol = Patrol(loop)  # type: ignore[arg-type]
+    told: list[tuple[float, int]] = []
+    for number in range(100):
+        clocks = Clocks(patrol, Timeouts(total_s=5 + number), plain=True, deadline=None)
+        clocks.watch(lambda error, number=number: told.append((loop.now - START, number)))  # type: ignore[misc]
+    assert len(loop.live) == 1
+    loop.advance(1000)
+    assert told == [(5 + number, number) for number in range(100)]
+    assert loop.live == []
+
+
+def test_a_patrol_that_is_stopped_passes_no_more(loop: Loop) -> None:
+    patrol = Patrol(loop)  # type: ignore[arg-type]
+    Clocks(patrol, Timeouts(total_s=50), plain=True, deadline=None).watch(lambda error: None)
+    patrol.stop()
+    patrol.stop()
+    assert loop.live == []
 
 
 def test_a_chunk_sets_no_timer(loop: Loop) -> None:
