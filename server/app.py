@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
 
 from aiohttp import web
 
 from server.accounting import Accounts
-from server.app_keys import ACCOUNTS, CURRENT, METRICS, RUNS, TASKS, Current, Snapshot
+from server.app_keys import ACCOUNTS, CURRENT, METRICS, RUNS, TASKS, TICKETS, Current, Snapshot
 from server.coordinator import Combination
-from server.handlers import chat, health, models, runs, status
+from server.handlers import chat, health, models, runs, status, tickets
 from server.handlers.body import defer_continue
 from server.handlers.event_source import WATCHERS
 from server.handlers.web import Page
@@ -28,6 +29,7 @@ from server.run_log import Runs
 from server.settings import Combination as CombinationSettings
 from server.settings import Settings
 from server.tasks import TaskOwner
+from server.tickets import Tickets
 from server.upstreams.base import Upstream
 from server.upstreams.factory import build_upstreams, client_session
 from server.upstreams.local import LocalUpstream
@@ -41,6 +43,7 @@ def create_app(settings: Settings) -> web.Application:
     app = web.Application(middlewares=[attend], client_max_size=settings.server.body_bytes)
     metrics = app[METRICS] = Metrics()
     app[TASKS] = TaskOwner()
+    app[TICKETS] = Tickets(time.monotonic)
     current = app[CURRENT] = Current()
     runs_kept = app[RUNS] = Runs(settings.runs)
     app[ACCOUNTS] = Accounts(
@@ -112,6 +115,7 @@ def _routes() -> Iterable[web.RouteDef]:
         ("GET", "/models", models.list_models),
         ("GET", "/models/{model:.+}", models.retrieve_model),
         ("GET", "/events", status.watch_events),
+        ("POST", "/events/tickets", tickets.make_ticket),
         ("GET", "/runs", runs.list_runs),
         ("GET", "/runs/{run}", runs.retrieve_run),
         ("GET", "/runs/{run}/events", runs.run_events),

@@ -15,6 +15,7 @@ from server.router import ModelRouter
 from server.run_log import Runs
 from server.settings import Settings
 from server.tasks import TaskOwner
+from server.tickets import Tickets
 
 
 class Snapshot:
@@ -52,6 +53,7 @@ CURRENT = web.AppKey("current", Current)
 RUNS = web.AppKey("runs", Runs)
 METRICS = web.AppKey("metrics", Metrics)
 ACCOUNTS = web.AppKey("accounts", Accounts)
+TICKETS = web.AppKey("tickets", Tickets)
 TASKS = web.AppKey("tasks", TaskOwner)
 
 SNAPSHOT = web.RequestKey("snapshot", Snapshot)

@@ -74,6 +74,18 @@ class Keyring:
         entry = self._entries.get(digest)
         if entry is None or not hmac.compare_digest(entry.digest, digest):
             raise AuthenticationError("The access key is not valid; check it or ask for another.")
+        return self._admit(entry, address)
+
+    def recall(self, name: str, address: str | None = None) -> Principal:
+        """Whoever was let in under this name, if their key is still good. Raises as ``authenticate``."""
+        if not self._entries:
+            return ANONYMOUS
+        entry = next((one for one in self._entries.values() if one.principal.name == name), None)
+        if entry is None:
+            raise AuthenticationError("The access key is not valid any more; ask for another.")
+        return self._admit(entry, address)
+
+    def _admit(self, entry: _Entry, address: str | None) -> Principal:
         if entry.disabled:
             raise AuthenticationError(
                 "The access key is switched off; ask for another.", code="disabled_api_key"

@@ -190,3 +190,18 @@ def test_no_error_shows_the_key_not_even_a_part(fields: dict[str, object]) -> No
 def test_the_ring_keeps_hashes_only() -> None:
     assert KEY not in repr(vars(keyring()))
     assert KEY not in repr(Access(keys=(AccessKey(name="me", key=KEY),)))
+
+
+# ── somebody who was let in before ──
+
+
+def test_who_was_let_in_is_recalled_by_name_as_long_as_the_key_is_good() -> None:
+    assert keyring().recall("me") == Principal("me")
+    for gone in (keyring(disabled=True), keyring(expires="2020-01-01T00:00:00Z")):
+        with pytest.raises(AuthenticationError):
+            gone.recall("me")
+    with pytest.raises(AuthenticationError):
+        keyring().recall("you")
+    with pytest.raises(NotAllowed):
+        keyring(addresses=("10.0.0.0/8",)).recall("me", "192.0.2.1")
+    assert Keyring(Access(), lambda: NOW).recall("whoever") == ANONYMOUS

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
+import signal
 import sys
 from collections.abc import Coroutine
 
@@ -49,16 +51,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Serve until interrupted. Status 2 when the address is taken."""
+    """Serve until interrupted, or ended by SIGTERM (status 0). Status 2 when the address is taken."""
     port = options.port
     if port is None:
         port = openai.DEFAULT_PORT if options.kind == "openai" else spark.DEFAULT_PORT
     try:
-        run_loop(_openai(options, port) if options.kind == "openai" else _spark(options, port))
+        run_loop(_until_told(_openai(options, port) if options.kind == "openai" else _spark(options, port)))
     except OSError as error:
         print(f"antiphon: {options.host}:{port} cannot be used: {error.strerror}", file=sys.stderr)
         return 2
     return 0
+
+
+async def _until_told(work: Coroutine[None, None, None]) -> None:
+    """Carry out ``work`` until SIGTERM, which ends it in good order."""
+    loop, task, told = asyncio.get_running_loop(), asyncio.current_task(), False
+    assert task is not None
+
+    def end() -> None:
+        nonlocal told
+        told = True
+        task.cancel()
+
+    loop.add_signal_handler(signal.SIGTERM, end)
+    try:
+        await work
+    except asyncio.CancelledError:
+        if not told:
+            raise
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
 
 
 def _openai(options: argparse.Namespace, port: int) -> Coroutine[None, None, None]:

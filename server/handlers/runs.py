@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 
@@ -9,11 +10,11 @@ import msgspec
 from aiohttp import web
 from msgspec import Raw
 
-from server.app_keys import PRINCIPAL, RUNS
-from server.errors import InvalidRequest
+from server.app_keys import PRINCIPAL, RUNS, SNAPSHOT
+from server.errors import InvalidRequest, NotFound, ShuttingDown
 from server.events import encode
 from server.handlers import control
-from server.handlers.event_source import stream_feed, wants_event_stream
+from server.handlers.event_source import WATCHERS, stream_feed, wants_event_stream
 from server.handlers.status_feed import RunFeed, chosen_includes, chosen_types
 from server.run_log import Run
 
@@ -61,9 +62,9 @@ async def retrieve_run(request: web.Request) -> web.Response:
 
 async def run_events(request: web.Request) -> web.StreamResponse:
     """A run's events: an event stream where ``Accept`` asks for it, else a page of JSON."""
-    run = _run(request)
     if wants_event_stream(request):
-        return await run_feed(request, run)
+        return await run_feed(request, await awaited_run(request, request.match_info["run"]))
+    run = _run(request)
     query = request.query
     include = chosen_includes(split(query.get("include")), admin=request[PRINCIPAL].admin)
     types = chosen_types(split(query.get("types")))
@@ -98,18 +99,70 @@ async def answer_now(request: web.Request) -> web.Response:
     return _json(msgspec.json.encode(run.snapshot()))
 
 
-async def run_feed(request: web.Request, run: Run) -> web.StreamResponse:
+async def awaited_run(request: web.Request, run_id: str) -> Run:
+    """The run of this id; with ``?wait=true`` one that has not begun is waited for, ``events.expect_s`` long.
+
+    Raises ``NotFound`` if there is none by then, ``RateLimited`` if the key has too many connections.
+    """
+    runs, principal = request.app[RUNS], request[PRINCIPAL]
+    try:
+        return runs.get(run_id, principal)
+    except NotFound:
+        if request.query.get("wait") != "true":
+            raise
+    begun: asyncio.Future[Run] = asyncio.get_running_loop().create_future()
+
+    def begin(run: Run) -> None:
+        if not begun.done() and (principal.admin or run.key == principal.name):
+            begun.set_result(run)
+
+    settings, watchers = request[SNAPSHOT].settings.events, request.app[WATCHERS]
+    waiting = _Waiting(begun)
+    end = runs.expect(run_id, begin)
+    try:
+        watchers.add(waiting, principal.name, settings.max_connections)
+        async with asyncio.timeout(settings.expect_s):
+            return await begun
+    except TimeoutError:
+        raise NotFound("No run of this id has begun in time.", code="run_not_found") from None
+    finally:
+        end()
+        watchers.remove(waiting)
+
+
+class _Waiting:
+    """A watcher of a run that has not begun."""
+
+    def __init__(self, begun: asyncio.Future[Run]) -> None:
+        self._begun = begun
+
+    def go_away(self) -> None:
+        if not self._begun.done():
+            self._begun.set_exception(ShuttingDown("The server is shutting down; try again in a moment."))
+
+
+async def run_feed(
+    request: web.Request,
+    run: Run,
+    *,
+    types: frozenset[str] | None = None,
+    include: frozenset[str] | None = None,
+) -> web.StreamResponse:
     """A run's events as an event stream: from a place on, or a snapshot and what follows.
 
-    A client that comes back after the end gets 204, which tells EventSource to stop. Raises ``Gone`` if the
-    place is no longer kept.
+    ``types`` and ``include`` are the query's where they are not given. A client that comes back after the end
+    gets 204, which tells EventSource to stop. Raises ``Gone`` if the place is no longer kept.
     """
     query = request.query
-    include = chosen_includes(split(query.get("include")), admin=request[PRINCIPAL].admin)
-    types = chosen_types(split(query.get("types")))
+    if include is None:
+        include = chosen_includes(split(query.get("include")), admin=request[PRINCIPAL].admin)
+    if types is None:
+        types = chosen_types(split(query.get("types")))
     last = request.headers.get("Last-Event-ID")
     # The header counts more than the query, which stays the same on each return.
     place = number({"Last-Event-ID": last}, "Last-Event-ID") if last else number(query, "starting_after")
+    if place is None and query.get("wait") == "true":
+        place = 0  # whatever it has told since it was waited for
     if place is None:
         feed = RunFeed(run, run.head, include=include, types=types, cursors=None)
         return await stream_feed(request, feed, run.snapshot(include))

@@ -7,12 +7,12 @@ import binascii
 
 from aiohttp import web
 
-from server.app_keys import CURRENT, PRINCIPAL, RECORD, RUNS, SNAPSHOT
+from server.app_keys import CURRENT, PRINCIPAL, RECORD, RUNS, SNAPSHOT, TICKETS
 from server.auth import Principal, key_from_headers
 from server.bus import ALL, topic_of
 from server.errors import AuthenticationError, Gone, InvalidRequest, NotAllowed
 from server.handlers.event_source import WATCHERS, stream_feed, wants_event_stream
-from server.handlers.runs import run_feed, split
+from server.handlers.runs import awaited_run, run_feed, split
 from server.handlers.status_feed import Feed, TopicFeed, chosen_includes, chosen_types, topic_snapshot
 from server.handlers.status_messages import BEARER, MAX_MESSAGE, SUBPROTOCOL
 from server.handlers.status_session import ACTIVE_RUNS, Session
@@ -23,6 +23,7 @@ from server.handlers.websocket import (
     offered_subprotocols,
 )
 from server.middlewares import authenticates_later, client_address
+from server.tickets import Ticket
 
 __all__ = ["WATCHERS", "close_watchers", "watch_events"]
 
@@ -42,7 +43,9 @@ async def watch_events(request: web.Request) -> web.StreamResponse:
     """The websocket, or where ``Accept`` asks for it an event stream of ``?topic=``."""
     if asks_for_websocket(request):
         return await _websocket(request)
-    principal = request.get(PRINCIPAL)
+    principal, ticket = request.get(PRINCIPAL), None
+    if "ticket" in request.query and not key_from_headers(request.headers):
+        principal, ticket = _spend_ticket(request)
     if principal is None:
         raise _missing_key()
     if not wants_event_stream(request):
@@ -51,7 +54,7 @@ async def watch_events(request: web.Request) -> web.StreamResponse:
             status=426,
             code="upgrade_required",
         )
-    return await _event_stream(request, principal)
+    return await _event_stream(request, principal, ticket)
 
 
 async def _websocket(request: web.Request) -> web.StreamResponse:
@@ -60,13 +63,17 @@ async def _websocket(request: web.Request) -> web.StreamResponse:
     token = key_from_headers(request.headers) or _key_from_subprotocol(offered)
     current = request.app[CURRENT]
     address = client_address(request, request[SNAPSHOT])
+    ticket: Ticket | None = None
 
     def authenticate(key: str | None) -> Principal:
-        return current.snapshot.keyring.authenticate(key, address)  # the one in force, not the handshake's
+        keyring = current.snapshot.keyring  # the one in force, not the handshake's
+        return keyring.recall(ticket.key, address) if ticket else keyring.authenticate(key, address)
 
     principal = request.get(PRINCIPAL)
-    if principal is None and token is not None:
-        principal = authenticate(token)
+    if token is not None:
+        principal = principal or authenticate(token)
+    elif "ticket" in request.query:
+        principal, ticket = _spend_ticket(request)
     spoken = SUBPROTOCOL in offered
     _check_origin(request)
     if principal is None and not spoken:  # it could not bring a key in connection_init either
@@ -92,9 +99,20 @@ async def _websocket(request: web.Request) -> web.StreamResponse:
         authenticate=authenticate,
         principal=principal,
         token=token,
+        ticket=ticket,
     )
     await session.run()
     return socket.response
+
+
+def _spend_ticket(request: web.Request) -> tuple[Principal, Ticket]:
+    """Whom ``?ticket=`` stands for, and what it opens. Raises ``AuthenticationError``."""
+    ticket = request.app[TICKETS].take(request.query["ticket"])
+    snapshot = request[SNAPSHOT]
+    principal = snapshot.keyring.recall(ticket.key, client_address(request, snapshot))
+    request[PRINCIPAL] = principal
+    request[RECORD].key = principal.name
+    return principal, ticket
 
 
 def _missing_key() -> AuthenticationError:
@@ -130,15 +148,22 @@ def _check_origin(request: web.Request) -> None:
         raise NotAllowed("This origin may not watch; see events.origins.", code="origin_not_allowed")
 
 
-async def _event_stream(request: web.Request, principal: Principal) -> web.StreamResponse:
+async def _event_stream(
+    request: web.Request, principal: Principal, ticket: Ticket | None
+) -> web.StreamResponse:
     query = request.query
     types = chosen_types(split(query.get("types")))
     include = chosen_includes(split(query.get("include")), admin=principal.admin)
     topic_name = query.get("topic", "self")
+    if ticket is not None:
+        topic_name, types = query.get("topic", ticket.topic), types or ticket.types
+        include = include or ticket.include
+        if not ticket.opens(topic_name, types, include):
+            raise NotAllowed("The ticket was made for something else.", code="not_allowed")
     runs = request.app[RUNS]
     kind, _, name = topic_name.partition(":")
     if kind == "run" and name:
-        return await run_feed(request, runs.get(name, principal))
+        return await run_feed(request, await awaited_run(request, name), types=types, include=include)
     if topic_name == ALL and not principal.admin:
         raise NotAllowed("Only an admin's key may watch all runs.", code="not_allowed")
     if topic_name not in ("self", ALL):

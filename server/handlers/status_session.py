@@ -44,6 +44,7 @@ from server.handlers.status_writer import Stop, Writer
 from server.handlers.websocket import Closed, WebSocket
 from server.run_log import Run, Runs
 from server.settings import Events
+from server.tickets import Ticket
 from server.watchers import Watchers
 
 log = logging.getLogger("antiphon.status")
@@ -61,7 +62,7 @@ _OFFSET = re.compile(r"[0-9]{1,15}")
 
 
 class Session:
-    """``principal`` is who the handshake's key stands for, None if it brought none.
+    """``principal`` is who the handshake's key or ticket stands for, None if it brought none.
 
     ``authenticate`` looks a token up and raises ``AuthenticationError`` or ``NotAllowed``.
     """
@@ -76,6 +77,7 @@ class Session:
         authenticate: Callable[[str | None], Principal],
         principal: Principal | None,
         token: str | None,
+        ticket: Ticket | None = None,
     ) -> None:
         self._socket = socket
         self._runs = runs
@@ -84,6 +86,7 @@ class Session:
         self._authenticate = authenticate
         self._principal = principal
         self._token = token
+        self._ticket = ticket
         self._loop = asyncio.get_running_loop()
         self._writer = Writer(socket, settings, self._check_key)
         self._group: asyncio.TaskGroup
@@ -228,6 +231,10 @@ class Session:
         try:
             types = chosen_types(asked.types)
             include = chosen_includes(asked.include, admin=principal.admin)
+            if (ticket := self._ticket) is not None:
+                types = types if types is not None else ticket.types
+                if not ticket.opens(asked.topic, types, include):
+                    raise NotAllowed("The ticket was made for something else.", code="not_allowed")
             kind, _, name = asked.topic.partition(":")
             if kind == "run" and name:
                 if asked.wait and asked.starting_after is None:  # it may have begun in between
@@ -332,6 +339,9 @@ class Session:
             self._refuse(asked.id, "invalid_value", "Say which member is to be cancelled.")
             return
         principal = self._check_key()
+        if self._ticket is not None:
+            self._refuse(asked.id, "not_allowed", "A ticket is for watching; bring a key.")
+            return
         try:
             run = self._runs.get(asked.run_id, principal)
         except NotFound as error:

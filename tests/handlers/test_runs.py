@@ -260,3 +260,49 @@ async def test_cancel_answers_when_the_run_has_ended_and_again_without_effect() 
         controls = [event.data for event in run.events_after(0) if event.type == "run.control"]
         assert [(one.verb, one.by) for one in controls] == [("cancel_run", "admin")]  # type: ignore[attr-defined]
         assert (await ask(shown, path, "Authorization: Bearer key-of-ann")).status == 405
+
+
+# Runs that have not begun
+
+
+async def test_the_stream_of_a_run_can_be_opened_before_it_begins() -> None:
+    run_id = "run_" + "a" * 32
+    async with site(KEYED) as shown, connect("127.0.0.1", shown.port) as raw:
+        await raw.send(
+            request(
+                f"/v1/runs/{run_id}/events?wait=true",
+                "Accept: text/event-stream",
+                "Authorization: Bearer key-of-ann",
+            )
+        )
+        async with asyncio.timeout(10):
+            while not len(shown.app[WATCHERS]):  # noqa: ASYNC110 - nobody is told that it waits
+                await asyncio.sleep(0.005)
+        shown.script(Principal("ann"), run_id).whole()
+        source = EventSource(raw, await raw.head())
+        assert source.head.status == 200
+        told = [event.event for event in await source.rest()]
+        assert (told[0], told[-1]) == ("run.created", "run.completed")
+
+
+@pytest.mark.parametrize("path", ["/v1/runs/{}/events?wait=true", "/v1/events?topic=run:{}&wait=true"])
+async def test_a_run_that_does_not_begin_or_is_foreign_is_not_found(path: str) -> None:
+    run_id = "run_" + "b" * 32
+    async with site(KEYED, expect_s=0.05) as shown:
+        shown.script(Principal("bob"), run_id).begin()
+        for name in (run_id, "run_" + "c" * 32, "nonsense"):
+            headers = ("Accept: text/event-stream", "Authorization: Bearer key-of-ann")
+            assert (await ask(shown, path.format(name), *headers)).status == 404
+        assert not len(shown.app[WATCHERS])
+        shown.runs.get(run_id, Principal("bob")).close()
+
+
+async def test_who_waits_for_a_run_is_sent_away_at_the_servers_end() -> None:
+    async with site(KEYED) as shown, connect("127.0.0.1", shown.port) as raw:
+        path = f"/v1/runs/run_{'d' * 32}/events?wait=true"
+        await raw.send(request(path, "Accept: text/event-stream", "Authorization: Bearer key-of-ann"))
+        async with asyncio.timeout(10):
+            while not len(shown.app[WATCHERS]):  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+        await close_watchers(shown.app)
+        assert (await raw.answer()).status == 503

@@ -79,7 +79,7 @@ class Client:
 async def client(shown: Site, key: str | None = None, **options: Any) -> AsyncIterator[Client]:
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     protocols = options.pop("subprotocols", [EVENTS])
-    address = f"ws://127.0.0.1:{shown.port}/v1/events"
+    address = f"ws://127.0.0.1:{shown.port}/v1/events{options.pop('query', '')}"
     async with connect(
         address, subprotocols=protocols, additional_headers=headers, proxy=None, compression=None, **options
     ) as socket:
