@@ -16,16 +16,21 @@ import msgspec
 
 from server.errors import AuthenticationError, NotAllowed
 from server.settings import Access, AccessKey
+from server.strategy_settings import StatusMode
 
 _ADVICE = "Send it as 'Authorization: Bearer KEY'."
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """Who a key stands for. ``models`` None: all. ``name`` is fit for logs; the key itself is not kept."""
+    """Who a key stands for. ``models`` None: all. ``name`` is fit for logs; the key itself is not kept.
+
+    ``status`` is what its streams tell of members; None: what the combination says.
+    """
 
     name: str
     admin: bool = False
     models: frozenset[str] | None = None
+    status: StatusMode | None = None
 
     def may_call(self, model: str) -> bool:
         """May this key call the model or combination of this name?"""
@@ -118,7 +123,7 @@ def _entry(key: AccessKey) -> _Entry:
         expires = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     return _Entry(
         hashlib.sha256(key.key.encode()).digest(),
-        Principal(key.name, key.admin, frozenset(key.models) if key.models else None),
+        Principal(key.name, key.admin, frozenset(key.models) if key.models else None, key.status),
         key.disabled,
         expires,
         tuple(ipaddress.ip_network(address, strict=False) for address in key.addresses),

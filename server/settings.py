@@ -20,9 +20,12 @@ from server.strategy_settings import (
     Judge,
     Moa,
     Race,
+    StatusMode,
     Steps,
     Vote,
 )
+from server.watch_settings import Events as Events
+from server.watch_settings import Runs as Runs
 
 # What a number may be. ``config_types.py`` reads the bounds and says them in words.
 Above0: TypeAlias = Annotated[float, Meta(gt=0)]
@@ -92,6 +95,7 @@ class AccessKey(_Frozen, frozen=True):
     disabled: bool = False
     expires: str | None = None  # RFC 3339
     addresses: tuple[str, ...] = ()  # CIDR; empty: all
+    status: StatusMode | None = None  # within its streams; None: as the combination says
 
     def __repr__(self) -> str:
         return f"AccessKey(name={self.name!r})"
@@ -330,6 +334,7 @@ class Combination(_Frozen, frozen=True):
     order: Literal["shuffled", "configured"] = "shuffled"
     tools: Literal["refuse", "summary"] = "refuse"  # requests with tools
     commit_after_s: From0 = 2
+    status: StatusMode = "off"  # what a stream tells of the members
     overridable: tuple[Overridable, ...] = ("strategy", "quorum", "grace_s", "deadline_s", "members")
     # the strategies' own keys
     vote: Vote = Vote()
@@ -345,32 +350,6 @@ class Combination(_Frozen, frozen=True):
 
 MEMBER_TIMEOUTS = Timeouts(connect_s=5, first_token_s=20, idle_s=15, total_s=55)
 """The four clocks of a member call where neither the combination nor the member says otherwise."""
-
-
-class Runs(_Frozen, frozen=True):
-    """How long and how much of ended runs is kept in memory."""
-
-    keep_s: From0 = 600
-    max_events: Whole1 = 2048
-    max_runs: Whole1 = 1000
-    max_background: Whole0 = 16  # of one key, under way
-    max_topic_events: Whole1 = 10_000
-    keep_text: bool = False
-
-
-class Events(_Frozen, frozen=True):
-    """The status channel."""
-
-    origins: tuple[str, ...] = ()
-    max_connections: Whole1 = 100  # for each key
-    max_subscriptions: Whole1 = 128
-    outbox_events: Whole1 = 1024
-    outbox_bytes: Whole1 = 1024 * 1024
-    ping_s: Above0 = 20
-    idle_ping_s: Above0 = 25
-    pong_timeout_s: Above0 = 10
-    init_timeout_s: Above0 = 10
-    expect_s: Above0 = 30  # so long before it begins a run may be subscribed to
 
 
 class Logging(_Frozen, frozen=True):

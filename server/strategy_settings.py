@@ -14,6 +14,9 @@ From0: TypeAlias = Annotated[float, Meta(ge=0)]
 
 ValueType: TypeAlias = Literal["number", "choice", "date", "string", "json"]
 
+StatusMode: TypeAlias = Literal["off", "comment", "chunk", "reasoning", "openwebui", "content"]
+"""How a combination's stream tells what becomes of the members, before the answer begins."""
+
 
 class _Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Base of these settings: immutable; a key that is not a field is refused."""

@@ -12,20 +12,22 @@ from aiohttp import web
 from msgspec import Raw
 
 from server.accounting import Record
-from server.app_keys import PRINCIPAL, RECORD, RUNS, SNAPSHOT
+from server.app_keys import PRINCIPAL, RECORD, RUNS, SNAPSHOT, TASKS
 from server.chat import ChatRequest
 from server.coordinator import Combination, answer, answer_whole
 from server.deltas import Batch, Delta, Deltas
 from server.errors import InvalidRequest, ServerError
-from server.handlers import background
+from server.handlers import background, inband
 from server.handlers.body import read_body
 from server.handlers.streaming import EventStream
 from server.openai_wire import ChunkEncoder, Completion, parse_chat, relayed, usage_json
 from server.run_log import Run
+from server.strategy_settings import StatusMode
 from server.upstreams.base import AnswerInfo, Call, Upstream
 
 # Combinations may call each other through servers; one that is so deep within others is refused.
 MAX_DEPTH = 2
+MARK_BYTES = inband.MARK.encode()
 
 
 async def create_chat_completion(request: web.Request) -> web.StreamResponse:
@@ -34,10 +36,14 @@ async def create_chat_completion(request: web.Request) -> web.StreamResponse:
     principal = request[PRINCIPAL]
     body = await read_body(request)
     chat = parse_chat(body, need_model=snapshot.settings.unknown_model != "default")
+    if MARK_BYTES in body:
+        chat = inband.without_status(chat)
     record = request[RECORD]
     record.model = chat.model
     upstream = snapshot.router.choose(chat.model, principal)
     depth = _depth(request, upstream)
+    settings = upstream.settings if isinstance(upstream, Combination) else None
+    mode = inband.chosen_mode(request.headers.get(inband.HEADER), principal, settings, chat)
     in_background = False
     if "antiphon" in chat.json:
         chat, in_background = background.take_wish(chat)
@@ -48,7 +54,7 @@ async def create_chat_completion(request: web.Request) -> web.StreamResponse:
         model=chat.model or upstream.name, principal=principal, run_id=request.headers.get("x-run-id")
     )
     record.run_id = run.id
-    work = _Work(request, record, run, upstream, chat, Call(run=run, depth=depth))
+    work = _Work(request, record, run, upstream, chat, Call(run=run, depth=depth), mode)
     try:
         if in_background:
             run.background = True
@@ -69,6 +75,7 @@ class _Work:
         upstream: Upstream,
         chat: ChatRequest,
         call: Call,
+        mode: StatusMode,
     ) -> None:
         self._request = request
         self._record = record
@@ -76,6 +83,7 @@ class _Work:
         self._upstream = upstream
         self._chat = chat
         self._call = call
+        self._mode = mode
         self._combination = upstream if isinstance(upstream, Combination) else None
         # The answer of a combination that writes anew is the run's; a relayed one keeps its own id.
         self._own = self._combination is not None and not self._combination.relays
@@ -96,6 +104,9 @@ class _Work:
         began = time.monotonic()
         async with EventStream(self._request, commit_after_s=commit_after_s) as stream:
             self._call.begun = stream.commit
+            status = None
+            if self._mode != "off":
+                status = inband.InBand(self._mode, run, encoder, stream, self._request.app[TASKS])
             try:
                 # The run's scope is within: a run that is cancelled ends as an error that can still be told.
                 with run.scope(self._request.task):
@@ -104,6 +115,8 @@ class _Work:
                             if self._record.first_token_s is None:
                                 self._first_token()
                                 stream.waited_s = time.monotonic() - began
+                            if status is not None and (said := status.before(batch)):
+                                await stream.write(said)
                             if data := encoder.encode(batch):
                                 await stream.write(data)
                 await stream.write(encoder.finish(run.usage, self._antiphon()))
@@ -111,7 +124,12 @@ class _Work:
             except ServerError as error:
                 if not stream.started:
                     raise
+                if status is not None:
+                    status.stop()
                 await stream.fail(error)
+            finally:
+                if status is not None:
+                    status.stop()
         return stream.response
 
     async def whole(self) -> web.Response:

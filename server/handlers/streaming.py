@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from aiohttp import HttpVersion11, web
@@ -27,7 +28,7 @@ class EventStream:
 
     ``started`` tells whether the head has left. Writing raises ``ConnectionResetError`` when the client has
     gone. ``waited_s`` is what of the time up to now was spent waiting for upstreams; it is taken off the
-    overhead that the head tells.
+    overhead that the head tells. ``after_commit`` is called when the head has left without any answer.
     """
 
     def __init__(self, request: web.Request, *, commit_after_s: float) -> None:
@@ -45,6 +46,7 @@ class EventStream:
         self._timer: asyncio.TimerHandle | None = None
         self._ended = False
         self.waited_s = 0.0
+        self.after_commit: Callable[[], None] | None = None
         self.response = web.StreamResponse(
             headers={
                 "Content-Type": CONTENT_TYPE,
@@ -117,6 +119,8 @@ class EventStream:
         await self._prepare()
         self._last_write = self._loop.time()
         await self.response.write(KEEP_ALIVE)
+        if self.after_commit is not None:
+            self.after_commit()
 
     def _set_timer(self) -> None:
         if not self.started:

@@ -66,6 +66,8 @@ class ChunkEncoder:
                     pieces += (b"data: ", data, b"\n\n")
                 continue
             data = original.data
+            if type(delta) is Opening and data and delta.index in self._opened:
+                data = _without_role(data, delta.index)  # status of ours has begun the choice
             if type(delta) is Extra and delta.bare and not self._include_usage:
                 continue  # no empty choices unless they were asked for
             if not data:
@@ -83,6 +85,16 @@ class ChunkEncoder:
             else:
                 pieces += (b"data: ", head, rest, b"\n\n")
         return b"".join(pieces)
+
+    def beside(self, field: str, value: bytes) -> bytes:
+        """A chunk that brings nothing but a field of ours; ``value`` is JSON."""
+        usage = b',"usage":null' if self._include_usage else b""
+        return b'data: %b,"choices":[{"index":0,"delta":{},"finish_reason":null}]%b,"%b":%b}\n\n' % (
+            self._own_head(),
+            usage,
+            field.encode(),
+            value,
+        )
 
     def finish(self, usage: Usage | None, antiphon: bytes | None = None) -> bytes:
         """The end of a complete stream: the usage chunk if it was asked for, then ``[DONE]``.
@@ -181,6 +193,21 @@ def _tool_call(delta: ToolCallDelta) -> bytes:
     function: dict[str, str] = {} if delta.name is None else {"name": delta.name}
     fields["function"] = function | {"arguments": delta.arguments}
     return _json(fields)
+
+
+def _without_role(data: bytes, index: int) -> bytes:
+    """The chunk, without the role of this choice: clients join what they get twice."""
+
+    def change(fields: dict[str, Raw]) -> None:
+        choices = chunks.objects(fields["choices"])
+        for choice in choices:
+            if msgspec.json.decode(choice.get("index", b"0")) == index and "delta" in choice:
+                said = chunks.fields_of(choice["delta"])
+                said.pop("role", None)
+                choice["delta"] = chunks.raw_of(said)
+        fields["choices"] = chunks.raw_of(choices)
+
+    return chunks.edit_object(data, change)
 
 
 def _end_of_model(data: bytes, head: chunks.Head) -> int:

@@ -105,3 +105,21 @@ def test_what_is_ours_to_tell_stands_in_the_usage_chunk_only() -> None:
 def test_the_upstreams_usage_keeps_its_details() -> None:
     raw = json.dumps({**USAGE, "completion_tokens_details": {"reasoning_tokens": 1}}).encode()
     assert usage_json(Usage(3, 2, 5, raw=raw)) == raw
+
+
+def test_a_field_of_ours_stands_beside_an_empty_delta() -> None:
+    one = encoder(include_usage=True)
+    sent = one.encode([Opening()]) + one.beside("antiphon", b'{"state":"done"}')
+    opening, said = (json.loads(event[6:]) for event in sent.split(b"\n\n")[:-1])
+    assert opening["choices"][0]["delta"]["role"] == "assistant"
+    assert said["choices"] == [{"index": 0, "delta": {}, "finish_reason": None}]
+    assert (said["antiphon"], said["usage"], said["id"]) == ({"state": "done"}, None, opening["id"])
+
+
+def test_a_choice_that_was_begun_already_is_relayed_without_its_role() -> None:
+    one = encoder(own_identity=True)
+    one.encode([Opening()])
+    first = chunk({"role": "assistant", "content": "", "odd": 1})
+    sent = one.encode(decoded(first, chunk({"content": "x"}), STOP))
+    deltas = [json.loads(event[6:])["choices"][0]["delta"] for event in sent.split(b"\n\n")[:-1]]
+    assert deltas == [{"content": "", "odd": 1}, {"content": "x"}, {}]
