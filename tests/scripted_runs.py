@@ -29,6 +29,7 @@ from server.events import (
 )
 from server.run_log import Run, Runs, Viewer
 from server.settings import Access, AccessKey, Events, Settings
+from tests.raw_http import PATIENCE_S
 from tests.served import served
 
 DRAFT = StageRef("draft.1", "draft")
@@ -124,11 +125,13 @@ class Site:
 
 
 @asynccontextmanager
-async def site(settings: Settings | None = None, **events: object) -> AsyncIterator[Site]:
-    """Serve the application; ``events`` are settings of the status channel."""
+async def site(
+    settings: Settings | None = None, *, patience_s: float = PATIENCE_S, **events: object
+) -> AsyncIterator[Site]:
+    """Serve the application, for ``patience_s`` at most; ``events`` are settings of the status channel."""
     settings = settings or Settings()
     if events:
         settings = msgspec.structs.replace(settings, events=Events(**events))  # type: ignore[arg-type]
     app = create_app(settings)
-    async with served(app) as port:
+    async with served(app, patience_s=patience_s) as port:
         yield Site(app, port)

@@ -29,13 +29,15 @@ def echo_app() -> web.Application:
 
 
 @asynccontextmanager
-async def served(app: web.Application, **options: object) -> AsyncIterator[int]:
-    """Serve ``app`` for real; yield the port."""
+async def served(
+    app: web.Application, *, patience_s: float = PATIENCE_S, **options: object
+) -> AsyncIterator[int]:
+    """Serve ``app`` for real; yield the port. The block may take ``patience_s``."""
     ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     chosen = ServeOptions(**{"port": 0, **options})  # type: ignore[arg-type]
     task = asyncio.create_task(serve(app, chosen, on_ready=ready.set_result))
     try:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(patience_s):
             yield int((await ready).rpartition(":")[2])
     finally:
         task.cancel()

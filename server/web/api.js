@@ -64,8 +64,8 @@ export function newRunId() {
   return `run_${Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
 }
 
-// Starts a run and stays until it has ended: a client that leaves would end it. Its answer is not kept here, it
-// comes as events.
+// Starts a run, and stays until it has ended: a client that leaves would end it. Asked for as a stream, since only
+// then every upstream tells its text as it comes; the answer itself is not kept here, it comes as events.
 export async function start(id, model, prompt) {
   const body = { model, stream: true, messages: [{ role: "user", content: prompt }] };
   const response = await call("chat/completions", { method: "POST", body, headers: { "x-run-id": id } });

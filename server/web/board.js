@@ -22,15 +22,14 @@ export function initial(settings) {
     runs: {}, // id → run
     order: [], // ids, the newest first
     extra: {}, // id → {heard, expanded, lost, busy, gone}: what the page adds to a run
-    open: null, // {run, lane}
+    open: null, // {run, lane}; the lane is null until the run tells of its calls
     texts: {}, // of the open run
     textState: "none", // none, loading, live, done, gone
     replay: null, // {id, run, events, next, at, speed, length}
     models: [],
     model: "",
-    mine: null, // the run that this page asked for last
     asked: 0, // requests of this page that are under way
-    askError: null,
+    askError: null, // {told (what the server said, or null), prompt}
     notes: [], // {id, kind, detail}
     said: "", // for those who hear the page
   };
@@ -80,7 +79,14 @@ export function hear(state, event, now) {
   const extra = { heard: now };
   if (!known) extra.expanded = true;
   state = put(state, run, extra, false);
-  if (event.type === "run.created") state = { ...state, said: `began:${run.model}` };
+  if (event.type === "run.created") {
+    state = { ...state, said: `began:${run.model}` };
+    // A run that was asked for here: what is read is the answer, which a single call gives itself.
+    const lanes = Object.keys(run.lanes);
+    if (state.open?.run === run.id && state.open.lane === null && lanes.length) {
+      state = { ...state, open: { run: run.id, lane: run.lanes.summary ? "summary" : lanes[0] } };
+    }
+  }
   if (fold.ENDED.has(run.status) && !fold.ENDED.has(before.status)) state = runEnded(state, run);
   return state;
 }
@@ -161,7 +167,7 @@ export function open(state, run, lane) {
   state = { ...state, open: { run, lane } };
   if (same) return state;
   state = { ...state, texts: {}, textState: state.extra[run]?.gone ? "gone" : "loading" };
-  return withExtra(state, run, { expanded: true });
+  return run in state.runs ? withExtra(state, run, { expanded: true }) : state;
 }
 
 export function close(state) {

@@ -46,6 +46,7 @@ function emptyLane(id, model) {
     kind: null, // of the first token
     code: null,
     http: null,
+    retry: null, // why the attempt before this one failed: {code, http}
     message: null,
     reason: null,
     finish: null,
@@ -102,7 +103,6 @@ function created(run, event) {
   run.createdAt = Date.parse(event.time);
   run.model = data.model;
   run.strategy = data.strategy;
-  run.status = "in_progress";
   const lanes = {};
   for (const one of data.members.slice(0, MAX_LANES)) lanes[one.id] = run.lanes[one.id] ?? emptyLane(one.id, one.model);
   if (data.summary) lanes.summary = run.lanes.summary ?? emptyLane("summary", data.summary);
@@ -175,8 +175,7 @@ function applyToMember(run, event) {
     case "model.retrying":
       lane.state = "retrying";
       lane.attempt = data.next_attempt;
-      lane.code = data.code;
-      lane.http = data.http_status;
+      lane.retry = { code: data.code, http: data.http_status };
       break;
     case "model.finished":
       lane.finish = data.finish_reason;
@@ -216,7 +215,6 @@ function again(lane, state) {
 function heard(lane, event, kind) {
   const { data } = event;
   if (kind === "first_token") {
-    if (lane.state === "retrying") lane.code = lane.http = null;
     lane.state = "started";
     lane.ttft = data.ttft_ms;
     lane.kind = data.kind;

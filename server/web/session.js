@@ -149,9 +149,11 @@ export class Session {
     this.reading = null;
   }
 
-  read(run, resuming) {
+  // more: {wait: true} for a run that has not begun.
+  read(run, resuming, more = {}) {
     this.reading = `read-${++this.number}`;
-    const message = { type: "subscribe", id: this.reading, topic: `run:${run}`, include: ["answer", "drafts", "reasoning"] };
+    const include = ["answer", "drafts", "reasoning"];
+    const message = { type: "subscribe", id: this.reading, topic: `run:${run}`, include, ...more };
     const { runs, texts: had, textState } = this.now();
     if (resuming && textState === "live") {
       Object.assign(message, { starting_after: runs[run].head, cursors: texts.cursors(had), epoch: this.epoch });
@@ -177,34 +179,23 @@ export class Session {
     if (refusal) this.change((now) => board.note(now, "command_failed", refusal));
   }
 
-  // Starts a run, and reads its answer as soon as it is known which call gives it.
+  // Starts a run that is read from its first word on: it is subscribed to before it begins.
   async ask(model, prompt) {
-    const id = api.newRunId();
-    this.change((now) => ({ ...now, asked: now.asked + 1, askError: null, mine: id }));
-    const watching = this.openWhenBegun(id);
+    const mine = api.newRunId();
+    this.leave();
+    this.change((now) => ({ ...board.open(now, mine, null), asked: now.asked + 1, askError: null, replay: null }));
+    this.read(mine, false, { wait: true });
     try {
-      await api.start(id, model, prompt);
+      await api.start(mine, model, prompt);
     } catch (error) {
+      const told = error instanceof api.Refused ? error.message : null;
       // A run that began tells its own end.
-      if (!this.now().runs[id]) this.change((now) => ({ ...now, askError: error.message }));
-    }
-    watching.over = true;
-    this.change((now) => ({ ...now, asked: now.asked - 1 }));
-  }
-
-  openWhenBegun(id) {
-    const watching = { over: false };
-    const look = () => {
-      const run = this.now().runs[id];
-      if (run && Object.keys(run.lanes).length) {
-        const lane = run.lanes.summary ? "summary" : Object.keys(run.lanes)[0];
-        if (this.now().mine === id && !this.now().replay) this.open(id, lane);
-      } else if (!watching.over) {
-        setTimeout(look, 30);
+      if (!this.now().runs[mine]) {
+        if (this.now().open?.run === mine) this.close();
+        this.change((now) => ({ ...now, askError: { told, prompt } }));
       }
-    };
-    look();
-    return watching;
+    }
+    this.change((now) => ({ ...now, asked: now.asked - 1 }));
   }
 
   async replay(id) {

@@ -12,6 +12,7 @@ from aiohttp import web
 from server.app import create_app, drain, last_words
 from server.settings import Channel, Logging, Settings
 from server.simulators.openai import OpenAISimulator
+from tests.raw_http import PATIENCE_S
 from tests.served import served
 
 QUIET = Logging(access=False)
@@ -31,11 +32,16 @@ class Antiphon:
 
 
 @asynccontextmanager
-async def antiphon(settings: Settings, **options: object) -> AsyncIterator[Antiphon]:
-    """Serve ``settings`` on a free port, until the end of the block."""
+async def antiphon(
+    settings: Settings, *, patience_s: float = PATIENCE_S, **options: object
+) -> AsyncIterator[Antiphon]:
+    """Serve ``settings`` on a free port, until the end of the block, which may take ``patience_s``."""
     app = create_app(settings)
     hooks = {"on_drain": lambda: drain(app), "on_drain_timeout": lambda: last_words(app)}
-    async with served(app, **{**hooks, **options}) as port, aiohttp.ClientSession() as client:
+    async with (
+        served(app, patience_s=patience_s, **{**hooks, **options}) as port,
+        aiohttp.ClientSession() as client,
+    ):
         yield Antiphon(port, app, client)
 
 

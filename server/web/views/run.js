@@ -196,9 +196,10 @@ function spansOf(lane) {
 // What is worth a word: above all why a call failed.
 export function noteOf(t, lane, state) {
   const words = [];
-  if (state === "failed" || state === "retrying") {
-    const code = [lane.http, lane.code].filter(Boolean).join(" ");
-    words.push(lane.message && state === "failed" ? `${code}: ${lane.message}` : code);
+  if (state === "failed" || (state === "retrying" && lane.retry)) {
+    const { http, code } = state === "failed" ? lane : lane.retry;
+    const what = [http, code].filter(Boolean).join(" ");
+    words.push(lane.message && state === "failed" ? `${what}: ${lane.message}` : what);
   } else if (lane.reason) {
     words.push(lane.reason.replaceAll("_", " "));
   } else if (lane.finish && lane.finish !== "stop") {

@@ -3,8 +3,8 @@
 import { Component, createRef } from "../vendor/preact.mjs";
 import { html, Still } from "./html.js";
 
-const THEMES = ["auto", "light", "dark"];
 const MAX_ASKED = 4; // a browser opens six connections to one server; two stay free for the rest
+const THEMES = ["auto", "light", "dark"];
 
 // props: t, lang, theme, phase, code, secondsLeft, everyone, keyed, act
 export class Top extends Still {
@@ -62,9 +62,16 @@ export class Ask extends Still {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !event.isComposing) this.send(event);
   };
 
+  // What was refused is put back, to be mended.
+  componentDidUpdate(before) {
+    const { error } = this.props;
+    if (error && error !== before.error && !this.prompt.current.value) this.prompt.current.value = error.prompt;
+  }
+
   render({ t, models, model, asked, error, ready, act }) {
     const many = asked >= MAX_ASKED;
     const hint = many ? t("asking_many") : asked > 0 ? t("leaving_ends") : "";
+    const why = error && (error.told ?? t("note_unreachable"));
     return html`<form class="ask" onSubmit=${this.send}>
       <label class="sr" for="prompt">${t("prompt")}</label>
       <textarea id="prompt" ref=${this.prompt} rows="2" placeholder=${t("prompt_hint")} onKeyDown=${this.key}></textarea>
@@ -75,7 +82,7 @@ export class Ask extends Still {
         </select>
         <button class="primary" type="submit" title=${t("ask_title")} disabled=${!ready || !model || many}>${t("ask")}</button>
       </div>
-      <p class=${error ? "why" : "hint"} role=${error ? "alert" : null}>${error ?? hint}</p>
+      <p class=${why ? "why" : "hint"} role="status">${why || hint}</p>
     </form>`;
   }
 }
@@ -98,7 +105,7 @@ export class KeyForm extends Component {
     return html`<form class="key" onSubmit=${this.send} aria-labelledby="key-title">
       <h2 id="key-title">${t("key_title")}</h2>
       <label for="key">${t("key_label")}</label>
-      <input id="key" ref=${this.field} type="password" autocomplete="off" spellcheck="false" aria-describedby="key-hint" />
+      <input id="key" ref=${this.field} type="password" autocomplete="off" spellcheck=${false} aria-describedby="key-hint" />
       <button class="primary" type="submit">${t("key_submit")}</button>
       <p id="key-hint" class=${wrong ? "why" : "hint"} role=${wrong ? "alert" : null}>${wrong ? t("key_wrong") : t("key_hint")}</p>
     </form>`;
