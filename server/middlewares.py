@@ -48,6 +48,11 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 _ENCODINGS = frozenset({"", "identity", "gzip", "deflate"})
 _JSON = ("", "application/json")
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+_NOT_OFFERED = {
+    "responses": "The Responses API is",
+    "completions": "Text completions are",
+    "embeddings": "Embeddings are",
+}  # what clients ask for by default or by habit, by the first part of the path
 _EXPOSED = ", ".join(
     (
         "x-request-id, x-run-id, retry-after, retry-after-ms, x-should-retry, x-antiphon-overhead-ms",
@@ -315,6 +320,8 @@ def _from_aiohttp(request: web.Request, error: web.HTTPException) -> ServerError
     if isinstance(error, web.HTTPNotFound):
         if request.path.startswith("/v1/v1"):
             return NotFound("There is /v1 twice in this path; end the base URL with one /v1.")
+        if absent := _NOT_OFFERED.get(request.path.removeprefix("/v1").strip("/").partition("/")[0]):
+            return NotFound(f"{absent} not offered here; models are asked by POST /v1/chat/completions.")
         return NotFound("There is no such path; see docs/behaviour.md for what there is.")
     if error.status < 500:
         return InvalidRequest("The request cannot be understood.", status=error.status)

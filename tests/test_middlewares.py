@@ -147,6 +147,24 @@ async def test_a_refusal_by_aiohttp_itself_looks_like_all_others() -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "named"),
+    [
+        ("/v1/responses", "Responses API"),
+        ("/responses/", "Responses API"),
+        ("/v1/responses/resp_1/cancel", "Responses API"),
+        ("/v1/completions", "Text completions"),
+        ("/v1/embeddings", "Embeddings"),
+    ],
+)
+async def test_what_clients_look_for_in_vain_is_named_with_the_way_to_ask(path: str, named: str) -> None:
+    async with both(settings) as (server, _sim):
+        error = error_of(await post(server, ask(), path=path), 404)
+        assert error["code"] == "not_found"
+        assert error["message"].removeprefix("The ").startswith(named)
+        assert "POST /v1/chat/completions" in error["message"]
+
+
+@pytest.mark.parametrize(
     ("script", "status", "said"),
     [
         (Script(status=401), 502, "false"),

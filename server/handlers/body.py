@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from server.app_keys import SNAPSHOT
@@ -38,8 +38,8 @@ async def read_body(request: web.Request) -> bytes:
 async def _read(request: web.Request, limits: Server) -> bytes:
     """The body as it was sent."""
     content = request.content
-    if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and request.transport is not None:
-        request.transport.write(_CONTINUE)
+    if hdrs.EXPECT in request.headers:
+        _invite(request)
     try:
         if content.is_eof():  # nearly every body has come with its head
             body = content.read_nowait(-1)
@@ -62,6 +62,13 @@ async def _read(request: web.Request, limits: Server) -> bytes:
         raise RequestTimeout("The request body came too slowly; send it again.") from None
     except (web.RequestPayloadError, HttpProcessingError) as error:
         raise InvalidRequest("The framing of the request body is broken; send it again.") from error
+
+
+def _invite(request: web.Request) -> None:
+    """Say ``100 Continue`` if that is expected. HTTP/1.0 knows no such answer (RFC 9110, 10.1.1)."""
+    expected = request.headers[hdrs.EXPECT].lower() == "100-continue" and request.version >= HttpVersion11
+    if expected and request.transport is not None:
+        request.transport.write(_CONTINUE)
 
 
 async def _inflate(body: bytes, coding: str, limit: int) -> bytes:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import openai
+import pydantic
 import pytest
 
 from server.settings import Access, AccessKey, Combination, Member, Settings, Summary
@@ -198,6 +199,34 @@ async def test_the_client_repeats_what_may_be_repeated_and_only_that(pair: Pair)
     with pytest.raises(openai.InternalServerError):
         await patient.chat.completions.create(model="m", messages=ASKED)
     assert len(sim.requests) == before + 1, "a refused credential of ours is not asked with again"
+
+
+class Person(pydantic.BaseModel):
+    name: str
+    age: int
+
+
+@pytest.mark.parametrize("model", ["m", "panel"])
+async def test_an_answer_of_a_declared_shape_is_parsed(pair: Pair, model: str) -> None:
+    client, sim = pair
+    for _call in range(3):  # two members and the summary
+        sim.script(Script(text='{"name": "Ann", "age": 3}'))
+    answer = await client.chat.completions.parse(model=model, messages=ASKED, response_format=Person)
+    assert answer.choices[0].message.parsed == Person(name="Ann", age=3)
+
+
+async def test_a_streamed_answer_of_a_declared_shape_is_parsed(pair: Pair) -> None:
+    client, sim = pair
+    sim.script(Script(text='{"name": "Ann", "age": 3}'))
+    async with client.chat.completions.stream(model="m", messages=ASKED, response_format=Person) as stream:
+        whole = await stream.get_final_completion()
+    assert whole.choices[0].message.parsed == Person(name="Ann", age=3)
+
+
+async def test_the_responses_api_fails_with_what_to_use_instead(pair: Pair) -> None:
+    client, _sim = pair
+    with pytest.raises(openai.NotFoundError, match="POST /v1/chat/completions"):
+        await client.responses.create(model="m", input="hello")
 
 
 async def test_models(pair: Pair) -> None:

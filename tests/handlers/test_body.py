@@ -106,6 +106,14 @@ async def test_a_body_that_waits_for_leave_is_let_on_only_where_it_is_wanted() -
         assert len(sim.requests) == 1
 
 
+async def test_a_client_of_http_1_0_is_never_told_to_continue() -> None:
+    async with both(small) as (server, _sim):
+        request = chat_request(ask(), "Expect: 100-continue").replace(b"HTTP/1.1", b"HTTP/1.0")
+        answer = await exchange(server, request)
+        assert (answer.version, answer.status) == ("HTTP/1.0", 200)
+        assert answer.json()["choices"]
+
+
 async def test_after_each_refusal_the_next_request_is_answered() -> None:
     async with both(small) as (server, sim):
         for body, headers in (
