@@ -15,7 +15,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 	--custom-compile-command "make lock" --extra local --excludes requirements.exclude
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format install install-dev lock clean
+.PHONY: help run test check format install install-dev lock schemas clean
 
 help: ## Show this list (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,10 @@ lock: $(VENV)/installed-dev ## Write the lock files anew (ARGS=--upgrade: with t
 	$(COMPILE) $(ARGS) setup.cfg requirements.in --output-file requirements.lock
 	$(COMPILE) $(ARGS) setup.cfg requirements.in --extra dev --constraints requirements.lock \
 		--output-file requirements-dev.lock
+
+schemas: $(VENV)/installed-dev ## Write docs/events.schema.json and docs/asyncapi.json anew, from the code
+	$(BIN)/antiphon schema events > docs/events.schema.json
+	$(BIN)/antiphon schema asyncapi > docs/asyncapi.json
 
 clean: ## Remove .venv and everything that was generated
 	rm -rf $(VENV) build dist antiphon.egg-info .coverage htmlcov

@@ -1,4 +1,4 @@
-"""The command line: ``antiphon serve · check · watch · simulate``.
+"""The command line: ``antiphon serve · check · watch · simulate · schema``.
 
 Each command lives in a module of its own that is imported only when it is asked for: a start of the server
 must not pay for the terminal view.
@@ -18,6 +18,7 @@ _COMMANDS = {
     "check": "check a configuration and list what it would serve, without starting",
     "watch": "show runs live in the terminal",
     "simulate": "play an upstream, with delays and faults on request",
+    "schema": "print the form of events, for other programs",
 }
 
 

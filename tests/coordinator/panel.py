@@ -43,6 +43,7 @@ from server.settings import Member, Summary
 from server.settings import Runs as RunsSettings
 from server.tasks import TaskOwner
 from server.upstreams.base import Call, Upstream
+from tests.schemas import check_event
 
 PATIENCE_S = 30.0
 # A batch to yield, something to wait for, turns of the event loop to wait, an error to raise.
@@ -265,6 +266,8 @@ def check_log(run: Run) -> None:
     """The log keeps the rules of every run, and its end repeats the last level."""
     events = run.events_after(0)
     assert check_run(events) == []
+    for event in events:
+        check_event(event)
     levels = [event.data.level for event in events if isinstance(event.data, RunDegraded)]
     end = events[-1].data
     assert isinstance(end, RunCompleted | RunIncomplete | RunFailed | RunCancelled)

@@ -24,6 +24,7 @@ from server.run_check import RunChecker, check_run
 from server.run_log import Run
 from server.settings import Runs as RunsSettings
 from server.settings import Settings
+from tests.schemas import check_message
 from tests.scripted_runs import DRAFT, KEYS, M1, M2, Script, Site, site
 
 EVENTS = Subprotocol("antiphon.events.v1")
@@ -47,6 +48,7 @@ class Client:
     async def get(self, type: str | None = None) -> Any:
         async with asyncio.timeout(10):
             message = json.loads(await self.socket.recv())
+        check_message(message)
         assert type is None or message["type"] == type, message
         return message
 
