@@ -80,6 +80,12 @@ class Accounts:
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self.flush)
 
+    def spent(self, model: str, usage: Usage) -> None:
+        """Count what a run used whose request was answered before."""
+        name = model if self._known(model) else "other"
+        self.metrics.tokens[name, "prompt"] += usage.prompt_tokens
+        self.metrics.tokens[name, "completion"] += usage.completion_tokens
+
     def flush(self) -> None:
         """Write what has gathered."""
         if self._timer is not None:
@@ -117,8 +123,7 @@ class Accounts:
         if record.overhead_s is not None:
             metrics.overhead.add(record.overhead_s)
         if record.usage is not None:
-            metrics.tokens[model, "prompt"] += record.usage.prompt_tokens
-            metrics.tokens[model, "completion"] += record.usage.completion_tokens
+            self.spent(record.model, record.usage)
 
 
 def _fields(record: Record) -> dict[str, object]:

@@ -24,13 +24,15 @@ _ADVICE = "Send it as 'Authorization: Bearer KEY'."
 class Principal(msgspec.Struct, frozen=True):
     """Who a key stands for. ``models`` None: all. ``name`` is fit for logs; the key itself is not kept.
 
-    ``status`` is what its streams tell of members; None: what the combination says.
+    ``status`` is what its streams tell of members; None: what the combination says. ``background``: may it
+    start runs that survive their asker?
     """
 
     name: str
     admin: bool = False
     models: frozenset[str] | None = None
     status: StatusMode | None = None
+    background: bool = True
 
     def may_call(self, model: str) -> bool:
         """May this key call the model or combination of this name?"""
@@ -123,7 +125,9 @@ def _entry(key: AccessKey) -> _Entry:
         expires = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     return _Entry(
         hashlib.sha256(key.key.encode()).digest(),
-        Principal(key.name, key.admin, frozenset(key.models) if key.models else None, key.status),
+        Principal(
+            key.name, key.admin, frozenset(key.models) if key.models else None, key.status, key.background
+        ),
         key.disabled,
         expires,
         tuple(ipaddress.ip_network(address, strict=False) for address in key.addresses),

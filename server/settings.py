@@ -95,6 +95,7 @@ class AccessKey(_Frozen, frozen=True):
     disabled: bool = False
     expires: str | None = None  # RFC 3339
     addresses: tuple[str, ...] = ()  # CIDR; empty: all
+    background: bool = True  # may it start runs that survive their asker?
     status: StatusMode | None = None  # within its streams; None: as the combination says
 
     def __repr__(self) -> str:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import aclosing
 
 import msgspec
 from aiohttp import web
 
-from server.app_keys import RUNS, TASKS
+from server.app_keys import ACCOUNTS, RUNS, TASKS
+from server.auth import Principal
 from server.chat import ChatRequest
 from server.deltas import Deltas
-from server.errors import InvalidRequest, RateLimited, ServerError
+from server.errors import InvalidRequest, NotAllowed, RateLimited, ServerError
 from server.openai_wire import Completion
-from server.run_log import Run, Runs
+from server.run_log import Run
+
+log = logging.getLogger("antiphon.runs")
 
 FIELD = "antiphon.background"
 
@@ -35,8 +39,13 @@ def take_wish(chat: ChatRequest) -> tuple[ChatRequest, bool]:
     return chat.with_values(antiphon=rest or None), wanted
 
 
-def check_room(under_way: int, limit: int) -> None:
-    """Raise ``RateLimited`` if a key with ``under_way`` background runs may have no more."""
+def check_room(principal: Principal, under_way: int, limit: int) -> None:
+    """Raise ``NotAllowed`` or ``RateLimited`` if a key with ``under_way`` such runs may not have another."""
+    if not principal.background or not limit:
+        raise NotAllowed(
+            "This key may not start background runs; wait for the answer instead.",
+            code="background_not_allowed",
+        )
     if under_way >= limit:
         raise RateLimited(
             f"This key has {under_way} background runs under way, and may have {limit}; wait for one to end.",
@@ -53,7 +62,7 @@ def begin(
     What they bring is put into ``completion``; ``body`` then makes of it what is kept. The server's task
     owner holds the work; at the server's end the run is cancelled, and tells it.
     """
-    work = _carry_out(request.app[RUNS], run, deltas, completion, body)
+    work = _carry_out(request.app, run, deltas, completion, body)
     request.app[TASKS].create(work, name=f"background {run.id}")
     return web.Response(
         status=202,
@@ -64,7 +73,7 @@ def begin(
 
 
 async def _carry_out(
-    runs: Runs, run: Run, deltas: Deltas, completion: Completion, body: Callable[[], bytes]
+    app: web.Application, run: Run, deltas: Deltas, completion: Completion, body: Callable[[], bytes]
 ) -> None:
     try:
         with run.scope():
@@ -73,4 +82,9 @@ async def _carry_out(
                     completion.add(batch)
     except ServerError:
         return  # the run has told of it
-    runs.keep_response(run, body())
+    finally:
+        if run.usage is not None:  # of a run that failed, too
+            app[ACCOUNTS].spent(run.model, run.usage)
+        tokens = 0 if run.usage is None else run.usage.total_tokens
+        log.info("%s ended in the background: %s, %d tokens", run.id, run.status, tokens)
+    app[RUNS].keep_response(run, body())

@@ -49,7 +49,8 @@ async def create_chat_completion(request: web.Request) -> web.StreamResponse:
         chat, in_background = background.take_wish(chat)
     runs = request.app[RUNS]
     if in_background:
-        background.check_room(runs.in_background(principal), snapshot.settings.runs.max_background)
+        limit = snapshot.settings.runs.max_background
+        background.check_room(principal, runs.in_background(principal), limit)
     run = runs.start(
         model=chat.model or upstream.name, principal=principal, run_id=request.headers.get("x-run-id")
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from server.app_keys import RUNS, TASKS
+from server.app_keys import METRICS, RUNS, TASKS
 from server.settings import Access, AccessKey, Combination, Member, Runs, Settings, Summary
 from server.simulators.openai import OpenAISimulator
 from server.simulators.script import Script
@@ -17,6 +17,7 @@ from tests.behaviour.running import QUIET, Antiphon, antiphon, ask, channel
 from tests.raw_http import PATIENCE_S
 
 ME, OTHER = "sk-me-0123456789", "sk-other-0123456789"
+BOUND = AccessKey(name="bound", key="sk-bound-0123456789", background=False)
 MINE = f"Authorization: Bearer {ME}"
 THEIRS = f"Authorization: Bearer {OTHER}"
 
@@ -26,7 +27,7 @@ def settings(sim: OpenAISimulator) -> Settings:
         name="panel", members=(Member(model="m1"), Member(model="m2")), summary=Summary(model="m")
     )
     return Settings(
-        access=Access(keys=(AccessKey(name="me", key=ME), AccessKey(name="other", key=OTHER))),
+        access=Access(keys=(AccessKey(name="me", key=ME), AccessKey(name="other", key=OTHER), BOUND)),
         channels=(channel(sim, "m", "m1", "m2"),),
         combinations=(panel,),
         runs=Runs(max_background=2),
@@ -150,3 +151,19 @@ async def test_false_is_like_nothing() -> None:
         answer = await post(server, ask("panel", antiphon={"background": False, "quorum": 1}), MINE)
         assert answer.status == 200
         assert json.loads(answer.body)["object"] == "chat.completion"
+
+
+async def test_a_key_that_may_not_is_refused_and_still_gets_answers() -> None:
+    async with both(settings) as (server, sim):
+        bearer = f"Authorization: Bearer {BOUND.key}"
+        assert error_of(await post(server, background(), bearer), 403)["code"] == "background_not_allowed"
+        assert sim.requests == []
+        assert (await post(server, ask(), bearer)).status == 200
+
+
+async def test_what_it_used_is_counted() -> None:
+    async with both(settings) as (server, _sim):
+        before = sum(server.app[METRICS].tokens.values())
+        run_id = (await post(server, background(), MINE)).json()["id"]
+        now = await ended(server, run_id)
+        assert sum(server.app[METRICS].tokens.values()) == before + now["usage"]["total_tokens"] > before
