@@ -22,7 +22,7 @@ export function initial(settings) {
     runs: {}, // id → run
     order: [], // ids, the newest first
     extra: {}, // id → {heard, expanded, lost, busy, gone}: what the page adds to a run
-    open: null, // {run, lane}; the lane is null until the run tells of its calls
+    open: null, // {run, lane, follows}: the lane is null until the run tells of its calls; does it go to the winner?
     texts: {}, // of the open run
     textState: "none", // none, loading, live, done, gone
     replay: null, // {id, run, events, next, at, speed, length}
@@ -81,14 +81,17 @@ export function hear(state, event, now) {
   state = put(state, run, extra, false);
   if (event.type === "run.created") {
     state = { ...state, said: `began:${run.model}` };
-    // A run that was asked for here: what is read is the answer, which a single call gives itself.
-    const lanes = Object.keys(run.lanes);
-    if (state.open?.run === run.id && state.open.lane === null && lanes.length) {
-      state = { ...state, open: { run: run.id, lane: run.lanes.summary ? "summary" : lanes[0] } };
-    }
   }
+  if (state.open?.follows && state.open.run === run.id) state = following(state, run, event);
   if (fold.ENDED.has(run.status) && !fold.ENDED.has(before.status)) state = runEnded(state, run);
   return state;
+}
+
+// A run that was asked for here: what is read is its answer, as soon as it is known who gives it.
+function following(state, run, event) {
+  let lane = event.type === "decision.made" ? event.data.winner : run.answerBy;
+  if (event.type === "run.created") lane = run.lanes.summary ? "summary" : Object.keys(run.lanes)[0];
+  return lane && lane in run.lanes ? { ...state, open: { ...state.open, lane } } : state;
 }
 
 function runEnded(state, run) {
@@ -164,7 +167,7 @@ export function completedBy(state, id, events) {
 
 export function open(state, run, lane) {
   const same = state.open?.run === run;
-  state = { ...state, open: { run, lane } };
+  state = { ...state, open: { run, lane, follows: lane === null } };
   if (same) return state;
   state = { ...state, texts: {}, textState: state.extra[run]?.gone ? "gone" : "loading" };
   return run in state.runs ? withExtra(state, run, { expanded: true }) : state;

@@ -6,6 +6,7 @@ import * as replay from "./replay.js";
 import * as texts from "./texts.js";
 
 const RECENT = 30;
+const COUNTED = 4; // so many summaries that nobody reads are counted, for their tokens a second
 const FILLED = 12; // so many of the newest runs get the times of their calls unasked
 
 export class Session {
@@ -18,6 +19,7 @@ export class Session {
     this.epoch = null;
     this.number = 0;
     this.reading = null; // id of the subscription to the open run
+    this.counting = new Map(); // subscription → run, of summaries that are counted
     this.filling = [];
     this.commands = new Map(); // id of a command that was not answered yet → its run
     this.busy = false;
@@ -28,6 +30,7 @@ export class Session {
   ack({ epoch }) {
     this.epoch = epoch;
     this.reading = null;
+    this.counting.clear();
     this.change((now) => ({ ...now, keyed: api.key.get() !== null, keyWrong: false, code: null }));
     this.follow();
   }
@@ -56,6 +59,9 @@ export class Session {
       case "next":
         if (message.id === this.topic) {
           this.change((now) => board.setOffset(board.hear(now, message.event, at), message.offset));
+          if (message.event.type === "summary.started") this.count(message.event.run_id);
+        } else if (this.counting.has(message.id)) {
+          this.change((now) => board.hear(now, message.event, at));
         } else if (message.id === this.reading) {
           this.change((now) => board.hearOpen(now, message.event, at));
         }
@@ -64,6 +70,7 @@ export class Session {
         if (message.id === this.topic) this.change((now) => board.setOffset(now, message.offset));
         break;
       case "complete":
+        this.counting.delete(message.id);
         if (message.id === this.reading) {
           this.reading = null;
           this.change((now) => board.textEnded(now, now.open?.run, message.reason));
@@ -91,7 +98,18 @@ export class Session {
     });
     const { open, extra } = this.now();
     if (open && !extra[open.run]?.gone) this.read(open.run, !anew);
+    for (const id of board.underWay(this.now())) this.count(id);
     if (message.snapshot) this.catchUp(anew);
+  }
+
+  // Members tell of their progress, summaries do not: the texts of a few are asked for, and only counted.
+  count(run) {
+    const summary = this.now().runs[run]?.lanes.summary;
+    const known = this.now().open?.run === run || [...this.counting.values()].includes(run);
+    if (summary?.state !== "started" || known || this.counting.size >= COUNTED) return;
+    const id = `count-${++this.number}`;
+    this.counting.set(id, run);
+    this.channel.send({ type: "subscribe", id, topic: `run:${run}`, include: ["answer"], types: ["summary.delta"] });
   }
 
   // What a topic's snapshot does not tell: runs that have ended, and what models there are.

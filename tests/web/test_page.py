@@ -139,6 +139,41 @@ async def test_a_prompt_starts_a_run_whose_answer_is_read_at_once() -> None:
         await expect(seen.reader.locator(".reasoning .text")).to_have_text("Light and air.")
 
 
+async def test_who_wins_a_race_is_read_whoever_was_read_before() -> None:
+    async with AsyncExitStack() as stack:
+        mute = await stack.enter_async_context(OpenAISimulator(default=Script(stall_after=0)))
+        quick = await stack.enter_async_context(OpenAISimulator(default=SPEAKS))
+        race = Combination(
+            name="race", strategy="race", members=(Member(model="mute"), Member(model="quick"))
+        )
+        channels = (channel(mute, "mute", name="mute"), channel(quick, "quick", name="quick"))
+        settings = Settings(channels=channels, combinations=(race,), logging=QUIET)
+        server = await stack.enter_async_context(antiphon(settings, patience_s=PATIENCE_S))
+        async with visit(server.url) as seen:
+            await seen.is_live()
+            await seen.ask("race")
+            await expect(seen.run()).to_have_attribute("data-status", "completed")
+            await expect(seen.reader.locator("h2")).to_contain_text("quick")
+            await expect(seen.reader.locator(".text")).to_have_text("Blue light is scattered most.")
+
+
+async def test_a_summary_that_nobody_reads_is_counted(shown: Site) -> None:
+    async with visit(address(shown)) as seen:
+        await seen.is_live()
+        script = shown.script()
+        script.begin()
+        for member in (M1, M2):
+            script.say(member, "x")
+            script.finish(member)
+        script.begin_summary()
+        await expect(seen.lane("summary")).to_have_attribute("data-state", "connecting")
+        script.summarise("four" * 25)
+        await expect(seen.lane("summary").locator(".number").nth(1)).to_have_text("~25")
+        script.summarise("four" * 25)
+        await expect(seen.lane("summary").locator(".number").nth(1)).to_have_text("~50")
+        await expect(seen.reader).to_contain_text("Choose a lane")
+
+
 async def test_cancel_ends_the_run_for_everybody() -> None:
     async with house(slow=NEVER_ENDS) as server, visit(server.url, CUT_ANSWER) as seen:
         await seen.is_live()
