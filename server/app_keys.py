@@ -14,6 +14,7 @@ from server.metrics import Metrics
 from server.router import ModelRouter
 from server.run_log import Runs
 from server.settings import Settings
+from server.spark_ws import Credentials
 from server.tasks import TaskOwner
 from server.tickets import Tickets
 
@@ -21,11 +22,12 @@ from server.tickets import Tickets
 class Snapshot:
     """The configuration and all that is made from it. A reload puts a new one in its place."""
 
-    __slots__ = ("keyring", "router", "settings", "trusted_proxies")
+    __slots__ = ("keyring", "lends", "router", "settings", "trusted_proxies")
 
     def __init__(self, settings: Settings, router: ModelRouter) -> None:
         self.settings = settings
         self.router = router
+        self.lends = bool(router.lent)  # may callers bring credentials of their own?
         self.keyring = Keyring(settings.access, time.time)
         self.trusted_proxies = tuple(
             ipaddress.ip_network(address, strict=False) for address in settings.access.trusted_proxies
@@ -58,4 +60,6 @@ TASKS = web.AppKey("tasks", TaskOwner)
 
 SNAPSHOT = web.RequestKey("snapshot", Snapshot)
 PRINCIPAL = web.RequestKey("principal", Principal)
+CREDENTIALS = web.RequestKey("credentials", Credentials)
+"""The caller's own, which stand nowhere else; only requests that brought some have them."""
 RECORD = web.RequestKey("record", Record)

@@ -16,9 +16,11 @@ import msgspec
 
 from server.errors import AuthenticationError, NotAllowed
 from server.settings import Access, AccessKey
+from server.spark.callers import CALLER
 from server.strategy_settings import StatusMode
 
 _ADVICE = "Send it as 'Authorization: Bearer KEY'."
+_OWN_ADVICE = f"{_ADVICE[:-1]}, or your own Spark credentials as X-APP-ID, X-API-KEY and X-API-SECRET."
 
 
 class Principal(msgspec.Struct, frozen=True):
@@ -54,28 +56,33 @@ class _Entry(msgspec.Struct, frozen=True):
 class Keyring:
     """The configured access keys. ``wall`` gives Unix seconds.
 
+    ``byok``: may a caller's own credentials stand in for a key?
+
     ``looks_at_addresses``: is there a key that may be used from some addresses only?
     """
 
     def __init__(self, access: Access, wall: Callable[[], float]) -> None:
         self._entries = {entry.digest: entry for entry in map(_entry, access.keys)}
         self._wall = wall
+        self.byok = access.byok
+        self._open = not self._entries and not access.byok
         self.looks_at_addresses = any(entry.networks for entry in self._entries.values())
 
     @property
     def open(self) -> bool:
-        """Are there no keys at all?"""
-        return not self._entries
+        """May anybody come in?"""
+        return self._open
 
     def authenticate(self, key: str | None, address: str | None = None) -> Principal:
         """Who sent this key from this address.
 
         Raises ``AuthenticationError`` (its code says why) or ``NotAllowed`` for a wrong address.
         """
-        if not self._entries:
+        if self._open:
             return ANONYMOUS
         if not key:
-            raise AuthenticationError(f"An access key is missing. {_ADVICE}", code="missing_api_key")
+            advice = _OWN_ADVICE if self.byok else _ADVICE
+            raise AuthenticationError(f"An access key is missing. {advice}", code="missing_api_key")
         # surrogatepass: what came in a header or in JSON may be no text at all, and is then no key of ours.
         digest = hashlib.sha256(key.encode(errors="surrogatepass")).digest()
         entry = self._entries.get(digest)
@@ -85,8 +92,10 @@ class Keyring:
 
     def recall(self, name: str, address: str | None = None) -> Principal:
         """Whoever was let in under this name, if their key is still good. Raises as ``authenticate``."""
-        if not self._entries:
+        if self._open:
             return ANONYMOUS
+        if self.byok and name.startswith(CALLER):
+            return Principal(name, models=frozenset())
         entry = next((one for one in self._entries.values() if one.principal.name == name), None)
         if entry is None:
             raise AuthenticationError("The access key is not valid any more; ask for another.")

@@ -163,6 +163,10 @@ class MemoryBus:
             topic = self._topics[name] = Topic(self._max_events)
         return topic
 
+    def forget(self, name: str) -> None:
+        """Keep the topic of this name no longer; who holds it may still read it."""
+        self._topics.pop(name, None)
+
     def topics(self) -> Iterable[str]:
         """The names of all topics there are."""
         return self._topics.keys()

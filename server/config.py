@@ -16,18 +16,20 @@ from pathlib import Path
 import msgspec
 from dotenv import dotenv_values
 
-from server.config_checks import Findings, check_access, check_channels, check_server, expiry, is_loopback
+from server.config_channels import check_channels
+from server.config_checks import Findings, check_access, check_server, expiry, is_loopback
 from server.config_combinations import check_names
 from server.config_routing import check_routing
 from server.config_types import Reader
 from server.config_yaml import MAX_FILE_BYTES, Fault, Faults, Scalar, parse, substitute
 from server.config_yaml import Path as KeyPath
-from server.settings import AccessKey, Combination, Member, Settings
+from server.settings import AccessKey, Channel, Combination, Member, Settings
 
 __all__ = ["ConfigError", "Fault", "Loaded", "default_path", "describe", "load"]
 
 SHIPPED = Path(__file__).parent / "conf" / "config.yaml"
 KEYS, HOST, PORT, FILE = "ANTIPHON_KEYS", "ANTIPHON_HOST", "ANTIPHON_PORT", "ANTIPHON_CONFIG"
+SPARK = ("APP_ID", "API_KEY", "API_SECRET")
 HOST_OPTION, PORT_OPTION = "--host", "--port"
 """The command line's address, as variables that no environment has: they win, and faults name them."""
 
@@ -65,7 +67,8 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     None means ``default_path`` and the process's environment. A variable that is not there may stand in a
     file ``.env`` beside the configuration, or in one in the working directory, in this order.
     ``ANTIPHON_HOST`` and ``ANTIPHON_PORT`` win over the file's address, ``HOST_OPTION`` and ``PORT_OPTION``
-    over them; ``ANTIPHON_KEYS`` (a comma list) adds access keys.
+    over them; ``ANTIPHON_KEYS`` (a comma list) adds access keys. ``APP_ID``, ``API_KEY`` and ``API_SECRET``
+    are for Spark channels that name no credentials.
 
     Blocks on the disk. Raises ConfigError, with all faults at once.
     """
@@ -182,7 +185,20 @@ def _override(
             reader.paths[id(added[-1])] = ("access", "keys", KEYS)
     if added:
         access = msgspec.structs.replace(access, keys=(*access.keys, *added))
-    return msgspec.structs.replace(settings, server=server, access=access), origins
+    channels = tuple(_with_credentials(one, reader, variables) for one in settings.channels)
+    return msgspec.structs.replace(settings, server=server, access=access, channels=channels), origins
+
+
+def _with_credentials(channel: Channel, reader: Reader, variables: Mapping[str, str]) -> Channel:
+    """A Spark channel that names none of its credentials has those of the older gateways' variables."""
+    own = (channel.app_id, channel.api_key, channel.api_secret)
+    given = [variables.get(name, "").strip() for name in SPARK]
+    if channel.kind != "spark" or own != (None, None, None) or not all(given):
+        return channel
+    app_id, key, secret = given
+    made = msgspec.structs.replace(channel, app_id=app_id, api_key=key, api_secret=secret)
+    reader.paths[id(made)] = reader.paths.get(id(channel), ())
+    return made
 
 
 def _with_full_times(settings: Settings) -> Settings:
@@ -199,6 +215,8 @@ def describe(settings: Settings, warnings: list[Fault] | None = None) -> str:
     lines = [f"address       http://{host}:{server.port}/v1"]
     keys = [key.name + (" (disabled)" if key.disabled else "") for key in settings.access.keys]
     nobody = "none: open" + (", on loopback only" if is_loopback(server.host) else "")
+    if settings.access.byok:
+        keys.append("callers' own Spark credentials")
     lines.append(f"keys          {', '.join(keys) or nobody}")
     lines += _section("channels", [_channel_line(settings, at) for at in range(len(settings.channels))])
     served: dict[str, list[str]] = {}

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from server.accounting import Record
-from server.app_keys import ACCOUNTS, CURRENT, METRICS, PRINCIPAL, RECORD, SNAPSHOT, Snapshot
+from server.app_keys import ACCOUNTS, CREDENTIALS, CURRENT, METRICS, PRINCIPAL, RECORD, SNAPSHOT, Snapshot
 from server.auth import Principal, key_from_headers
 from server.errors import (
     AuthenticationError,
@@ -36,6 +36,7 @@ from server.errors import (
 )
 from server.ids import RandomIds
 from server.openai_wire import error_body, error_headers
+from server.spark.callers import caller_name, credentials_from_bearer, credentials_from_headers
 
 log = logging.getLogger("antiphon.http")
 
@@ -225,14 +226,24 @@ def _trusted(address: str, snapshot: Snapshot) -> bool:
 
 def _authenticate(request: web.Request, snapshot: Snapshot, *, late: bool) -> Principal | None:
     key = key_from_headers(request.headers)
+    own = credentials_from_headers(request.headers) if snapshot.lends else None
+    keyring = snapshot.keyring
     try:
-        keyring = snapshot.keyring
         address = client_address(request, snapshot) if keyring.looks_at_addresses else None
-        return keyring.authenticate(key, address)
+        principal = keyring.authenticate(key, address)
+        if snapshot.lends and own is None and keyring.open:
+            own = credentials_from_bearer(key)
     except AuthenticationError:
-        if late and key is None:
-            return None
-        raise
+        if snapshot.lends and own is None:
+            own = credentials_from_bearer(key)
+        if own is None or not keyring.byok:
+            if late and key is None:
+                return None
+            raise
+        principal = Principal(caller_name(own), models=snapshot.router.lent)
+    if own is not None:
+        request[CREDENTIALS] = own
+    return principal
 
 
 def _check_local(request: web.Request, snapshot: Snapshot) -> None:

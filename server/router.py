@@ -11,7 +11,7 @@ from server.errors import InvalidRequest, ModelNotFound, NotAllowed
 from server.hedged_model import HedgedModel
 from server.openai_wire import ModelCard
 from server.routed_model import RoutedModel
-from server.routing.channel import ChannelState
+from server.routing.channel import ChannelState, lent
 from server.settings import ChannelModel, Settings
 from server.settings import Combination as CombinationSettings
 from server.upstreams.base import Upstream
@@ -35,7 +35,7 @@ class ModelRouter:
         combine: Callable[[CombinationSettings, Callable[[str], Upstream]], Upstream],
         rng: random.Random | None = None,
     ) -> None:
-        rng = rng or random.Random()
+        rng = self._rng = rng or random.Random()
         self._settings = settings
         self.channels = dict(channels)
         served: dict[str, list[tuple[ChannelState, ChannelModel]]] = {}
@@ -45,6 +45,8 @@ class ModelRouter:
         self.models = {
             name: RoutedModel(name, states, rng, settings.routing.of(name)) for name, states in served.items()
         }
+        lenders = {name: _lenders(states) for name, states in served.items()}
+        self._lenders = {name: states for name, states in lenders.items() if states}
         after_s = {name: settings.routing.of(name).hedge_after_s for name in self.models}
         self._hedged = {
             name: HedgedModel(model, after_s[name]) for name, model in self.models.items() if after_s[name]
@@ -55,6 +57,8 @@ class ModelRouter:
         self._aliases = dict(settings.aliases) | {
             alias: one.name for one in settings.combinations for alias in one.aliases
         }
+        # The names that callers with credentials of their own may ask for.
+        self.lent = frozenset(name for name in self.names() if self._real(name) in self._lenders)
 
     def find(self, name: str) -> Upstream:
         """The model or combination of this name. Raises ``ModelNotFound`` with near names."""
@@ -86,6 +90,23 @@ class ModelRouter:
                 f"This key may not call {name}; GET /v1/models lists what it may.", param="model"
             )
         return self.find(name)
+
+    def lend(self, name: str, principal: Principal) -> Upstream:
+        """Who answers a client's request that brings credentials of its own: for this request alone.
+
+        Raises as ``choose``, and ``NotAllowed`` where the credentials would be of no use.
+        """
+        self.choose(name, principal)
+        real = self._real(name)
+        lenders = self._lenders.get(real)
+        if lenders is None:
+            raise NotAllowed(
+                f"Your own Spark credentials are for Spark's models: {', '.join(sorted(self.lent))}. "
+                "Name one of them, or leave the credentials out.",
+                param="model",
+            )
+        states = [(lent(state), model) for state, model in lenders]
+        return RoutedModel(real, states, self._rng, self._settings.routing.of(real))
 
     def knows(self, name: str) -> bool:
         """Is this a configured name?"""
@@ -149,6 +170,15 @@ class ModelRouter:
             extra_fields["description"] = "demo model: fluent English, unreliable facts, poor Chinese"
             return ModelCard(name, CREATED, "antiphon-local", alias | extra_fields)
         return ModelCard(name, CREATED, model.channels[0][0].name, alias | extra_fields)
+
+
+def _lenders(states: list[tuple[ChannelState, ChannelModel]]) -> list[tuple[ChannelState, ChannelModel]]:
+    """The channels that serve callers with credentials of their own."""
+    return [
+        (state, model)
+        for state, model in states
+        if state.settings.kind == "spark" and state.settings.spark.client_credentials
+    ]
 
 
 def _not_found(name: str, names: Iterable[str]) -> ModelNotFound:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 from msgspec import Meta
 
+from server.spark_settings import Spark
 from server.strategy_settings import (
     BestOf,
     Cascade,
@@ -103,9 +104,10 @@ class AccessKey(_Frozen, frozen=True):
 
 
 class Access(_Frozen, frozen=True):
-    """Who may come in. No keys: open, on loopback only."""
+    """Who may come in. Without keys and ``byok``: open, on loopback only."""
 
     keys: tuple[AccessKey, ...] = ()
+    byok: bool = False  # may a caller's own Spark credentials stand in for a key?
     trusted_proxies: tuple[str, ...] = ()
 
 
@@ -161,19 +163,6 @@ class ParamRules(_Frozen, frozen=True):
     clamp: dict[str, Range] = {}
     default: dict[str, Any] = {}  # where the client sends none
     set: dict[str, Any] = {}  # whatever the client sends
-
-
-class Spark(_Frozen, frozen=True):
-    """What a channel of kind ``spark`` decides where the vendor leaves it open.
-
-    ``models`` changes or adds models: name → fields of ``spark.models.SparkModel``, or ``like`` another.
-    ``warned`` is the finish reason of an answer that came with a warning of moderation.
-    """
-
-    web_search: bool = False  # for requests that do not ask for it
-    warned: Literal["content_filter", "stop"] = "content_filter"
-    legacy_fields: bool = False
-    models: dict[str, dict[str, Any]] = {}
 
 
 class Channel(_Frozen, frozen=True):

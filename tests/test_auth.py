@@ -205,3 +205,13 @@ def test_who_was_let_in_is_recalled_by_name_as_long_as_the_key_is_good() -> None
     with pytest.raises(NotAllowed):
         keyring(addresses=("10.0.0.0/8",)).recall("me", "192.0.2.1")
     assert Keyring(Access(), lambda: NOW).recall("whoever") == ANONYMOUS
+
+
+def test_callers_with_credentials_of_their_own_are_recalled_by_name_where_they_are_let_in() -> None:
+    byok = Keyring(Access(byok=True), lambda: 0.0)
+    assert not byok.open
+    with pytest.raises(AuthenticationError, match="your own Spark credentials"):
+        byok.authenticate(None)
+    assert byok.recall("spark-caller-1") == Principal("spark-caller-1", models=frozenset())
+    with pytest.raises(AuthenticationError):
+        Keyring(Access(keys=(AccessKey(name="a", key="k"),)), lambda: 0.0).recall("spark-caller-1")

@@ -26,8 +26,9 @@ from server.handlers.status_feed import RunFeed
 from server.run_check import check_run
 from server.run_log import Run, Runs, new_run_id
 from server.run_log.lane import JOIN_AT, MAX_TEXT, Lane
-from server.run_log.runs import MAX_KEPT_TEXT
+from server.run_log.runs import MAX_KEPT_TEXT, MAX_KEYS
 from server.settings import Runs as RunsSettings
+from server.spark.callers import CALLER
 from tests.scripted_runs import DRAFT, M1, M2, Script
 
 ANN, BOB, ROOT = Principal("ann"), Principal("bob"), Principal("root", admin=True)
@@ -474,3 +475,14 @@ def test_a_summary_left_open_is_told_as_failed() -> None:
     run.close()
     assert check_run(run.events_after(0)) == []
     assert "summary.failed" in types(run)
+
+
+def test_names_that_cost_nothing_do_not_pile_up() -> None:
+    runs, _ = runs_with(max_runs=10)
+    runs.start(model="m", principal=ANN)
+    for number in range(MAX_KEYS + 5):
+        runs.start(model="m", principal=Principal(f"{CALLER}{number}"))
+    topics = set(runs.bus.topics())
+    assert len(topics) == MAX_KEYS + 1
+    assert {ALL, topic_of("ann"), topic_of(f"{CALLER}{MAX_KEYS}")} <= topics
+    assert topic_of(f"{CALLER}0") not in topics

@@ -12,7 +12,7 @@ from aiohttp import web
 from msgspec import Raw
 
 from server.accounting import Record
-from server.app_keys import PRINCIPAL, RECORD, RUNS, SNAPSHOT, TASKS
+from server.app_keys import CREDENTIALS, PRINCIPAL, RECORD, RUNS, SNAPSHOT, TASKS
 from server.chat import ChatRequest
 from server.coordinator import Combination, answer, answer_whole
 from server.deltas import Batch, Delta, Deltas
@@ -40,7 +40,9 @@ async def create_chat_completion(request: web.Request) -> web.StreamResponse:
         chat = inband.without_status(chat)
     record = request[RECORD]
     record.model = chat.model
-    upstream = snapshot.router.choose(chat.model, principal)
+    own = request.get(CREDENTIALS)
+    router = snapshot.router
+    upstream = router.choose(chat.model, principal) if own is None else router.lend(chat.model, principal)
     depth = _depth(request, upstream)
     settings = upstream.settings if isinstance(upstream, Combination) else None
     mode = inband.chosen_mode(request.headers.get(inband.HEADER), principal, settings, chat)
@@ -55,7 +57,7 @@ async def create_chat_completion(request: web.Request) -> web.StreamResponse:
         model=chat.model or upstream.name, principal=principal, run_id=request.headers.get("x-run-id")
     )
     record.run_id = run.id
-    work = _Work(request, record, run, upstream, chat, Call(run=run, depth=depth), mode)
+    work = _Work(request, record, run, upstream, chat, Call(run=run, depth=depth, credentials=own), mode)
     try:
         if in_background:
             run.background = True

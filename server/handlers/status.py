@@ -7,7 +7,7 @@ import binascii
 
 from aiohttp import web
 
-from server.app_keys import CURRENT, PRINCIPAL, RECORD, RUNS, SNAPSHOT, TICKETS
+from server.app_keys import CREDENTIALS, CURRENT, PRINCIPAL, RECORD, RUNS, SNAPSHOT, TICKETS
 from server.auth import Principal, key_from_headers
 from server.bus import ALL, topic_of
 from server.errors import AuthenticationError, Gone, InvalidRequest, NotAllowed
@@ -67,9 +67,12 @@ async def _websocket(request: web.Request) -> web.StreamResponse:
 
     def authenticate(key: str | None) -> Principal:
         keyring = current.snapshot.keyring  # the one in force, not the handshake's
+        if own is not None and key == token:
+            return keyring.recall(own.name, address)
         return keyring.recall(ticket.key, address) if ticket else keyring.authenticate(key, address)
 
     principal = request.get(PRINCIPAL)
+    own = principal if CREDENTIALS in request else None
     if token is not None:
         principal = principal or authenticate(token)
     elif "ticket" in request.query:

@@ -7,6 +7,8 @@ from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
+import msgspec
+
 from server.chat import ChatRequest
 from server.deltas import Batch, TextDelta, UsageDelta
 from server.routing.health import ChannelHealth, Health, KeyHealth
@@ -138,8 +140,7 @@ class ChannelState:
         if self.gate is not None:
             tokens = len(chat.body) // BYTES_PER_TOKEN if self.gate.counts_tokens else 0
             ticket = await self.gate.enter(call, tokens)
-        self.in_use += 1
-        self.idle.clear()
+        self.enter()
         return ticket
 
     def ask(
@@ -158,9 +159,58 @@ class ChannelState:
         """End a call that ``take`` began."""
         if self.gate is not None and ticket is not None:
             self.gate.leave(ticket)
+        self.leave()
+
+    def enter(self) -> None:
+        """A call has begun; until ``leave`` what it uses is kept open."""
+        self.in_use += 1
+        self.idle.clear()
+
+    def leave(self) -> None:
+        """A call has ended."""
         self.in_use -= 1
         if not self.in_use:
             self.idle.set()
+
+
+class _Lent:
+    """A channel's upstream, for a caller with credentials of its own."""
+
+    def __init__(self, state: ChannelState) -> None:
+        self.name = state.name
+        self._state = state
+
+    @property
+    def unavailable(self) -> str | None:
+        return self._state.upstream.unavailable
+
+    async def stream(self, chat: ChatRequest, call: Call) -> AsyncGenerator[Batch, None]:
+        self._state.enter()
+        try:
+            async with aclosing(self._state.upstream.stream(chat, call)) as batches:
+                async for batch in batches:
+                    yield batch
+        finally:
+            self._state.leave()
+
+    async def aclose(self) -> None:
+        """Nothing of its own is open."""
+
+
+def lent(state: ChannelState) -> ChannelState:
+    """``state`` for one call by a caller with credentials of its own: the same place, nothing else shared.
+
+    Limits and standing are those of the channel's keys. What becomes of a stranger's call says nothing about
+    them, nor is it held up by them.
+    """
+    settings = msgspec.structs.replace(
+        state.settings, api_key=None, api_keys=(), max_concurrency=0, requests_per_min=0, tokens_per_min=0
+    )
+    made = ChannelState(settings, [_Lent(state)], state.count)
+    made.takes_calls = state.takes_calls
+    for key in made.health.keys:
+        key.label = f"{state.name}, a caller's own key"
+    return made
 
 
 async def _count(

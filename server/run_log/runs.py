@@ -14,9 +14,13 @@ from server.events import timestamp
 from server.ids import RandomIds
 from server.run_log.run import Run
 from server.settings import Runs as RunsSettings
+from server.spark.callers import CALLER
 
 MAX_KEPT_TEXT = 64 * 1024 * 1024
 """Code points of text that all ended runs together may hold; the oldest lose theirs first."""
+
+MAX_KEYS = 10_000
+"""Keys whose runs are told; beyond it, callers that have no key are forgotten, the longest known first."""
 
 _RUN_ID = re.compile(r"run_[0-9a-f]{32}")
 
@@ -91,6 +95,8 @@ class Runs:
             raise Conflict("There is a run of this id; propose a fresh one.", param="x-run-id")
         key = principal.name
         if (topics := self._topics.get(key)) is None:
+            if len(self._topics) >= MAX_KEYS:
+                self._forget_a_caller()
             topics = self._topics[key] = (self.bus.topic(ALL), self.bus.topic(topic_of(key)))
         run = self._runs[run_id] = Run(self, run_id, model, key, topics)
         self.in_progress += 1
@@ -100,6 +106,13 @@ class Runs:
             for begun in list(self._expected.get(run_id, ())):
                 begun(run)
         return run
+
+    def _forget_a_caller(self) -> None:
+        """Forget the topic of the first caller with credentials of its own: names of these cost nothing."""
+        old = next((key for key in self._topics if key.startswith(CALLER)), None)
+        if old is not None:
+            del self._topics[old]
+            self.bus.forget(topic_of(old))
 
     def expect(self, run_id: str, begun: Callable[[Run], None]) -> Callable[[], None]:
         """Have ``begun`` called when anybody starts a run of this id, before its first event.

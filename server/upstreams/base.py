@@ -13,6 +13,7 @@ from server.chat import ChatRequest
 from server.deltas import Batch, Deltas, Usage
 from server.errors import ServerError
 from server.settings import Timeouts
+from server.spark_ws import Credentials
 
 
 class Observer(Protocol):
@@ -93,6 +94,7 @@ class Call:
     last attempt went, ``tried`` which attempts have failed: channel and code of each. ``answer`` is set when
     the answer is complete, by whoever knows how it came about. ``begun`` is called once, when an answer made
     from others has its first word of a draft: from then on a failure need be no status any more.
+    ``credentials`` are the caller's own, in place of the channel's; no further call is given them.
     """
 
     __slots__ = (
@@ -102,6 +104,7 @@ class Call:
         "avoid",
         "begun",
         "channel",
+        "credentials",
         "deadline",
         "depth",
         "observer",
@@ -119,6 +122,7 @@ class Call:
         observer: Observer | None = None,
         run: ParentRun | None = None,
         depth: int = 0,
+        credentials: Credentials | None = None,
     ) -> None:
         self.timeouts = timeouts
         self.deadline = deadline
@@ -126,6 +130,7 @@ class Call:
         self.observer = observer
         self.run = run
         self.depth = depth
+        self.credentials = credentials
         self.channel = ""
         self.attempts_made = 0
         self.avoid: tuple[str, ...] = ()

@@ -28,7 +28,7 @@ from websockets.exceptions import (
 
 from server.chat import ChatRequest
 from server.deltas import Batch, Delta, has_content
-from server.errors import ServerError, UpstreamInvalid, UpstreamTimeout
+from server.errors import AuthenticationError, ServerError, UpstreamInvalid, UpstreamTimeout
 from server.openai_wire import clean
 from server.settings import Channel, ParamRules, Timeouts
 from server.spark_ws import (
@@ -81,7 +81,7 @@ class SparkUpstream:
             warned=channel.spark.warned,
             legacy_fields=channel.spark.legacy_fields,
         )
-        self._credentials = Credentials(channel.app_id or "", channel.api_key or "", channel.api_secret or "")
+        self._own = Credentials(channel.app_id or "", channel.api_key or "", channel.api_secret or "")
         self._params = Params(channel.params) if channel.params != ParamRules() else None
         self._skew = timedelta()  # how far Spark's clock is ahead of ours, as far as we were told
         self._closing = TaskOwner()
@@ -94,22 +94,30 @@ class SparkUpstream:
     async def stream(self, chat: ChatRequest, call: Call) -> AsyncGenerator[Batch, None]:
         """Yield the answer's batches; see ``upstreams.base.Upstream``."""
         model = self._model(chat)
+        credentials = call.credentials or self._own
+        if not credentials.app_id:
+            raise AuthenticationError(
+                "This model wants your own Spark credentials: send X-APP-ID, X-API-KEY and X-API-SECRET.",
+                code="missing_api_key",
+            )
         call_id = secrets.token_hex(8)
         request = request_frame(
             chat if self._params is None else chat.edit(self._params.changes(chat)),
             model,
-            self._credentials,
+            credentials,
             uid=end_user_id(chat.fields.user, call_id),
             options=self._options,
         )
-        protocol = SparkProtocol.answering(request, answer_id=call_id, options=self._options)
+        protocol = SparkProtocol.answering(
+            request, answer_id=call_id, callers_own=credentials.callers_own, options=self._options
+        )
         timeouts = call.timeouts or self._timeouts
         # Spark always streams, so its silence is told even where the client waits for a whole answer.
         clocks = Clocks(self._patrol, timeouts, plain=False, deadline=call.deadline)
         socket: ClientConnection | None = None
         try:
             async with asyncio.timeout_at(clocks.head_by):
-                socket = await self._open(model, timeouts.connect_s)
+                socket = await self._open(model, credentials, timeouts.connect_s)
                 await _send(socket, request.data)
             reading = _Reading(socket, protocol, clocks)
             if chat.stream:
@@ -124,7 +132,7 @@ class SparkUpstream:
                 yield whole
         except ServerError as error:
             names = {self._names.get(chat.model, chat.model): chat.model}
-            error.message = clean(error.message, secrets=self._secrets(), names=names)
+            error.message = clean(error.message, secrets=_secrets(credentials), names=names)
             raise
         except TimeoutError as error:
             raise clocks.error() from error
@@ -138,10 +146,6 @@ class SparkUpstream:
         self._patrol.stop()
         await self._closing.aclose()
 
-    def _secrets(self) -> tuple[str, ...]:
-        own = self._credentials
-        return tuple(filter(None, (own.api_secret, own.api_key, own.app_id)))
-
     def _model(self, chat: ChatRequest) -> SparkModel:
         raw = chat.json.raw("version") if chat.model == "spark-api" else None
         version = msgspec.json.decode(raw) if raw is not None else None
@@ -153,26 +157,26 @@ class SparkUpstream:
         url = urlunsplit((origin.scheme, origin.netloc, origin.path.rstrip("/") + path, "", ""))
         return msgspec.structs.replace(model, url=url)
 
-    async def _open(self, model: SparkModel, connect_s: float) -> ClientConnection:
+    async def _open(self, model: SparkModel, credentials: Credentials, connect_s: float) -> ClientConnection:
         """A connection; where our clock is refused, once more by Spark's own."""
         try:
-            return await self._dial(model, connect_s)
+            return await self._dial(model, credentials, connect_s)
         except InvalidStatus as refusal:
             learned = self._learn_clock(refusal)
             if not learned:
-                raise _refused(refusal) from refusal
+                raise _refused(refusal, credentials) from refusal
         try:
-            return await self._dial(model, connect_s)
+            return await self._dial(model, credentials, connect_s)
         except InvalidStatus as refusal:
-            raise _refused(refusal) from refusal
+            raise _refused(refusal, credentials) from refusal
 
-    async def _dial(self, model: SparkModel, connect_s: float) -> ClientConnection:
+    async def _dial(self, model: SparkModel, credentials: Credentials, connect_s: float) -> ClientConnection:
         """One dial. Raises ``InvalidStatus`` if it was refused in good order, else one of our errors."""
         secure: dict[str, Any] = {}  # the library refuses the word for ws://, even with None
         if model.url.startswith("wss:"):
             secure["ssl"] = tls_context(self._channel.tls)
         try:
-            url = signed_url(model.url, self._credentials, datetime.now(UTC) + self._skew)
+            url = signed_url(model.url, credentials, datetime.now(UTC) + self._skew)
             return await _Dial(
                 url,
                 open_timeout=connect_s or None,
@@ -277,6 +281,12 @@ async def _send(socket: ClientConnection, data: bytes) -> None:
         raise unanswered() from error
 
 
-def _refused(refusal: InvalidStatus) -> ServerError:
+def _secrets(own: Credentials) -> tuple[str, ...]:
+    return tuple(filter(None, (own.api_secret, own.api_key, own.app_id)))
+
+
+def _refused(refusal: InvalidStatus, credentials: Credentials) -> ServerError:
     response = refusal.response
-    return handshake_error(response.status_code, bytes(response.body or b""))
+    return handshake_error(
+        response.status_code, bytes(response.body or b""), callers_own=credentials.callers_own
+    )

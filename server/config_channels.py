@@ -1,0 +1,184 @@
+"""What the types cannot say about the channels, each by its kind.
+
+Messages never quote a secret, nor a value that may hold one.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path as FilePath
+from urllib.parse import SplitResult, urlsplit
+
+from server.config_checks import Findings, check_name, check_secret, check_unique, is_loopback, under
+from server.config_yaml import Path
+from server.settings import Channel
+from server.spark.models import canonical_name, with_overrides
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_ODD_PATH = re.compile(r"//|/\.{1,2}(/|$)|\\|%(00|0a|0d|2e|2f|5c)", re.IGNORECASE)
+# What the client library writes itself.
+_OUR_HEADERS = ("host", "content-length", "transfer-encoding", "connection")
+
+
+def check_channels(found: Findings, *, others_can_read: bool) -> None:
+    """``channels``: each by its kind."""
+    channels = found.settings.channels
+    check_unique(found, [(under(found, one, "name"), one.name) for one in channels], "this channel's name")
+    if not any(one.enabled for one in channels) and not found.excused((), "channels"):
+        found.doubt(("channels",), "no channel is enabled, so there is no model to ask")
+    for channel in channels:
+        check_name(found, under(found, channel, "name"), channel.name, "a channel's name")
+        _check_models(found, channel)
+        if channel.kind == "openai":
+            _check_openai(found, channel, others_can_read)
+        elif channel.kind == "spark":
+            _check_spark(found, channel, others_can_read)
+        else:
+            _check_local(found, channel)
+
+
+def _check_models(found: Findings, channel: Channel) -> None:
+    path = under(found, channel, "models")
+    if isinstance(channel.models, tuple):
+        check_unique(found, [((*path, at), name) for at, name in enumerate(channel.models)], "this model")
+    if not channel.models and channel.enabled and not found.excused(found.path(channel), "models"):
+        found.wrong(path, "lists no model: name those that this channel serves")
+    for at, (name, model) in enumerate(channel.served().items()):
+        step = at if isinstance(channel.models, tuple) else name
+        check_name(found, (*path, step), name, "a model's name")
+        if model.model is not None and not model.model.strip():
+            found.wrong(
+                (*path, step, "model"), "must not be empty; leave it out if the name is the same there"
+            )
+
+
+def _check_openai(found: Findings, channel: Channel, others_can_read: bool) -> None:
+    path = found.path(channel)
+    if channel.base_url is not None:
+        _check_base_url(found, (*path, "base_url"), channel)
+    elif channel.enabled and not found.excused(path, "base_url"):
+        found.wrong(
+            (*path, "base_url"), "is missing; kind openai wants it, such as https://api.example.com/v1"
+        )
+    if channel.api_key is not None:
+        check_secret(found, (*path, "api_key"), channel.api_key, others_can_read)
+        if channel.auth == "none":
+            found.doubt((*path, "api_key"), "is not sent, since auth is none")
+    for name, value in channel.headers.items():
+        here: Path = (*path, "headers", name)
+        if not _HEADER_NAME.fullmatch(name):
+            found.wrong(here, "is not a header's name")
+        elif name.lower() in _OUR_HEADERS:
+            found.wrong(here, "is written by the server itself")
+        if any(char in value for char in "\r\n\0"):
+            found.wrong(here, "must be one line")
+        elif not value.isascii():
+            found.wrong(here, "must be ASCII")
+    _check_proxy(found, channel)
+    _check_tls(found, channel)
+    _unused(found, channel, ("path", "threads", "slots", "context"), "kind local")
+
+
+def _check_proxy(found: Findings, channel: Channel) -> None:
+    proxy = _split(channel.proxy or "http://none")
+    if proxy is None or proxy.scheme not in ("http", "https") or proxy.path not in ("", "/") or proxy.query:
+        path = under(found, channel, "proxy")
+        found.wrong(path, "must be a proxy's URL, such as http://proxy.example.org:3128")
+
+
+def _check_base_url(found: Findings, path: Path, channel: Channel) -> None:
+    url = _split(channel.base_url or "")
+    if url is None or url.scheme not in ("http", "https"):
+        found.wrong(
+            path, "must be a URL that begins with http:// or https://, such as https://api.example.com/v1"
+        )
+    elif url.username is not None or url.password is not None:
+        found.wrong(path, "must not hold a name or password; a key goes into api_key")
+    elif url.query or url.fragment or "?" in (channel.base_url or ""):
+        found.wrong(path, "must not hold a query (?…) or a fragment (#…)")
+    elif _ODD_PATH.search(url.path):
+        found.wrong(path, "has an odd path: no //, no . or .. between slashes, no %00 and no \\ may be in it")
+    elif url.path.rstrip("/").endswith("/chat/completions"):
+        found.wrong(path, "must end before /chat/completions, which the server adds")
+    elif url.scheme == "http" and not is_loopback(url.hostname or "") and channel.enabled:
+        found.doubt(path, "http:// beyond this machine: prompts, answers and the key travel unencrypted")
+
+
+def _split(url: str) -> SplitResult | None:
+    """The parts of a URL with a host, or None."""
+    if not url.isprintable() or " " in url:
+        return None
+    try:
+        parts = urlsplit(url)
+        return parts if parts.hostname and (parts.port is None or parts.port > 0) else None
+    except ValueError:  # a port that is no number, a bracket that is not closed
+        return None
+
+
+def _check_tls(found: Findings, channel: Channel) -> None:
+    path = under(found, channel, "tls")
+    tls = channel.tls
+    for name in ("ca_file", "cert_file", "key_file"):
+        file = getattr(tls, name)
+        if file is not None and channel.enabled and not _is_file(file):
+            found.wrong((*path, name), "names no file that can be found")
+    if (tls.cert_file is None) is not (tls.key_file is None) and not found.broken(path):
+        found.wrong(path, "cert_file and key_file go together")
+    if not tls.verify:
+        found.doubt((*path, "verify"), "certificates are not checked: whoever is in between reads everything")
+
+
+def _check_spark(found: Findings, channel: Channel, others_can_read: bool) -> None:
+    path = found.path(channel)
+    own = (channel.app_id, channel.api_key, channel.api_secret)
+    callers_only = channel.spark.client_credentials and own == (None, None, None)
+    for name in ("app_id", "api_key", "api_secret"):
+        value = getattr(channel, name)
+        if value is not None:
+            check_secret(found, (*path, name), value, others_can_read)
+        elif channel.enabled and not callers_only and not found.excused(path, name):
+            found.wrong((*path, name), "is missing; kind spark wants all three of its console's credentials")
+    url = _split(channel.base_url or "wss://vendor")
+    if url is None or url.scheme not in ("ws", "wss") or url.query or url.username is not None:
+        found.wrong((*path, "base_url"), "must begin with wss:// (or ws://); leave it out for the vendor's")
+    elif url.scheme == "ws" and not is_loopback(url.hostname or "") and channel.enabled:
+        found.doubt((*path, "base_url"), "ws:// beyond this machine: prompts and answers travel unencrypted")
+    try:
+        models = with_overrides(channel.spark.models)
+    except ValueError as error:
+        found.wrong((*path, "spark", "models"), f"cannot be used: {error}")
+        return
+    for name, model in channel.served().items():
+        theirs = model.model or name
+        known = models.get(theirs) or models.get(canonical_name(theirs))
+        if known is None:
+            found.wrong((*path, "models"), f"Spark has no model {theirs}; known are {', '.join(models)}")
+        elif known.retired:
+            found.doubt((*path, "models"), f"{theirs}: {known.retired}")
+    _check_proxy(found, channel)
+    _check_tls(found, channel)
+    unused = ("auth", "headers", "stream_usage", "http", "path", "threads", "slots", "context")
+    _unused(found, channel, unused, "another kind")
+
+
+def _check_local(found: Findings, channel: Channel) -> None:
+    path = found.path(channel)
+    if channel.base_url is not None:
+        found.wrong((*path, "base_url"), "has no use with kind local, which runs here; kind openai wants it")
+    if channel.path is not None and channel.enabled and not _is_file(channel.path):
+        found.wrong((*path, "path"), "names no file that can be found")
+    unused = ("api_key", "auth", "headers", "stream_usage", "proxy", "tls")
+    _unused(found, channel, unused, "kind openai")
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return FilePath(name).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _unused(found: Findings, channel: Channel, keys: tuple[str, ...], kind: str) -> None:
+    for key in keys:
+        if found.given(under(found, channel, key)):
+            found.doubt(under(found, channel, key), f"is not used: it is for {kind}")

@@ -1,0 +1,159 @@
+"""The channels: what each kind wants, and what must hold together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.config_files import CHANNEL, Read, faults, reader, warnings
+
+SPARK = "name: c, kind: spark, app_id: a, api_key: k, api_secret: s"
+LENDING = "name: c, kind: spark, models: [spark-max], spark: {client_credentials: true}"
+
+
+@pytest.fixture
+def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Read:
+    monkeypatch.chdir(tmp_path)
+    return reader(tmp_path)
+
+
+def channel(change: str) -> str:
+    """A good channel with more keys."""
+    return CHANNEL.replace("models:", f"{change}, models:")
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("ftp://x/v1", "must be a URL that begins with http"),
+        ("api.example.com/v1", "must be a URL that begins with http"),
+        ("https://", "must be a URL that begins with http"),
+        ("https://x:99999/", "must be a URL that begins with http"),
+        ("https://[::1/v1", "must be a URL that begins with http"),
+        ("https://user:s3cret@x/v1", "must not hold a name or password"),
+        ("https://x/v1?key=s3cret", "must not hold a query"),
+        ("https://x/v1#a", "must not hold a query"),
+        ("https://x/v1/chat/completions", "must end before /chat/completions"),
+    ],
+)
+def test_a_base_url_that_cannot_be_used_is_refused_and_not_shown(read: Read, url: str, message: str) -> None:
+    (found,) = faults(read, CHANNEL.replace("https://api.example.com/v1", f'"{url}"'))
+    assert f"2:39: channels[0].base_url: {message}" in found
+    assert "s3cret" not in found
+
+
+def test_http_beyond_this_machine_is_a_warning(read: Read) -> None:
+    (found,) = warnings(read, CHANNEL.replace("https://api.example.com", "http://192.168.1.2"))
+    assert "channels[0].base_url: http:// beyond this machine" in found
+    assert warnings(read, CHANNEL.replace("https://api.example.com", "http://127.0.0.1:8080")) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("headers: {'bad name': x}", 'headers["bad name"]: is not a header'),
+        ('headers: {x-a: "s3cret\\r\\nx-b: y"}', "headers.x-a: must be one line"),
+        ("headers: {Host: x}", "headers.Host: is written by the server itself"),
+        ('api_key: "s3cret\\n"', "api_key: must be printable ASCII"),
+        ("api_key: ''", "api_key: must not be empty"),
+        ("proxy: 's3cret:1'", "proxy: must be a proxy's URL"),
+        ("proxy: 'socks5://s3cret:1'", "proxy: must be a proxy's URL"),
+        ("tls: {ca_file: nowhere.pem}", "tls.ca_file: names no file"),
+        ("tls: {cert_file: config.yaml}", "tls: cert_file and key_file go together"),
+        ("kind: openia", "kind: stands twice"),
+    ],
+)
+def test_a_wrong_channel_is_refused_without_its_secrets(read: Read, change: str, message: str) -> None:
+    (found,) = faults(read, channel(change))
+    assert f"channels[0].{message}" in found
+    assert "s3cret" not in found
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{name: c, kind: openai, models: [a]}", "channels[0].base_url: is missing"),
+        ("{name: c, kind: openai, base_url: https://x}", "channels[0].models: lists no model"),
+        (
+            "{name: c, kind: openai, base_url: https://x, models: [a, a]}",
+            "channels[0].models[1]: this model stands twice",
+        ),
+        (
+            "{name: c, kind: openai, base_url: https://x, models: ['']}",
+            "models[0]: a model's name must not be empty",
+        ),
+        ("{name: c, kind: local, models: [a], base_url: https://x}", "base_url: has no use with kind local"),
+        ("{name: c, kind: local, models: [a], path: nowhere.gguf}", "path: names no file"),
+        ("{name: ' c', kind: local, models: [a]}", "name: a channel's name must be one line"),
+        ("{kind: local, models: [a]}", "channels[0].name: is missing"),
+        ("{name: c, models: [a]}", "channels[0].kind: is missing; it must be local, openai or spark"),
+        ("{name: c, kind: spark, models: [spark-max], app_id: a, api_key: k}", "api_secret: is missing"),
+        (f"{{{SPARK}, models: [spark-9]}}", "models: Spark has no model spark-9; known are spark-lite"),
+        (f"{{{SPARK}, models: [spark-max], base_url: https://x}}", "base_url: must begin with wss://"),
+        (f"{{{SPARK}, models: [spark-max], base_url: 'wss://h:x'}}", "base_url: must begin with wss://"),
+        (f"{{{SPARK}, models: [spark-max], proxy: 'socks5://h'}}", "proxy: must be a proxy's URL"),
+        (
+            f"{{{SPARK}, models: [spark-max], spark: {{models: {{a: {{like: b}}}}}}}}",
+            "spark.models: cannot be used: a: no model 'b' to be like",
+        ),
+    ],
+)
+def test_a_channel_has_what_its_kind_wants(read: Read, text: str, message: str) -> None:
+    (found,) = faults(read, f"channels: [{text}]")
+    assert message in found
+
+
+def test_two_channels_share_no_name(read: Read) -> None:
+    text = "channels:\n- {name: c, kind: local, models: [a]}\n- {name: c, kind: local, models: [a]}\n"
+    assert faults(read, text) == [
+        "3:10: channels[1].name: this channel's name stands twice: another has it already (line 2)"
+    ]
+
+
+def test_a_spark_channel_serves_present_and_older_names(read: Read) -> None:
+    assert warnings(read, f"channels: [{{{SPARK}, models: [spark-max, spark-chat-v2, vision]}}]") == []
+
+
+def test_a_spark_beyond_this_machine_without_tls_is_a_warning(read: Read) -> None:
+    (one,) = warnings(read, f"channels: [{{{SPARK}, models: [spark-max], base_url: 'ws://example.com'}}]")
+    assert "travel unencrypted" in one
+    assert warnings(read, f"channels: [{{{SPARK}, models: [spark-max], base_url: 'ws://127.0.0.1:1'}}]") == []
+
+
+def test_a_retired_spark_model_is_a_warning(read: Read) -> None:
+    (one,) = warnings(read, f"channels: [{{{SPARK}, models: {{old: {{model: spark-v2}}}}}}]")
+    assert "spark-v2: The vendor no longer documents Spark 2.0; use spark-pro." in one
+
+
+def test_what_a_kind_does_not_use_is_a_warning(read: Read) -> None:
+    (one,) = warnings(read, channel("slots: 3"))
+    assert "channels[0].slots: is not used: it is for kind local" in one
+    (one,) = warnings(read, "channels: [{name: c, kind: local, models: [a], proxy: 'http://x:1'}]")
+    assert "channels[0].proxy: is not used: it is for kind openai" in one
+
+
+def test_unchecked_certificates_are_a_warning(read: Read) -> None:
+    assert "certificates are not checked" in warnings(read, channel("tls: {verify: false}"))[0]
+
+
+def test_no_channel_is_a_warning(read: Read) -> None:
+    assert warnings(read, "server: {port: 1}") == [
+        "1:1: channels: no channel is enabled, so there is no model to ask"
+    ]
+
+
+def test_a_spark_channel_for_callers_credentials_needs_none_of_its_own(read: Read) -> None:
+    (channel,) = read(f"channels: [{{{LENDING}}}]").settings.channels
+    assert (channel.app_id, channel.api_key, channel.api_secret) == (None, None, None)
+
+
+def test_the_older_gateways_variables_serve_a_spark_channel_that_names_no_credentials(read: Read) -> None:
+    environ = {"APP_ID": "a", "API_KEY": "k", "API_SECRET": "s"}
+    text = f"channels: [{{{LENDING}}}, {{{SPARK.replace('name: c', 'name: d')}, models: [spark-max]}}]"
+    for one in read(text, environ | {"API_KEY": " k "}).settings.channels:
+        assert (one.app_id, one.api_key, one.api_secret) == ("a", "k", "s")
+    (found,) = faults(read, f"channels: [{{{LENDING}, app_id: x}}]", environ)[:1]
+    assert "is missing" in found
+    (lone,) = read(f"channels: [{{{LENDING}}}]", {"APP_ID": "a", "API_KEY": "k"}).settings.channels
+    assert lone.app_id is None
