@@ -49,8 +49,16 @@ KEYS = Access(
 class Script:
     """Tells a run with two drafts and a summary, step by step."""
 
-    def __init__(self, runs: Runs, viewer: Viewer = ANONYMOUS, run_id: str | None = None) -> None:
-        self.run = runs.start(model="parallel", principal=viewer, run_id=run_id)
+    def __init__(
+        self,
+        runs: Runs,
+        viewer: Viewer = ANONYMOUS,
+        run_id: str | None = None,
+        conversation_id: str | None = None,
+    ) -> None:
+        self.run = runs.start(
+            model="parallel", principal=viewer, run_id=run_id, conversation_id=conversation_id
+        )
 
     def begin(self) -> Run:
         run = self.run
@@ -120,8 +128,13 @@ class Site:
         self.port = port
         self.runs: Runs = app[RUNS]
 
-    def script(self, viewer: Viewer = ANONYMOUS, run_id: str | None = None) -> Script:
-        return Script(self.runs, viewer, run_id)
+    def script(
+        self,
+        viewer: Viewer = ANONYMOUS,
+        run_id: str | None = None,
+        conversation_id: str | None = None,
+    ) -> Script:
+        return Script(self.runs, viewer, run_id, conversation_id)
 
 
 @asynccontextmanager

@@ -26,6 +26,7 @@ class Event(msgspec.Struct, gc=False):
     data: Data
     stage: StageRef | None = None
     member: MemberRef | None = None
+    conversation_id: str | None = None
     json: bytes | None = None
 
     @property
@@ -45,6 +46,7 @@ class _Wire(msgspec.Struct, gc=False):
     time: str
     elapsed_ms: int
     run_id: str
+    conversation_id: str | UnsetType
     stage: StageRef | UnsetType
     member: MemberRef | UnsetType
     data: Data
@@ -59,6 +61,7 @@ class _WireIn(msgspec.Struct, gc=False):
     data: msgspec.Raw
     stage: StageRef | None = None
     member: MemberRef | None = None
+    conversation_id: str | None = None
 
 
 _encode = msgspec.json.Encoder().encode
@@ -101,6 +104,7 @@ def _build(event: Event, data: Data) -> bytes:
             timestamp(event.time),
             event.elapsed_ms,
             event.run_id,
+            event.conversation_id if event.conversation_id is not None else UNSET,
             event.stage if event.stage is not None else UNSET,
             event.member if event.member is not None else UNSET,
             data,
@@ -126,6 +130,7 @@ def decode(data: bytes | msgspec.Raw) -> Event | None:
             msgspec.json.decode(wire.data, type=kind),
             wire.stage,
             wire.member,
+            wire.conversation_id,
         )
     except msgspec.MsgspecError as error:
         raise ValueError(f"not an event: {error}") from error

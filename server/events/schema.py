@@ -65,4 +65,6 @@ def _event(
     if kind.gated:
         gates = ", ".join(f"{name} ({gate})" for name, gate in kind.gated.items())
         told["description"] = f"In data only where a watcher included it: {gates}."
-    return told | {"properties": fields, "required": list(fields)}
+    required = list(fields)
+    fields["conversation_id"] = {"type": "string", "description": "Only if the request had one."}
+    return told | {"properties": fields, "required": required}

@@ -27,6 +27,7 @@ from server.upstreams.base import AnswerInfo, Call, Upstream
 
 # Combinations may call each other through servers; one that is so deep within others is refused.
 MAX_DEPTH = 2
+MAX_CONVERSATION_ID = 200
 MARK_BYTES = inband.MARK.encode()
 
 
@@ -53,8 +54,16 @@ async def create_chat_completion(request: web.Request) -> web.StreamResponse:
     if in_background:
         limit = snapshot.settings.runs.max_background
         background.check_room(principal, runs.in_background(principal), limit)
+    talk = chat.fields.conversation_id
+    if talk is not None and not 0 < len(talk) <= MAX_CONVERSATION_ID:
+        raise InvalidRequest(
+            f"conversation_id has 1 to {MAX_CONVERSATION_ID} characters.", param="conversation_id"
+        )
     run = runs.start(
-        model=chat.model or upstream.name, principal=principal, run_id=request.headers.get("x-run-id")
+        model=chat.model or upstream.name,
+        principal=principal,
+        run_id=request.headers.get("x-run-id"),
+        conversation_id=talk,
     )
     record.run_id = run.id
     work = _Work(request, record, run, upstream, chat, Call(run=run, depth=depth, credentials=own), mode)

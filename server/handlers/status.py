@@ -13,7 +13,14 @@ from server.bus import ALL, topic_of
 from server.errors import AuthenticationError, Gone, InvalidRequest, NotAllowed
 from server.handlers.event_source import WATCHERS, stream_feed, wants_event_stream
 from server.handlers.runs import awaited_run, run_feed, split
-from server.handlers.status_feed import Feed, TopicFeed, chosen_includes, chosen_types, topic_snapshot
+from server.handlers.status_feed import (
+    Feed,
+    TopicFeed,
+    chosen_includes,
+    chosen_types,
+    conversation_in,
+    topic_snapshot,
+)
 from server.handlers.status_messages import BEARER, MAX_MESSAGE, SUBPROTOCOL
 from server.handlers.status_session import ACTIVE_RUNS, Session
 from server.handlers.websocket import (
@@ -169,20 +176,29 @@ async def _event_stream(
         return await run_feed(request, await awaited_run(request, name), types=types, include=include)
     if topic_name == ALL and not principal.admin:
         raise NotAllowed("Only an admin's key may watch all runs.", code="not_allowed")
-    if topic_name not in ("self", ALL):
-        raise InvalidRequest("Topics are run:<id>, self and all.", param="topic")
+    talk = conversation_in(topic_name)
+    if topic_name not in ("self", ALL) and talk is None:
+        raise InvalidRequest("Topics are run:<id>, conversation:<id>, self and all.", param="topic")
     everyone = topic_name == ALL
     topic = runs.bus.topic(ALL if everyone else topic_of(principal.name))
     epoch = f"{runs.bus.epoch}:"
     last = request.headers.get("Last-Event-ID") or query.get("offset")
     if last is None:
-        active = runs.active(principal, everyone=everyone, limit=ACTIVE_RUNS)
-        feed: Feed = TopicFeed(topic, runs, topic.head, include=include, types=types, under_way=active)
+        active = runs.active(principal, everyone=everyone, limit=ACTIVE_RUNS, conversation_id=talk)
+        feed: Feed = TopicFeed(
+            topic,
+            runs,
+            topic.head,
+            include=include,
+            types=types,
+            under_way=active,
+            conversation_id=talk,
+        )
         return await stream_feed(request, feed, topic_snapshot(active, include), epoch)
     offset = last.removeprefix(epoch)
     if offset == last or not offset.isascii() or not offset.isdigit() or len(offset) > 15:
         raise Gone("This place is of another start of the server; begin anew.", param="Last-Event-ID")
     if not topic.first - 1 <= int(offset) <= topic.head:
         raise Gone("This place is no longer kept; begin anew.", param="Last-Event-ID")
-    feed = TopicFeed(topic, runs, int(offset), include=include, types=types)
+    feed = TopicFeed(topic, runs, int(offset), include=include, types=types, conversation_id=talk)
     return await stream_feed(request, feed, None, epoch)

@@ -210,7 +210,7 @@ class RunTexts:
     def _event(self, lane: Lane, data: ModelDelta | SummaryDelta | ModelProgress, number: int) -> Event:
         run, elapsed_ms = self._run, self._run.elapsed_ms
         time = run.created_at + elapsed_ms / 1000
-        return Event(number, time, elapsed_ms, run.id, data, lane.stage, lane.member)
+        return Event(number, time, elapsed_ms, run.id, data, lane.stage, lane.member, run.conversation_id)
 
 
 def _texts_for(run: Run, include: frozenset[str], cursors: Mapping[str, int] | None) -> RunTexts | None:
@@ -294,7 +294,7 @@ class RunFeed:
 
 
 class TopicFeed:
-    """The events of a topic behind ``place``, its offset. It has no end."""
+    """The events of a topic behind ``place``, its offset; of one conversation if given. It has no end."""
 
     def __init__(
         self,
@@ -305,6 +305,7 @@ class TopicFeed:
         include: frozenset[str],
         types: frozenset[str] | None,
         under_way: Iterable[Run] = (),
+        conversation_id: str | None = None,
     ) -> None:
         self.place = place
         self.done = False
@@ -313,6 +314,7 @@ class TopicFeed:
         self._opened_at = topic.head
         self._include = include
         self._types = types
+        self._conversation_id = conversation_id
         self._texts: dict[str, RunTexts] = {}
         for run in under_way:
             self._attach(run, None)
@@ -328,6 +330,8 @@ class TopicFeed:
         items: list[Item] = []
         for event in events:
             self.place += 1
+            if self._conversation_id is not None and event.conversation_id != self._conversation_id:
+                continue
             texts = self._texts_of(event)
             items += _items_of(event, texts, self._types, self._include, self.place)
             if event.data.terminal and texts is not None:
@@ -375,6 +379,12 @@ class TopicFeed:
         if texts is not None:
             self._texts[run.id] = texts
         return texts
+
+
+def conversation_in(topic: str) -> str | None:
+    """The id in ``conversation:<id>``; None if it is another topic."""
+    kind, _, name = topic.partition(":")
+    return name if kind == "conversation" and name else None
 
 
 def topic_snapshot(runs: Iterable[Run], include: frozenset[str]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from server.handlers.status_feed import (
     TopicFeed,
     chosen_includes,
     chosen_types,
+    conversation_in,
     topic_snapshot,
 )
 from server.handlers.status_messages import (
@@ -247,12 +248,18 @@ class Session:
                     self._expect(asked, name, include, types)
                 else:
                     self._subscribe_to_run(asked, run, include, types)
-            elif asked.topic == "self" or (asked.topic == ALL and principal.admin):
+            elif (
+                asked.topic == "self"
+                or conversation_in(asked.topic)
+                or (asked.topic == ALL and principal.admin)
+            ):
                 self._subscribe_to_topic(asked, principal, include, types)
             elif asked.topic == ALL:
                 self._refuse(asked.id, "not_allowed", "Only an admin's key may watch all runs.")
             else:
-                self._refuse(asked.id, "unknown_topic", "Topics are run:<id>, self and all.")
+                self._refuse(
+                    asked.id, "unknown_topic", "Topics are run:<id>, conversation:<id>, self and all."
+                )
         except NotFound:
             self._writer.reply(encode_message("complete", asked.id, reason="not_found"))
         except ServerError as error:
@@ -314,7 +321,8 @@ class Session:
     ) -> None:
         everyone = asked.topic == ALL
         topic = self._runs.bus.topic(ALL if everyone else topic_of(principal.name))
-        active = self._runs.active(principal, everyone=everyone, limit=ACTIVE_RUNS)
+        talk = conversation_in(asked.topic)
+        active = self._runs.active(principal, everyone=everyone, limit=ACTIVE_RUNS, conversation_id=talk)
         place = (
             int(asked.offset)
             if asked.offset is not None and asked.offset.isascii() and asked.offset.isdigit()
@@ -325,7 +333,15 @@ class Session:
         recovered = resuming and same_epoch and topic.first - 1 <= place <= topic.head
         if not recovered:
             place = topic.head
-        feed = TopicFeed(topic, self._runs, place, include=include, types=types, under_way=active)
+        feed = TopicFeed(
+            topic,
+            self._runs,
+            place,
+            include=include,
+            types=types,
+            under_way=active,
+            conversation_id=talk,
+        )
         fields: dict[str, Any] = {"head": str(topic.head), "recovered": recovered, "was_recovering": resuming}
         if not recovered:
             fields["snapshot"] = topic_snapshot(active, include)

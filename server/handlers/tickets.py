@@ -34,8 +34,11 @@ async def make_ticket(request: web.Request) -> web.Response:
     kind, _, name = wish.topic.partition(":")
     if wish.topic == ALL and not principal.admin:
         raise NotAllowed("Only an admin's key may watch all runs.", code="not_allowed")
-    if not (wish.topic in ("self", ALL) or (kind == "run" and name)) or len(wish.topic) > MAX_TOPIC:
-        raise InvalidRequest("Topics are run:<id>, self and all.", param="topic")
+    if (
+        not (wish.topic in ("self", ALL) or (kind in ("run", "conversation") and name))
+        or len(wish.topic) > MAX_TOPIC
+    ):
+        raise InvalidRequest("Topics are run:<id>, conversation:<id>, self and all.", param="topic")
     ticket = Ticket(
         principal.name,
         wish.topic,

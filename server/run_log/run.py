@@ -59,6 +59,7 @@ class Run:
         "background",
         "cancelled_by",
         "carried_out_in",
+        "conversation_id",
         "created_at",
         "ended",
         "ended_at",
@@ -91,6 +92,7 @@ class Run:
         self.ended_at = 0.0  # monotonic
         self.cancelled_by: str | None = None
         self.carried_out_in: Scope | None = None
+        self.conversation_id: str | None = None
         self.steered: Steered | None = None  # set by a combination while it carries out the run
         self._head = 0
         self._sleepers: Sleepers | None = None
@@ -188,7 +190,8 @@ class Run:
 
     def _add(self, elapsed_ms: int, data: Data, stage: StageRef | None, member: MemberRef | None) -> Event:
         self._head = number = self._head + 1
-        event = Event(number, self.created_at + elapsed_ms / 1000, elapsed_ms, self.id, data, stage, member)
+        time = self.created_at + elapsed_ms / 1000
+        event = Event(number, time, elapsed_ms, self.id, data, stage, member, self.conversation_id)
         self._events.append(event)
         return event
 
@@ -292,7 +295,7 @@ class Run:
 
     def child(self, model: str) -> Run:
         """A run of the same key, carried out for this one."""
-        return self._runs.start(model=model, principal=_Owner(self.key))
+        return self._runs.start(model=model, principal=_Owner(self.key), conversation_id=self.conversation_id)
 
     # Ending
 
@@ -392,6 +395,5 @@ class Run:
             tell_text(member, self.lanes.get(member["id"]), include)
         if told["summary"] is not None:
             tell_text(told["summary"], self.lanes.get("summary"), include)
-        expires_at = self._runs.expires_at(self)
         head = {"object": told.pop("object"), "id": told.pop("id"), "epoch": self._runs.bus.epoch}
-        return {**head, **told, "expires_at": expires_at}
+        return {**head, **told, "expires_at": self._runs.expires_at(self)}

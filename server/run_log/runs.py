@@ -80,7 +80,14 @@ class Runs:
     def __len__(self) -> int:
         return len(self._runs)
 
-    def start(self, *, model: str, principal: Viewer, run_id: str | None = None) -> Run:
+    def start(
+        self,
+        *,
+        model: str,
+        principal: Viewer,
+        run_id: str | None = None,
+        conversation_id: str | None = None,
+    ) -> Run:
         """A new run, not told of yet: its first event is the writer's ``run.created``.
 
         ``run_id`` is a client's proposal. Raises ``InvalidRequest`` if it is none, ``Conflict`` if it exists.
@@ -99,6 +106,7 @@ class Runs:
                 self._forget_a_caller()
             topics = self._topics[key] = (self.bus.topic(ALL), self.bus.topic(topic_of(key)))
         run = self._runs[run_id] = Run(self, run_id, model, key, topics)
+        run.conversation_id = conversation_id
         self.in_progress += 1
         if len(self._runs) > self._max_runs and self._ended:
             self._forget(self._ended.popleft())
@@ -167,10 +175,14 @@ class Runs:
                 found.append(run)
         return found, False
 
-    def active(self, viewer: Viewer, *, everyone: bool, limit: int) -> list[Run]:
-        """Runs under way, newest first: of this key, or of everyone."""
+    def active(
+        self, viewer: Viewer, *, everyone: bool, limit: int, conversation_id: str | None = None
+    ) -> list[Run]:
+        """Runs under way, newest first: of this key (and conversation, if one is given), or of everyone."""
         found = []
         for run in reversed(self._runs.values()):
+            if conversation_id is not None and run.conversation_id != conversation_id:
+                continue
             if not run.ended and (everyone or run.key == viewer.name):
                 found.append(run)
                 if len(found) == limit:

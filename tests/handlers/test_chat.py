@@ -175,3 +175,24 @@ async def test_what_the_run_tells_of_its_usage_is_what_the_client_got() -> None:
         told = (await get(server, f"/v1/runs/{answer.headers['x-run-id']}")).json()
         assert told["usage"]["total_tokens"] == answer.json()["usage"]["total_tokens"] > 0
         assert json.dumps(told).count("hello") == 0, "no text is told unasked"
+
+
+# ── the conversation ──
+
+
+@pytest.mark.parametrize("model", ["m", "panel"])
+async def test_a_conversations_id_is_told_in_events_and_goes_to_no_upstream(model: str) -> None:
+    async with both(settings) as (server, sim):
+        answer = await post(server, ask(model, conversation_id="mine"))
+        assert answer.status == 200
+        events = (await get(server, f"/v1/runs/{answer.headers['x-run-id']}/events")).json()["data"]
+        assert {event["conversation_id"] for event in events} == {"mine"}
+        assert not any(b"conversation_id" in request.body for request in sim.requests)
+
+
+@pytest.mark.parametrize("id", ["", "x" * 201])
+async def test_an_id_of_a_conversation_that_is_none_is_refused(id: str) -> None:
+    async with both(settings) as (server, sim):
+        error = error_of(await post(server, ask(conversation_id=id)), 400)
+        assert error["param"] == "conversation_id"
+        assert sim.requests == []

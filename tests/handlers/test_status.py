@@ -431,6 +431,31 @@ async def test_connections_and_subscriptions_are_limited() -> None:
         await watcher.subscribe("self", id="3")
 
 
+async def test_a_conversation_is_a_topic_of_its_own_key() -> None:
+    ann, bob = Viewer("ann"), Viewer("bob")
+    async with site(KEYED) as shown, client(shown, "key-of-ann") as watcher:
+        await watcher.begin()
+        early = shown.script(ann, conversation_id="c1")
+        early.begin()
+        subscribed = await watcher.subscribe("conversation:c1", include=["drafts"])
+        assert [one["id"] for one in subscribed["snapshot"]["data"]] == [early.run.id]
+        others = [shown.script(ann), shown.script(ann, conversation_id="c2")]
+        others.append(shown.script(bob, conversation_id="c1"))
+        for other in others:
+            other.begin()
+            other.say(M1, "not for this watcher")
+            other.run.close()
+        late = shown.script(ann, conversation_id="c1")
+        late.whole()
+        early.run.close()
+        seen: list[Any] = []
+        while not seen or seen[-1]["run_id"] != early.run.id or seen[-1]["type"] != "run.failed":
+            message = await watcher.get()
+            seen += [message["event"]] if message["type"] == "next" else []
+        assert {event["run_id"] for event in seen} == {early.run.id, late.run.id}
+        assert {event["conversation_id"] for event in seen} == {"c1"}
+
+
 # Control
 
 
