@@ -80,7 +80,7 @@ const act = {
     api.key.forget();
     location.reload();
   },
-  expand: (id) => change((now) => board.withExtra(now, id, { expanded: !now.extra[id].expanded })),
+  expand: (id) => session.expand(id),
   open: (run, lane) => {
     const { open } = state.now;
     if (open?.run === run && open.lane === lane) act.close();

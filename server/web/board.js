@@ -183,8 +183,9 @@ export function opened(state, id, { snapshot }, now) {
   state = { ...state, textState: "live" };
   if (!snapshot) return state;
   state = { ...state, texts: texts.fromSnapshot(snapshot) };
+  // A run whose events are followed needs no snapshot: what it is ahead by is on its way.
   const mine = state.runs[id];
-  if (mine && mine.head >= snapshot.head) return state;
+  if (mine && (!mine.sketch || mine.head >= snapshot.head)) return state;
   return put(state, fold.fromSnapshot(snapshot), { heard: now }, false);
 }
 

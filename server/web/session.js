@@ -138,10 +138,21 @@ export class Session {
     this.busy = true;
     while (this.filling.length) {
       const id = this.filling.shift();
-      const events = await api.eventsOf(id).catch(() => null); // a run that is too long or too old stays a sketch
-      if (events) this.change((now) => board.completedBy(now, id, events));
+      // What comes over the websocket meanwhile may be ahead of what was fetched: then again.
+      for (let tries = 0; tries < 3 && this.now().runs[id]?.sketch; tries++) {
+        const events = await api.eventsOf(id).catch(() => null);
+        if (!events) break; // a run that is too long or too old stays a sketch
+        this.change((now) => board.completedBy(now, id, events));
+      }
     }
     this.busy = false;
+  }
+
+  // A run is unfolded or folded; one that is known from a snapshot alone gets its times now.
+  expand(id) {
+    this.change((now) => board.withExtra(now, id, { expanded: !now.extra[id].expanded }));
+    const { runs, extra } = this.now();
+    if (runs[id].sketch && !extra[id].gone) this.fill(id);
   }
 
   // ---- Reading a text ----

@@ -6,7 +6,7 @@ import * as format from "../format.js";
 import { shareOf } from "../replay.js";
 import { whole } from "../texts.js";
 import { html, Still } from "./html.js";
-import { noteOf } from "./run.js";
+import { factsOf, noteOf } from "./run.js";
 
 const RUNNING = new Set(["queued", "connecting", "thinking", "writing", "retrying"]);
 const NEAR_PX = 48; // so near to the end counts as being there
@@ -102,15 +102,4 @@ class Piece extends Still {
   render({ text }) {
     return html`<span>${text}</span>`;
   }
-}
-
-function factsOf(t, lane) {
-  const [tokens, estimated] = format.tokensOf(lane);
-  const value = format.rateOf(lane);
-  const words = [];
-  if (lane.ttft !== null) words.push(`${t("column_first")} ${format.seconds(lane.ttft)}`);
-  if (tokens) words.push(t("tokens_total", `${estimated ? "~" : ""}${format.count(tokens)}`));
-  if (value !== null) words.push(`${format.rate(value)} ${t("column_rate")}`);
-  if (lane.latency !== null) words.push(format.seconds(lane.latency));
-  return words.join(" · ");
 }

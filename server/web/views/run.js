@@ -141,6 +141,7 @@ class Lane extends Still {
       data-lane=${lane.id}
       data-state=${state}
       aria-pressed=${chosen}
+      aria-label=${labelOf(t, lane, state)}
       onClick=${() => open(run, lane.id)}
     >
       <span class="sign" aria-hidden="true"></span>
@@ -208,4 +209,23 @@ export function noteOf(t, lane, state) {
   if (lane.attempt > 1) words.push(t("attempt", lane.attempt));
   if (lane.partial) words.push(t("used_partial"));
   return words.filter(Boolean).join(" · ");
+}
+
+// The figures of a lane in words.
+export function factsOf(t, lane) {
+  const [tokens, estimated] = format.tokensOf(lane);
+  const value = format.rateOf(lane);
+  const words = [];
+  if (lane.ttft !== null) words.push(`${t("column_first")} ${format.seconds(lane.ttft)}`);
+  if (tokens) words.push(t("tokens_total", `${estimated ? "~" : ""}${format.count(tokens)}`));
+  if (value !== null) words.push(`${format.rate(value)} ${t("column_rate")}`);
+  if (lane.latency !== null) words.push(format.seconds(lane.latency));
+  return words.join(" · ");
+}
+
+// What a lane says to those who hear the page: all of it, with the names of its columns.
+function labelOf(t, lane, state) {
+  const name = lane.id === "summary" ? t("summary") : lane.id;
+  const words = [`${name} ${lane.model}`, t(`state_${state}`), noteOf(t, lane, state), factsOf(t, lane)];
+  return words.filter(Boolean).join(", ");
 }
