@@ -8,6 +8,7 @@ from typing import Any
 import openai
 import pytest
 
+from server.app_keys import RUNS, TASKS
 from server.auth import Principal
 from server.errors import InvalidRequest
 from server.handlers.inband import MARK, MODES, chosen_mode, without_status
@@ -15,7 +16,18 @@ from server.openai_wire import parse_chat
 from server.settings import Access, AccessKey, Combination, Member, Settings, Summary
 from server.simulators.openai import OpenAISimulator
 from server.simulators.script import Script, ToolCall
-from tests.behaviour.asking import assert_nothing_left, both, chunks_of, data_lines, error_of, post, text_of
+from tests.behaviour.asking import (
+    asked,
+    assert_nothing_left,
+    both,
+    chat_request,
+    chunks_of,
+    data_lines,
+    error_of,
+    post,
+    text_of,
+    until,
+)
 from tests.behaviour.running import QUIET, Antiphon, ask, channel
 from tests.raw_http import Answer
 
@@ -179,6 +191,19 @@ async def test_a_failure_is_still_an_error_and_nothing_follows_it(mode: str) -> 
         else:
             error_of(answer, 502)
         assert_nothing_left(server)
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_client_that_leaves_leaves_nothing_behind(mode: str) -> None:
+    async with both(settings) as (server, sim):
+        sim.script(Script(silent=True), model="m2")
+        sim.script(Script(silent=True), model="m3")
+        request = chat_request(ask("panel", stream=True), MINE, f"x-antiphon-status: {mode}")
+        async with asked(server, request) as raw:
+            assert (await raw.head()).status == 200  # with the first word of m1
+            await sim.wait_until(lambda: sim.stats()["live"] == 2)
+        await sim.wait_until(lambda: sim.stats()["live"] == 0)
+        await until(lambda: server.app[RUNS].in_progress == 0 and len(server.app[TASKS]) == 0)
 
 
 async def test_plain_answers_and_plain_models_are_told_nothing() -> None:
