@@ -9,10 +9,15 @@ import re
 from pathlib import Path as FilePath
 from urllib.parse import SplitResult, urlsplit
 
+import msgspec
+
+from server.chat import ChatRequest, JsonObject
 from server.config_checks import Findings, check_name, check_secret, check_unique, is_loopback, under
 from server.config_yaml import Path
+from server.errors import InvalidRequest
 from server.settings import Channel
-from server.spark.models import canonical_name, with_overrides
+from server.spark.models import MODELS, canonical_name, with_overrides
+from server.spark.parameters import SparkOptions, instruction, parameters
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _ODD_PATH = re.compile(r"//|/\.{1,2}(/|$)|\\|%(00|0a|0d|2e|2f|5c)", re.IGNORECASE)
@@ -155,10 +160,25 @@ def _check_spark(found: Findings, channel: Channel, others_can_read: bool) -> No
             found.wrong((*path, "models"), f"Spark has no model {theirs}; known are {', '.join(models)}")
         elif known.retired:
             found.doubt((*path, "models"), f"{theirs}: {known.retired}")
+    for rule, values in (("default", channel.params.default), ("set", channel.params.set)):
+        for name, value in values.items():
+            _check_spark_value(found, (*path, "params", rule, name), name, value)
     _check_proxy(found, channel)
     _check_tls(found, channel)
     unused = ("auth", "headers", "stream_usage", "http", "path", "threads", "slots", "context")
     _unused(found, channel, unused, "another kind")
+
+
+def _check_spark_value(found: Findings, path: Path, name: str, value: object) -> None:
+    """What is put into every request has to be what a request may hold, lest every one fails."""
+    try:
+        chat = ChatRequest(JsonObject(msgspec.json.encode({name: value})))
+        parameters(chat, MODELS["spark-x1"], SparkOptions(), functions=False)
+        instruction(chat)
+    except msgspec.ValidationError:
+        pass  # the types that all kinds share are checked with the rules themselves
+    except InvalidRequest as error:
+        found.wrong(path, error.message)
 
 
 def _check_local(found: Findings, channel: Channel) -> None:

@@ -240,7 +240,7 @@ def _authenticate(request: web.Request, snapshot: Snapshot, *, late: bool) -> Pr
             if late and key is None:
                 return None
             raise
-        principal = Principal(caller_name(own), models=snapshot.router.lent)
+        principal = Principal(caller_name(own), models=snapshot.router.lent, background=False)
     if own is not None:
         request[CREDENTIALS] = own
     return principal

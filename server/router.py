@@ -12,8 +12,9 @@ from server.hedged_model import HedgedModel
 from server.openai_wire import ModelCard
 from server.routed_model import RoutedModel
 from server.routing.channel import ChannelState, lent
-from server.settings import ChannelModel, Settings
+from server.settings import Channel, ChannelModel, Settings
 from server.settings import Combination as CombinationSettings
+from server.spark_ws import find_model, served_as, with_overrides
 from server.upstreams.base import Upstream
 
 # A longer name than any model has is not searched for near ones: the search costs its length. (characters)
@@ -40,7 +41,7 @@ class ModelRouter:
         self.channels = dict(channels)
         served: dict[str, list[tuple[ChannelState, ChannelModel]]] = {}
         for channel in settings.channels:
-            for name, model in channel.served().items():
+            for name, model in _served(channel).items():
                 served.setdefault(name, []).append((self.channels[channel.name], model))
         self.models = {
             name: RoutedModel(name, states, rng, settings.routing.of(name)) for name, states in served.items()
@@ -170,6 +171,15 @@ class ModelRouter:
             extra_fields["description"] = "demo model: fluent English, unreliable facts, poor Chinese"
             return ModelCard(name, CREATED, "antiphon-local", alias | extra_fields)
         return ModelCard(name, CREATED, model.channels[0][0].name, alias | extra_fields)
+
+
+def _served(channel: Channel) -> dict[str, ChannelModel]:
+    """What a channel serves; of the vendor's models we know more than the configuration may say."""
+    served = channel.served()
+    if channel.kind != "spark":
+        return served
+    models = with_overrides(channel.spark.models)
+    return {name: served_as(one, find_model(one.model or name, None, models)) for name, one in served.items()}
 
 
 def _lenders(states: list[tuple[ChannelState, ChannelModel]]) -> list[tuple[ChannelState, ChannelModel]]:

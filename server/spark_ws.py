@@ -43,6 +43,7 @@ from server.spark.models import (
     canonical_name,
     find_model,
     fine_tuned,
+    served_as,
     with_overrides,
 )
 from server.spark.parameters import SparkOptions
@@ -68,6 +69,7 @@ __all__ = [
     "handshake_error",
     "is_clock_refusal",
     "request_frame",
+    "served_as",
     "signed_url",
     "with_overrides",
 ]

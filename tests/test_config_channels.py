@@ -157,3 +157,22 @@ def test_the_older_gateways_variables_serve_a_spark_channel_that_names_no_creden
     assert "is missing" in found
     (lone,) = read(f"channels: [{{{LENDING}}}]", {"APP_ID": "a", "API_KEY": "k"}).settings.channels
     assert lone.app_id is None
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ("set: {temperature: hot}", "params.set.temperature: "),
+        ("default: {max_tokens: many}", "params.default.max_tokens: "),
+        ("set: {stop: 5}", "params.set.stop: "),
+        ("set: {tools: [3]}", "params.set.tools: tools must hold objects"),
+        ("set: {top_k: x}", "params.set.top_k: top_k must be an integer"),
+        ("set: {thinking: 5}", "params.set.thinking: thinking.type must be"),
+        ("set: {response_format: {type: 5}}", "params.set.response_format: response_format.type must be"),
+    ],
+)
+def test_what_a_spark_channel_puts_into_requests_has_the_right_type(
+    read: Read, rule: str, message: str
+) -> None:
+    (found,) = faults(read, f"channels: [{{{SPARK}, models: [spark-max], params: {{{rule}}}}}]")
+    assert message in found

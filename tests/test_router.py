@@ -221,3 +221,24 @@ def test_cards_tell_what_is_known_of_a_model() -> None:
     assert cards["a"] == {"kind": "model", "vision": True}
     assert cards["b"] == {"kind": "model"}
     assert cards["s2"] == {"kind": "model", "context_length": 8, "alias_of": "c/d:e@f"}
+
+
+def test_what_is_known_of_sparks_models_is_told_where_the_configuration_is_silent() -> None:
+    models = {
+        "spark-lite": {},
+        "spark-pro": {},
+        "spark-max": {"vision": True},
+        "spark-chat-vision": {"context_length": 5},
+    }
+    spark = {"name": "s", "kind": "spark", "models": models}
+    told = router(channels=[*CHANNELS, spark])
+    cards = {card.id: card.extra for card in told.cards(ANONYMOUS)}
+    assert {name: cards[name]["vision"] for name in models} == {
+        "spark-lite": False,
+        "spark-pro": False,
+        "spark-max": True,
+        "spark-chat-vision": True,
+    }
+    assert [cards[name]["context_length"] for name in models] == [8192, 8192, 8192, 5]
+    # Pro searches the web, which is a tool too.
+    assert [told.models[name].channels[0][1].tools for name in models] == [False, None, True, False]

@@ -16,6 +16,8 @@ from server.errors import InvalidRequest
 from server.openai_wire.json_text import MAX_DEPTH, is_too_deep
 
 _BOM = b"\xef\xbb\xbf"
+# What others put around a request, or instead of it.
+_WRAPPERS = ("body", "data", "request", "payload")
 _FIELDS = msgspec.json.Decoder(ChatFields)
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>[^`]*)`)?$", re.DOTALL)
@@ -40,9 +42,9 @@ def parse_chat(body: bytes, *, need_model: bool = True) -> ChatRequest:
     chat = _decode(body)
     fields = chat.fields
     if need_model and not fields.model:
-        raise _missing("model", "Name a model; GET /v1/models lists them.")
+        raise _missing("model", f"Name a model; GET /v1/models lists them.{_nested(chat)}")
     if not fields.messages:
-        raise _missing("messages", "Send at least one message.")
+        raise _missing("messages", f"Send at least one message.{_nested(chat)}")
     if fields.n is not None and fields.n < 1:
         raise InvalidRequest("n must be at least 1.", param="n")
     for place, message in enumerate(fields.messages):
@@ -86,6 +88,12 @@ def _check_images(message: Message, place: int) -> None:
             raise InvalidRequest(
                 "image_url.url must begin with http://, https:// or data:.", param=f"{param}.url"
             )
+
+
+def _nested(chat: ChatRequest) -> str:
+    """Advice for who has put the request into a field of another object, as some gateways had it."""
+    inner = next((key for key in _WRAPPERS if key in chat.json), None)
+    return f" The body is the request itself, not an object with {inner} around it." if inner else ""
 
 
 def _missing(param: str, advice: str) -> InvalidRequest:

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from server.errors import InvalidRequest, ModelNotFound
+from server.settings import ChannelModel
 
 _CHAT = "wss://spark-api.xf-yun.com"
 MAAS_URL = "wss://maas-api.cn-huabei-1.xf-yun.com/v1.1/chat"
@@ -182,6 +183,21 @@ def find_model(name: str, version: str | None = None, models: Models = MODELS) -
     if model is None:
         raise ModelNotFound(f"Spark has no model {name!r}; known are {', '.join(models)}.", param="model")
     return model
+
+
+def served_as(said: ChannelModel, model: SparkModel) -> ChannelModel:
+    """What a channel's model can do: as the configuration said, else as the table knows.
+
+    A model that calls no functions but searches the web takes tools of that one kind; whoever asks it for
+    others is refused when the request is made.
+    """
+    tools = True if model.functions else None if model.web_search else False
+    return ChannelModel(
+        model=said.model,
+        vision=model.vision if said.vision is None else said.vision,
+        tools=tools if said.tools is None else said.tools,
+        context_length=said.context_length or model.input_tokens,
+    )
 
 
 def with_overrides(overrides: Mapping[str, Mapping[str, Any]], models: Models = MODELS) -> Models:

@@ -6,11 +6,14 @@ import asyncio
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from server.settings import Channel, Combination, Member, Settings, Summary
 from server.simulators.openai import OpenAISimulator
 from server.simulators.script import Script as Answering
+from server.simulators.spark import SparkSimulator
+from server.spark_settings import Spark as SparkSettings
 from tests.behaviour.asking import (
     asked,
     assert_nothing_left,
@@ -26,6 +29,7 @@ from tests.behaviour.asking import (
 )
 from tests.behaviour.running import QUIET, antiphon, ask, channel
 from tests.raw_http import PATIENCE_S
+from tests.simulators.test_spark_images import png
 from tests.upstreams.spark_server import SparkServer, error, frame, saying, spark_server, stalling
 
 
@@ -139,3 +143,82 @@ async def test_members_of_both_kinds_make_one_answer_and_tell_of_it() -> None:
             assert b"the plain draft" in summary.body
             events = await get(server, f"/v1/runs/{answer.headers['x-run-id']}/events")
             assert events.body.count(b"model.finished") >= 2
+
+
+def legacy(sim: SparkSimulator, **more: Any) -> Settings:
+    names = ("spark-api", "spark-api-v1.1", "spark-api-v2.1", "spark-api-v3.1", "vision")
+    chats = ("spark-chat-v1.5", "spark-chat-v2", "spark-chat-v3", "spark-chat-vision")
+    made = Channel(
+        name="spark",
+        kind="spark",
+        base_url=sim.ws_url,
+        app_id="simulate",
+        api_key="sim-key",
+        api_secret="sim-secret",
+        models=names + chats,
+        **more,
+    )
+    return Settings(channels=(made,), logging=QUIET)
+
+
+@pytest.mark.parametrize(
+    ("model", "version", "domain"),
+    [
+        ("spark-api", None, "lite"),
+        ("spark-api", "v1.1", "lite"),
+        ("spark-api", "v2.1", "generalv3"),  # 2.0 is retired
+        ("spark-api", "v3.1", "generalv3"),
+        ("spark-api-v1.1", None, "lite"),
+        ("spark-api-v2.1", None, "generalv3"),
+        ("spark-api-v3.1", "v1.1", "generalv3"),  # version is read with spark-api alone
+        ("spark-chat-v1.5", None, "lite"),
+        ("spark-chat-v2", None, "generalv3"),
+        ("spark-chat-v3", None, "generalv3"),
+        ("vision", None, "imagev3"),
+        ("spark-chat-vision", None, "imagev3"),
+    ],
+)
+async def test_the_names_of_older_gateways_are_answered_with_their_fields_if_wanted(
+    model: str, version: str | None, domain: str
+) -> None:
+    fields: dict[str, Any] = {} if version is None else {"version": version}
+    picture = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{png(300, 300)}"}}
+    content: Any = [{"type": "text", "text": "hello"}, picture] if domain == "imagev3" else "hello"
+    body = {"model": model, "messages": [{"role": "user", "content": content}], **fields}
+    async with SparkSimulator() as sim:
+        async with antiphon(legacy(sim, spark=SparkSettings(legacy_fields=True))) as server:
+            told = (await post(server, body)).json()
+            assert told["domain"] == domain
+            assert told["version"].startswith("v")
+            assert told["usage"]["question_tokens"] > 0
+            assert {"id", "object", "created", "choices"} <= told.keys()
+        async with antiphon(legacy(sim)) as server:
+            told = (await post(server, body)).json()
+            assert not {"version", "domain"} & told.keys()
+            assert "question_tokens" not in told["usage"]
+
+
+@pytest.mark.parametrize("version", ["v9", "", 3.1, ["v1.1"]])
+async def test_a_version_that_never_was_is_a_400(version: object) -> None:
+    async with SparkSimulator() as sim, antiphon(legacy(sim)) as server:
+        error = error_of(await post(server, ask("spark-api", version=version)), 400)
+        assert error["param"] == "version"
+        assert "v1.1, v2.1, v3.1" in error["message"]
+
+
+@pytest.mark.parametrize("offset_s", [900, -900])
+async def test_a_clock_that_is_a_quarter_of_an_hour_off_is_learned(offset_s: int) -> None:
+    async with SparkSimulator() as sim, antiphon(legacy(sim)) as server:
+        sim.clock_offset_s = offset_s
+        for _ in range(3):
+            assert (await post(server, ask("spark-chat-v3"))).status == 200
+        assert len(sim.requests) == 4  # one refusal in all
+
+
+@pytest.mark.parametrize("model", ["spark-kjwx", "spark-multilang"])
+async def test_the_special_models_answer_at_hosts_of_their_own(model: str) -> None:
+    async with SparkSimulator() as sim:
+        (channel,) = legacy(sim).channels
+        changed = msgspec.structs.replace(channel, models=(model,))
+        async with antiphon(Settings(channels=(changed,), logging=QUIET)) as server:
+            assert (await post(server, ask(model))).status == 200

@@ -154,3 +154,10 @@ def test_whatever_comes_it_is_taken_in_or_the_clients_mistake(body: bytes) -> No
     except InvalidRequest:
         return  # a 400; anything else fails the test
     assert taken
+
+
+@pytest.mark.parametrize("wrapper", ["body", "payload"])
+def test_a_request_within_another_object_is_told_so(wrapper: str) -> None:
+    inner = b'{"model": "m", "messages": [{"role": "user", "content": "hi"}]}'
+    with pytest.raises(InvalidRequest, match=f"not an object with {wrapper} around it"):
+        parse_chat(b'{"' + wrapper.encode() + b'": ' + inner + b"}")
