@@ -21,6 +21,7 @@ export function emptyRun(id) {
     strategy: "",
     level: "none",
     why: null, // of the level
+    decided: false, // has a winner been chosen?
     answerBy: null,
     usage: null,
     cost: null,
@@ -84,6 +85,9 @@ export function apply(run, event) {
       return run;
     case "run.control":
       return mark(run, event, data.verb, data.target);
+    case "decision.made":
+      run.decided = true;
+      return run;
     case "stage.quorum_reached":
       return mark(run, event, "quorum");
     case "stage.deadline_reached":
@@ -287,6 +291,7 @@ export function fromSnapshot(told) {
   run.model = told.model;
   run.strategy = told.strategy;
   run.level = told.level ?? "none";
+  run.decided = Boolean(told.decision);
   run.answerBy = told.answer_by ?? null;
   run.usage = told.usage ?? null;
   run.cost = told.cost ?? null;

@@ -6,7 +6,7 @@ import * as format from "../format.js";
 import { SPEEDS } from "../replay.js";
 import { html, Still } from "./html.js";
 
-const ANSWERABLE = new Set(["synthesize", "vote", "best_of", "all", "moa", "critique", "council", "cascade"]);
+const AT_ONCE = new Set(["direct", "fallback"]); // nothing is gathered that could be answered from
 
 // props: t, lang, run, extra, selected (lane or null), clock (changes while it runs), act, replay
 export class RunCard extends Still {
@@ -95,7 +95,7 @@ export class RunCard extends Still {
       return html`<button class="quiet" onClick=${() => act.replay(run.id)}>${t("replay")}</button>`;
     }
     const busy = extra.busy;
-    const drafting = run.lanes.summary?.state !== "started" && ANSWERABLE.has(run.strategy);
+    const drafting = run.lanes.summary?.state !== "started" && !run.decided && !AT_ONCE.has(run.strategy);
     return html`${drafting &&
       html`<button
         title=${t("answer_now_title")}
