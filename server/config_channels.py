@@ -61,7 +61,7 @@ def _check_openai(found: Findings, channel: Channel, others_can_read: bool) -> N
     path = found.path(channel)
     if channel.base_url is not None:
         _check_base_url(found, (*path, "base_url"), channel)
-    elif channel.enabled and not found.excused(path, "base_url"):
+    elif channel.enabled and channel.preset is None and not found.excused(path, "base_url"):
         found.wrong(
             (*path, "base_url"), "is missing; kind openai wants it, such as https://api.example.com/v1"
         )
@@ -165,7 +165,7 @@ def _check_spark(found: Findings, channel: Channel, others_can_read: bool) -> No
             _check_spark_value(found, (*path, "params", rule, name), name, value)
     _check_proxy(found, channel)
     _check_tls(found, channel)
-    unused = ("auth", "headers", "stream_usage", "http", "path", "threads", "slots", "context")
+    unused = ("preset", "auth", "headers", "stream_usage", "http", "path", "threads", "slots", "context")
     _unused(found, channel, unused, "another kind")
 
 
@@ -187,7 +187,7 @@ def _check_local(found: Findings, channel: Channel) -> None:
         found.wrong((*path, "base_url"), "has no use with kind local, which runs here; kind openai wants it")
     if channel.path is not None and channel.enabled and not _is_file(channel.path):
         found.wrong((*path, "path"), "names no file that can be found")
-    unused = ("api_key", "auth", "headers", "stream_usage", "proxy", "tls")
+    unused = ("preset", "api_key", "auth", "headers", "stream_usage", "proxy", "tls")
     _unused(found, channel, unused, "kind openai")
 
 

@@ -28,6 +28,9 @@ class ServerError(Exception):
     # May another channel, or a later try, succeed where this one failed? Only before the first delta.
     retryable = False
     should_retry: bool | None = None
+    # What an upstream that speaks OpenAI's dialect said, as it came: for who knows its own codes.
+    upstream_code = ""
+    upstream_said = ""
 
     def __init__(
         self,

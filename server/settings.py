@@ -171,6 +171,7 @@ class Channel(_Frozen, frozen=True):
     name: str
     kind: Literal["openai", "spark", "local"]
     models: tuple[str, ...] | dict[str, ChannelModel] = ()
+    preset: Literal["spark-http"] | None = None
     base_url: str | None = None
     api_key: str | None = None
     api_keys: tuple[str, ...] = ()  # several, used in turn, each with its own standing

@@ -123,6 +123,8 @@ def upstream_error(
     kind = _classify(status, fault)
     error = kind(fault, status)
     error.upstream_status = status
+    if fault is not None:
+        error.upstream_code, error.upstream_said = fault.code, fault.message
     if wait_s is not None and error.status in (429, 503):
         error.retry_after_s = wait_s
     error.message = clean(error.message, secrets=secrets, names=names)

@@ -15,6 +15,7 @@ from server.upstreams.local import LocalUpstream
 from server.upstreams.local_process import LocalProcess
 from server.upstreams.openai import OpenAIUpstream
 from server.upstreams.spark import SparkUpstream
+from server.upstreams.spark_http import SparkHttpUpstream
 
 ChannelUpstream: TypeAlias = OpenAIUpstream | SparkUpstream | LocalUpstream
 
@@ -55,6 +56,8 @@ def build_upstream(channel: Channel, session: Clients) -> ChannelUpstream:
     """The upstream of a channel; whoever builds it awaits its ``aclose``, after the last call."""
     client = session.of(channel)
     match channel.kind:
+        case "openai" if channel.preset == "spark-http":
+            return SparkHttpUpstream(channel, client)
         case "openai":
             return OpenAIUpstream(channel, client)
         case "spark":
