@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from server.config import load
 from server.settings import Channel, Combination, Member, Settings, Summary
 from server.simulators.openai import OpenAISimulator
 from server.simulators.script import Script as Answering
@@ -31,6 +33,8 @@ from tests.behaviour.running import QUIET, antiphon, ask, channel
 from tests.raw_http import PATIENCE_S
 from tests.simulators.test_spark_images import png
 from tests.upstreams.spark_server import SparkServer, error, frame, saying, spark_server, stalling
+
+EXAMPLE = Path(__file__).parents[2] / "conf" / "examples" / "spark.yaml"
 
 
 def spark_channel(spark: SparkServer, **more: Any) -> Channel:
@@ -222,3 +226,23 @@ async def test_the_special_models_answer_at_hosts_of_their_own(model: str) -> No
         changed = msgspec.structs.replace(channel, models=(model,))
         async with antiphon(Settings(channels=(changed,), logging=QUIET)) as server:
             assert (await post(server, ask(model))).status == 200
+
+
+async def test_the_example_runs_against_the_simulator_as_printed() -> None:
+    async with SparkSimulator() as sim:
+        environ = {
+            "SPARK_APP_ID": "simulate",
+            "SPARK_API_KEY": "sim-key",
+            "SPARK_API_SECRET": "sim-secret",
+            "SPARK_URL": sim.ws_url,
+        }
+        loaded = load(EXAMPLE, environ)
+        assert loaded.warnings == []
+        settings = msgspec.structs.replace(loaded.settings, logging=QUIET)
+        async with antiphon(settings) as server:
+            for model in ("spark-lite", "spark-max", "spark-ultra", "spark-x1", "spark-chat-v3", "panel"):
+                assert (await post(server, ask(model))).json()["choices"][0]["message"]["content"]
+            older = ask("spark-api", version="v3.1")
+            for secret, status in (("sim-secret", 200), ("another", 401)):
+                own = ("X_APP_ID: simulate", "X_API_KEY: sim-key", f"X_API_SECRET: {secret}")
+                assert (await post(server, older, *own)).status == status
