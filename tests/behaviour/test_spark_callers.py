@@ -9,6 +9,8 @@ import logging
 from typing import Any
 
 import pytest
+from websockets.asyncio.client import connect
+from websockets.typing import Subprotocol
 
 from server.app_keys import ACCOUNTS, CURRENT
 from server.settings import Access, AccessKey, Channel, Combination, Logging, Settings
@@ -207,3 +209,22 @@ async def test_nothing_that_is_written_or_told_holds_them(caplog: pytest.LogCapt
     written = "".join([*told, *logged, out.getvalue()])
     assert "spark-caller-" in out.getvalue()
     assert not [one for one in secrets if one in written]
+
+
+async def test_they_may_watch_their_own_runs_but_start_none_that_survive_them() -> None:
+    async with SparkSimulator() as sim, antiphon(serving(lending(sim))) as server:
+        for headers in (OWN, BEARER):
+            async with connect(
+                f"ws://127.0.0.1:{server.port}/v1/events",
+                additional_headers=dict(one.split(": ", 1) for one in headers),
+                subprotocols=[Subprotocol("antiphon.events.v1")],
+            ) as watching:
+                await watching.send('{"type": "connection_init"}')
+                await watching.send('{"type": "subscribe", "id": "a", "topic": "self"}')
+                told = [json.loads(await watching.recv())["type"] for _ in range(2)]
+                assert told == ["connection_ack", "subscribed"]
+                await post(server, ask("spark-max"), *KEY)
+                run = (await post(server, ask("spark-max"), *OWN)).headers["x-run-id"]
+                assert run in str(await watching.recv())
+        body = ask("spark-max", antiphon={"background": True})
+        assert error_of(await post(server, body, *OWN), 403)["code"] == "background_not_allowed"
