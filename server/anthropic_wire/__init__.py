@@ -1,0 +1,22 @@
+"""Anthropic's Messages wire: a chat request → its request, its answer → deltas, its errors → ours.
+
+No socket, no task, no clock. ``messages_request`` makes the body, a ``MessagesReader`` takes the bytes of
+the answer, ``anthropic_error`` reads a refusal. Source: the vendor's API reference and the types of its SDK.
+"""
+
+from __future__ import annotations
+
+from server.anthropic_wire.answer import MAX_ANSWER_BYTES, MessagesReader
+from server.anthropic_wire.errors import anthropic_error
+from server.anthropic_wire.models import AnthropicModel, model_of
+from server.anthropic_wire.request import MessagesRequest, messages_request
+
+__all__ = [
+    "MAX_ANSWER_BYTES",
+    "AnthropicModel",
+    "MessagesReader",
+    "MessagesRequest",
+    "anthropic_error",
+    "messages_request",
+    "model_of",
+]

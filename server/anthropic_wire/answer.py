@@ -1,0 +1,249 @@
+"""The bytes of an answer → deltas, whether a stream or one message came."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from server.anthropic_wire.blocks import Blocks
+from server.anthropic_wire.errors import Fault, fault_error
+from server.anthropic_wire.events import Event, Message, decode_event, decode_kind, decode_whole
+from server.deltas import Delta, Finished, Opening, Original, Usage, UsageDelta
+from server.errors import ServerError, UpstreamCut, UpstreamEmpty, UpstreamInvalid
+from server.sse import EventTooLarge, SSEDecoder
+
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+_REASONS = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+    "refusal": "content_filter",
+}
+_EVENTS = frozenset(
+    {
+        "message_start",
+        "content_block_start",
+        "content_block_delta",
+        "content_block_stop",
+        "message_delta",
+        "message_stop",
+        "ping",
+        "error",
+    }
+)
+
+
+class MessagesReader:
+    """Takes the bytes of one answer as they come, and says what they mean.
+
+    The first byte that is not blank decides what came, a stream or a JSON object, whatever was asked for.
+    ``done`` is true when nothing more is to be read; ``eof`` then gives the last deltas, or raises: nothing
+    but ``message_stop`` makes a stream whole. ``skipped`` counts the events that nobody knows. ``quiet``:
+    what ``feed`` took last was no more than pings and comments. All methods raise ``ServerError``, ``feed``
+    never together with deltas that came before it.
+    """
+
+    def __init__(self) -> None:
+        self.done = False
+        self.quiet = True
+        self._blocks = Blocks()
+        self._sse: SSEDecoder | None = None
+        self._json: list[bytes] | None = None
+        self._size = 0
+        self._opened = False
+        self._unknown = 0
+        self._stop_reason: str | None = None
+        self._usage: dict[str, Any] = {}
+        self._failed: ServerError | None = None
+
+    @property
+    def skipped(self) -> int:
+        """Events and pieces of a type that is not known; they were passed over."""
+        return self._unknown + self._blocks.unknown
+
+    def feed(self, data: bytes) -> Sequence[Delta]:
+        """The deltas that these bytes complete."""
+        self.quiet = True
+        if self._sse is None and self._json is None:
+            data = data.lstrip(b" \t\r\n")
+            if not data:
+                return ()
+            if data.startswith(b"{"):
+                self._json = []
+            elif data.startswith(b"<"):
+                raise UpstreamInvalid("The upstream answered with a web page; check base_url of the channel.")
+            else:
+                self._sse = SSEDecoder()
+        if self._json is not None:
+            self.quiet = False
+            self._size += len(data)
+            if self._size > MAX_ANSWER_BYTES:
+                raise UpstreamInvalid("The upstream's answer is far too long.")
+            self._json.append(data)
+            return ()
+        assert self._sse is not None  # one of the two is set above
+        try:
+            events = self._sse.feed(data)
+        except EventTooLarge:
+            raise UpstreamInvalid("The upstream sent an event that is far too long.") from None
+        deltas: list[Delta] = []
+        try:
+            for event in events:
+                if not self.done:
+                    deltas += self._take(event.data)
+        except ServerError as error:
+            self.done = True
+            if not deltas:
+                raise
+            self._failed = error  # what was said before it is said
+        return deltas
+
+    def eof(self) -> Sequence[Delta]:
+        """The body ended in good order: the last deltas."""
+        if self._failed is not None:
+            raise self._failed
+        if self._json is not None:
+            return self._whole(b"".join(self._json))
+        if self._sse is None:
+            raise UpstreamEmpty("The upstream answered with nothing at all; try again later.")
+        last: list[Delta] = []
+        if not self.done:
+            for event in self._sse.eof():
+                last += self._last(event.data)
+        if not self.done:
+            raise UpstreamCut("The upstream's answer was cut off before its end; try again.")
+        return last
+
+    def _last(self, data: bytes) -> Sequence[Delta]:
+        """An event whose blank line is missing counts if it is whole."""
+        try:
+            return self._take(data)
+        except UpstreamInvalid:
+            return ()  # half an event: the stream was cut within it
+
+    def _take(self, data: bytes) -> Sequence[Delta]:
+        try:
+            event = decode_event(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            self._pass_over(data)
+            return ()
+        if event.type != "ping":
+            self.quiet = False
+        if event.type == "content_block_delta" and event.delta is not None:
+            return self._begun(self._blocks.piece(event.index, event.delta))
+        return self._other(event)
+
+    def _other(self, event: Event) -> Sequence[Delta]:
+        match event.type:
+            case "message_start":
+                if event.message is not None:
+                    self._note(event.message.usage)
+                return self._begun(())
+            case "content_block_start" if bytes(event.content_block):
+                return self._begun(self._blocks.start(event.index, event.content_block))
+            case "content_block_stop":
+                return self._blocks.stop(event.index)
+            case "message_delta":
+                self._note(event.usage)
+                if event.delta is not None and event.delta.stop_reason is not None:
+                    self._stop_reason = event.delta.stop_reason
+                return ()
+            case "message_stop":
+                self.done = True
+                return self._begun([*self._blocks.stop_all(), *self._end()])
+            case "error":
+                raise fault_error(event.error or Fault())
+            case "ping":
+                return ()
+        self._unknown += 1
+        return ()
+
+    def _pass_over(self, data: bytes) -> None:
+        """Pass over an event of a type that is not known. Raises ``UpstreamInvalid`` for any other."""
+        try:
+            kind = decode_kind(data).type
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            kind = "message_stop"
+        if kind in _EVENTS:
+            raise UpstreamInvalid("The upstream sent an event that cannot be read; try again.")
+        self.quiet = False
+        self._unknown += 1
+
+    def _begun(self, deltas: Sequence[Delta]) -> Sequence[Delta]:
+        if self._opened:
+            return deltas
+        self._opened = True
+        return [Opening(), *deltas]
+
+    def _note(self, usage: dict[str, Any] | None) -> None:
+        """Figures are cumulative: each replaces the one before."""
+        if usage:
+            self._usage |= {key: value for key, value in usage.items() if value is not None}
+
+    def _whole(self, body: bytes) -> Sequence[Delta]:
+        try:
+            message = decode_whole(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise UpstreamInvalid(
+                "The upstream's answer is no message; check base_url of the channel."
+            ) from None
+        if message.error is not None:
+            raise fault_error(message.error)
+        if message.type != "message":
+            raise UpstreamInvalid("The upstream's answer is no message; check base_url of the channel.")
+        return self._said(message)
+
+    def _said(self, message: Message) -> Sequence[Delta]:
+        deltas: list[Delta] = []
+        try:
+            for index, block in enumerate(message.content):
+                deltas += self._blocks.start(index, block)
+                deltas += self._blocks.stop(index)
+        except msgspec.DecodeError:
+            raise UpstreamInvalid("The upstream's answer holds a block that cannot be read.") from None
+        self._note(message.usage)
+        self._stop_reason = message.stop_reason
+        self.done = True
+        return self._begun([*deltas, *self._end()])
+
+    def _end(self) -> list[Delta]:
+        if self._stop_reason is None:
+            raise UpstreamCut("The upstream's answer has no stop reason, so it is not whole; try again.")
+        reason = _REASONS.get(self._stop_reason)
+        usage = usage_of(self._usage)
+        if not self._blocks.spoken and reason in (None, "stop") and not usage.completion_tokens:
+            raise UpstreamEmpty("The upstream answered without any content; try again later.")
+        finished = Finished(reason) if reason else _native_finish(self._stop_reason)
+        return [finished, UsageDelta(usage)] if self._usage else [finished]
+
+
+def _native_finish(reason: str) -> Finished:
+    """``stop`` for a reason that has no word here; the upstream's own goes along."""
+    choice = {"index": 0, "delta": {}, "finish_reason": "stop", "native_finish_reason": reason}
+    return Finished("stop", original=Original("openai.chunk", msgspec.json.encode({"choices": [choice]})))
+
+
+def usage_of(native: dict[str, Any]) -> Usage:
+    """The figures in our terms; the upstream's own are kept beside them, under ``native_usage``."""
+    cached = _figure(native, "cache_read_input_tokens")
+    prompt = _figure(native, "input_tokens") + _figure(native, "cache_creation_input_tokens") + cached
+    completion = _figure(native, "output_tokens")
+    fields: dict[str, Any] = {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": cached},
+    }
+    if isinstance(details := native.get("output_tokens_details"), dict):
+        fields["completion_tokens_details"] = details
+    fields["native_usage"] = native
+    return Usage(prompt, completion, prompt + completion, raw=msgspec.json.encode(fields))
+
+
+def _figure(native: dict[str, Any], key: str) -> int:
+    value = native.get(key)
+    return value if type(value) is int and value > 0 else 0

@@ -1,0 +1,101 @@
+"""The service's errors → ours: by status, and by type where one comes inside a stream."""
+
+from __future__ import annotations
+
+import msgspec
+
+from server.errors import (
+    InsufficientQuota,
+    Overloaded,
+    RateLimited,
+    ServerError,
+    UpstreamAuth,
+    UpstreamError,
+    UpstreamRefused,
+    UpstreamTimeout,
+)
+
+_STATUS = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "conflict_error": 409,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "api_error": 500,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
+_QUOTA = ("credit balance is too low", "reached your specified api usage limits", "spend limit")
+
+
+class Fault(msgspec.Struct):
+    """The inner object of an error."""
+
+    type: str = ""
+    message: str = ""
+
+
+class _Body(msgspec.Struct):
+    error: Fault
+
+
+_BODY = msgspec.json.Decoder(_Body)
+
+
+def anthropic_error(status: int, body: bytes, *, wait_s: float | None = None) -> ServerError:
+    """The error that an answer with ``status`` stands for; ``wait_s`` is its ``Retry-After``, in seconds."""
+    try:
+        fault = _BODY.decode(body).error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        fault = Fault()  # a proxy's page: the status must do
+    return fault_error(fault, status, wait_s=wait_s)
+
+
+def fault_error(fault: Fault, status: int | None = None, *, wait_s: float | None = None) -> ServerError:
+    """The error that ``fault`` stands for. ``status`` None: it came inside an answer, its type tells all."""
+    if status is None:
+        status = _STATUS.get(fault.type, 500)
+    error = _error(fault, status)
+    error.upstream_status = status
+    if wait_s is not None and error.status in (429, 503):
+        error.retry_after_s = wait_s
+    return error
+
+
+def _error(fault: Fault, status: int) -> ServerError:
+    said = fault.message.strip()
+    words = said.lower()
+    if status == 402 or (status in (400, 403, 429) and any(phrase in words for phrase in _QUOTA)):
+        return InsufficientQuota("The upstream account has no quota left; the operator must top it up.")
+    if status in (401, 403, 407):
+        return UpstreamAuth(
+            f"The upstream refused the channel's credentials (status {status}); the operator must mend them."
+        )
+    if status == 429:
+        return RateLimited(said or "The upstream asks for fewer requests; try again later.")
+    if status in (400, 413, 422):
+        return _refused(fault, said, status)
+    if status == 404 and "model" in words:
+        return UpstreamRefused(said, status=404, code="model_not_found")
+    if status in (503, 529):
+        return Overloaded(f"The upstream is busy (status {status}); try again later.")
+    if status in (408, 504):
+        error = UpstreamTimeout("total", 0)
+        error.message = f"The upstream gave up waiting (status {status}); try again later."
+        error.code = "upstream_timeout"
+        error.retryable = True
+        return error
+    return UpstreamError(f"The upstream failed with status {status}; try again later.")
+
+
+def _refused(fault: Fault, said: str, status: int) -> ServerError:
+    code = None
+    if "prompt is too long" in said.lower():
+        code = "context_length_exceeded"
+    elif status == 413:
+        code = "request_too_large"
+    message = said or f"The upstream refused the request with status {status}."
+    return UpstreamRefused(message, status=status, code=code)

@@ -1,0 +1,292 @@
+"""A chat request → the body of a Messages request, and what had to be adapted.
+
+What changes the meaning and cannot be had is refused; what only steers (seeds, penalties, biases) is left
+out and told in ``warnings``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from server.anthropic_wire.conversation import Conversation, converse, lacks_thoughts
+from server.anthropic_wire.models import AnthropicModel
+from server.chat import ChatRequest
+from server.errors import InvalidRequest
+
+# Fields that mean the same there: a client that knows the service may use them.
+_NATIVE = ("container", "cache_control")
+_SERVICE_TIERS = (b'"auto"', b'"standard_only"')
+_EFFORTS = {"minimal": "low"} | {effort: effort for effort in ("low", "medium", "high", "xhigh", "max")}
+# Tokens to think with, for models that want a number.
+_BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 32768, "max": 32768}
+LEAST_BUDGET = 1024
+_ONLY_JSON = "Answer with one JSON object and nothing else."
+# All that is read here, or that is between the client and us.
+_KNOWN = frozenset(
+    {
+        "model",
+        "messages",
+        "stream",
+        "stream_options",
+        "max_tokens",
+        "max_completion_tokens",
+        "temperature",
+        "top_p",
+        "top_k",
+        "stop",
+        "tools",
+        "tool_choice",
+        "parallel_tool_calls",
+        "response_format",
+        "reasoning_effort",
+        "user",
+        "thinking",
+        "metadata",
+        "service_tier",
+        "container",
+        "cache_control",
+        "output_config",
+        "n",
+        "logprobs",
+        "antiphon",
+        "conversation_id",
+        "modalities",
+    }
+)
+
+
+class MessagesRequest(msgspec.Struct, frozen=True):
+    """The body, and in words what was left out or changed on the way."""
+
+    body: bytes
+    warnings: tuple[str, ...]
+
+
+class _Function(msgspec.Struct):
+    name: str
+    description: str | None = None
+    parameters: Raw = Raw()
+    strict: bool | None = None
+
+
+class _Tool(msgspec.Struct):
+    type: str
+    function: _Function
+    cache_control: Raw = Raw()
+
+
+def messages_request(chat: ChatRequest, model: AnthropicModel, name: str) -> MessagesRequest:
+    """The request to the model that the service calls ``name``.
+
+    Raises ``InvalidRequest`` with the field that cannot be carried out.
+    """
+    _refuse(chat)
+    fields = chat.fields
+    talk = converse(chat)
+    warnings = list(talk.warnings)
+    body: dict[str, Any] = {"model": name, "max_tokens": model.max_tokens}
+    if chat.max_tokens is not None:
+        body["max_tokens"] = chat.max_tokens
+    if chat.stream:
+        body["stream"] = True
+    system = [*talk.system, *_format(chat, body)]
+    if system:
+        body["system"] = system
+    body["messages"] = [{"role": turn.role, "content": turn.content} for turn in talk.turns]
+    stop = [fields.stop] if isinstance(fields.stop, str) else fields.stop or []
+    if words := [word for word in stop if word.strip()]:
+        body["stop_sequences"] = words
+    _tools(chat, body)
+    _think(chat, model, talk, body, warnings)
+    _sample(chat, model, body, warnings)
+    _pass_on(chat, body, warnings)
+    unknown = [key for key in chat.json if key not in _KNOWN and chat.has(key)]
+    warnings += [f"{key} was left out" for key in unknown]
+    return MessagesRequest(msgspec.json.encode(body), tuple(warnings))
+
+
+def _refuse(chat: ChatRequest) -> None:
+    """What cannot be had, and would be missed."""
+    for key in ("functions", "function_call"):
+        if chat.has(key):
+            raise _unsupported(key, "is out of date; send tools and tool_choice")
+    if chat.choices > 1:
+        raise _unsupported("n", "must be 1: this model gives one choice")
+    if chat.fields.logprobs:
+        raise _unsupported("logprobs", "cannot be had from this model; leave it out")
+    if chat.has("audio") or b"audio" in (chat.json.raw("modalities") or b""):
+        raise _unsupported("modalities", "may name text only: this model speaks no audio")
+
+
+def _format(chat: ChatRequest, body: dict[str, Any]) -> list[dict[str, Any]]:
+    """``response_format``: a schema in ``body``, or words for the system prompt."""
+    asked = _decoded(chat, "response_format")
+    if asked is None:
+        return []
+    kind = asked.get("type") if isinstance(asked, dict) else None
+    if kind == "json_schema":
+        given = asked.get("json_schema")
+        if not isinstance(given, dict) or not isinstance(given.get("schema"), dict):
+            param = "response_format.json_schema.schema"
+            raise InvalidRequest(f"{param} is missing.", param=param, code="missing_required_parameter")
+        body["output_config"] = {"format": {"type": "json_schema", "schema": given["schema"]}}
+    elif kind == "json_object":
+        return [{"type": "text", "text": _ONLY_JSON}]
+    elif kind != "text":
+        param = "response_format.type"
+        raise InvalidRequest(f"{param} must be text, json_object or json_schema.", param=param)
+    return []
+
+
+def _tools(chat: ChatRequest, body: dict[str, Any]) -> None:
+    tools = [_tool(raw, at) for at, raw in enumerate(chat.fields.tools or ())]
+    choice = _choice(chat)
+    if not tools:
+        if choice is not None and choice["type"] in ("any", "tool"):
+            raise InvalidRequest("tool_choice wants tools; send them too.", param="tool_choice")
+        return
+    body["tools"] = tools
+    if chat.fields.parallel_tool_calls is False:
+        choice = choice or {"type": "auto"}
+        if choice["type"] != "none":
+            choice["disable_parallel_tool_use"] = True
+    if choice is not None:
+        body["tool_choice"] = choice
+
+
+def _tool(raw: Raw, at: int) -> dict[str, Any]:
+    try:
+        tool = msgspec.json.decode(raw, type=_Tool)
+    except msgspec.ValidationError:
+        raise InvalidRequest(
+            f"tools[{at}] must be a function with a name.", param=f"tools[{at}]", code="invalid_type"
+        ) from None
+    if tool.type != "function":
+        raise _unsupported(f"tools[{at}].type", "must be function for this model")
+    made: dict[str, Any] = {"name": tool.function.name}
+    if tool.function.description:
+        made["description"] = tool.function.description
+    given = bytes(tool.function.parameters) not in (b"", b"null")
+    made["input_schema"] = tool.function.parameters if given else {"type": "object", "properties": {}}
+    if tool.function.strict is not None:
+        made["strict"] = tool.function.strict
+    if bytes(tool.cache_control):
+        made["cache_control"] = tool.cache_control
+    return made
+
+
+def _choice(chat: ChatRequest) -> dict[str, Any] | None:
+    asked = _decoded(chat, "tool_choice")
+    if asked is None:
+        return None
+    if isinstance(asked, str) and asked in ("auto", "none", "required"):
+        return {"type": "any" if asked == "required" else asked}
+    function = asked.get("function") if isinstance(asked, dict) else None
+    name = function.get("name") if isinstance(function, dict) else None
+    if not isinstance(name, str) or not name:
+        raise InvalidRequest(
+            "tool_choice must be auto, none, required or name a function.", param="tool_choice"
+        )
+    return {"type": "tool", "name": name}
+
+
+def _think(
+    chat: ChatRequest, model: AnthropicModel, talk: Conversation, body: dict[str, Any], warnings: list[str]
+) -> None:
+    """``thinking`` and the effort: the client's own, or by ``reasoning_effort``."""
+    own = _object(chat, "output_config")
+    if own:
+        body["output_config"] = body.get("output_config", {}) | own
+    if (thinking := chat.json.raw("thinking")) is not None and thinking != b"null":
+        body["thinking"] = Raw(thinking)
+        return
+    effort = _decoded(chat, "reasoning_effort")
+    if effort is None:
+        return
+    if effort == "none":
+        if model.thinking == "adaptive":
+            body["thinking"] = {"type": "disabled"}
+        return
+    if not isinstance(effort, str) or effort not in _EFFORTS:
+        raise InvalidRequest(
+            "reasoning_effort must be none, minimal, low, medium, high, xhigh or max.",
+            param="reasoning_effort",
+        )
+    why = _cannot_think(model, talk, body)
+    if why:
+        warnings.append(f"reasoning_effort was left out: {why}")
+    elif model.thinking == "adaptive":
+        body["thinking"] = {"type": "adaptive"}
+        body["output_config"] = {"effort": _EFFORTS[effort]} | body.get("output_config", {})
+    else:
+        # Thoughts count into max_tokens, and some of it must be left for the answer.
+        budget = max(LEAST_BUDGET, min(_BUDGETS[effort], body["max_tokens"] * 3 // 4))
+        body["thinking"] = {"type": "enabled", "budget_tokens": budget}
+
+
+def _cannot_think(model: AnthropicModel, talk: Conversation, body: dict[str, Any]) -> str:
+    if model.thinking == "no":
+        return "the model is not known to think"
+    if body.get("tool_choice", {}).get("type") in ("any", "tool"):
+        return "no thinking where a tool must be called"
+    if model.thinking == "budget" and body["max_tokens"] <= LEAST_BUDGET:
+        return f"max_tokens must be above {LEAST_BUDGET} for it"
+    if model.thinking == "budget" and lacks_thoughts(talk.turns):
+        return "the thinking_blocks of the turn that called the tools did not come back"
+    return ""
+
+
+def _sample(chat: ChatRequest, model: AnthropicModel, body: dict[str, Any], warnings: list[str]) -> None:
+    given = {key: _decoded(chat, key) for key in ("temperature", "top_p", "top_k")}
+    given = {key: value for key, value in given.items() if value is not None}
+    thinks = isinstance(made := body.get("thinking"), dict) and made["type"] != "disabled"
+    if not model.sampling or thinks:
+        why = "while it thinks" if model.sampling else "by this model"
+        warnings += [f"{key} was left out: it is not taken {why}" for key in given]
+        return
+    if "temperature" in given and "top_p" in given:
+        del given["top_p"]
+        warnings.append("top_p was left out: it is not taken beside temperature")
+    if given.get("temperature", 0) > 1:
+        given["temperature"] = 1
+        warnings.append("temperature was lowered to 1")
+    body |= given
+
+
+def _pass_on(chat: ChatRequest, body: dict[str, Any], warnings: list[str]) -> None:
+    """Fields that a client uses who knows the service, and who the end user is."""
+    for key in _NATIVE:
+        if chat.has(key):
+            body[key] = Raw(chat.json.raw(key) or b"")
+    tier = chat.json.raw("service_tier")
+    if tier in _SERVICE_TIERS:
+        body["service_tier"] = Raw(tier)
+    elif chat.has("service_tier"):
+        warnings.append("service_tier was left out: it is auto or standard_only there")
+    metadata = chat.fields.metadata or {}
+    if "user_id" in metadata:
+        body["metadata"] = {"user_id": metadata["user_id"]}
+    elif chat.fields.user:
+        digest = hashlib.blake2s(chat.fields.user.encode(), digest_size=16).hexdigest()
+        body["metadata"] = {"user_id": digest}
+    warnings += [f"metadata.{key} was left out" for key in metadata if key != "user_id"]
+
+
+def _object(chat: ChatRequest, key: str) -> dict[str, Any]:
+    value = _decoded(chat, key)
+    if value is not None and not isinstance(value, dict):
+        raise InvalidRequest(f"{key} must be an object.", param=key, code="invalid_type")
+    return value or {}
+
+
+def _decoded(chat: ChatRequest, key: str) -> Any:
+    raw = chat.json.raw(key)
+    return None if raw is None else msgspec.json.decode(raw)
+
+
+def _unsupported(param: str, what: str) -> InvalidRequest:
+    return InvalidRequest(f"{param} {what}.", param=param, code="unsupported_parameter")
