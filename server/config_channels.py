@@ -36,6 +36,8 @@ def check_channels(found: Findings, *, others_can_read: bool) -> None:
         _check_models(found, channel)
         if channel.kind == "openai":
             _check_openai(found, channel, others_can_read)
+        elif channel.kind == "anthropic":
+            _check_anthropic(found, channel, others_can_read)
         elif channel.kind == "spark":
             _check_spark(found, channel, others_can_read)
         else:
@@ -69,6 +71,41 @@ def _check_openai(found: Findings, channel: Channel, others_can_read: bool) -> N
         check_secret(found, (*path, "api_key"), channel.api_key, others_can_read)
         if channel.auth == "none":
             found.doubt((*path, "api_key"), "is not sent, since auth is none")
+    _check_headers(found, channel)
+    _check_proxy(found, channel)
+    _check_tls(found, channel)
+    _unused(found, channel, ("path", "threads", "slots", "context"), "kind local")
+    _unused(found, channel, ("anthropic",), "kind anthropic")
+
+
+def _check_anthropic(found: Findings, channel: Channel, others_can_read: bool) -> None:
+    path = found.path(channel)
+    if channel.base_url is not None:
+        _check_base_url(found, (*path, "base_url"), channel)
+        if channel.base_url.rstrip("/").endswith(("/v1", "/messages")):
+            found.wrong((*path, "base_url"), "must end before /v1/messages, which the server adds")
+    if channel.api_key is not None:
+        check_secret(found, (*path, "api_key"), channel.api_key, others_can_read)
+    elif channel.enabled and not channel.api_keys and not found.excused(path, "api_key"):
+        found.wrong((*path, "api_key"), "is missing; kind anthropic wants a key")
+    settings = channel.anthropic
+    for place, value in (("version", settings.version), *(("beta", one) for one in settings.beta)):
+        if not value.isascii() or not value.isprintable() or not value or "," in value or " " in value:
+            found.wrong((*path, "anthropic", place), "must be one word, as the vendor names it")
+    served = {model.model or name for name, model in channel.served().items()}
+    for name in settings.models:
+        if name not in served:
+            found.doubt((*path, "anthropic", "models", name), "is none of the channel's models there")
+    _check_headers(found, channel)
+    _check_proxy(found, channel)
+    _check_tls(found, channel)
+    if found.given((*path, "auth")):
+        found.wrong((*path, "auth"), "has no use here; kind anthropic has anthropic.auth")
+    _unused(found, channel, ("preset", "stream_usage", "path", "threads", "slots", "context"), "another kind")
+
+
+def _check_headers(found: Findings, channel: Channel) -> None:
+    path = found.path(channel)
     for name, value in channel.headers.items():
         here: Path = (*path, "headers", name)
         if not _HEADER_NAME.fullmatch(name):
@@ -79,9 +116,6 @@ def _check_openai(found: Findings, channel: Channel, others_can_read: bool) -> N
             found.wrong(here, "must be one line")
         elif not value.isascii():
             found.wrong(here, "must be ASCII")
-    _check_proxy(found, channel)
-    _check_tls(found, channel)
-    _unused(found, channel, ("path", "threads", "slots", "context"), "kind local")
 
 
 def _check_proxy(found: Findings, channel: Channel) -> None:
@@ -166,7 +200,7 @@ def _check_spark(found: Findings, channel: Channel, others_can_read: bool) -> No
     _check_proxy(found, channel)
     _check_tls(found, channel)
     unused = ("preset", "auth", "headers", "stream_usage", "http", "path", "threads", "slots", "context")
-    _unused(found, channel, unused, "another kind")
+    _unused(found, channel, (*unused, "anthropic"), "another kind")
 
 
 def _check_spark_value(found: Findings, path: Path, name: str, value: object) -> None:
@@ -189,6 +223,7 @@ def _check_local(found: Findings, channel: Channel) -> None:
         found.wrong((*path, "path"), "names no file that can be found")
     unused = ("preset", "api_key", "auth", "headers", "stream_usage", "proxy", "tls")
     _unused(found, channel, unused, "kind openai")
+    _unused(found, channel, ("anthropic",), "kind anthropic")
 
 
 def _is_file(name: str) -> bool:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 from msgspec import Meta
 
+from server.anthropic_settings import Anthropic
 from server.spark_settings import Spark
 from server.strategy_settings import (
     BestOf,
@@ -169,7 +170,7 @@ class Channel(_Frozen, frozen=True):
     """A configured upstream."""
 
     name: str
-    kind: Literal["openai", "spark", "local"]
+    kind: Literal["openai", "anthropic", "spark", "local"]
     models: tuple[str, ...] | dict[str, ChannelModel] = ()
     preset: Literal["spark-http"] | None = None
     base_url: str | None = None
@@ -194,6 +195,8 @@ class Channel(_Frozen, frozen=True):
     proxy: str | None = None
     http: Literal["fast", "aiohttp"] = "fast"  # which HTTP client; with a proxy always aiohttp
     tls: Tls = Tls()
+    # kind anthropic
+    anthropic: Anthropic = Anthropic()
     # kind spark
     app_id: str | None = None
     api_secret: str | None = None

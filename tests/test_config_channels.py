@@ -8,6 +8,7 @@ import pytest
 
 from tests.config_files import CHANNEL, Read, faults, reader, warnings
 
+ANTHROPIC = "name: c, kind: anthropic, api_key: k, models: [a]"
 SPARK = "name: c, kind: spark, app_id: a, api_key: k, api_secret: s"
 LENDING = "name: c, kind: spark, models: [spark-max], spark: {client_credentials: true}"
 
@@ -87,7 +88,14 @@ def test_a_wrong_channel_is_refused_without_its_secrets(read: Read, change: str,
         ("{name: c, kind: local, models: [a], path: nowhere.gguf}", "path: names no file"),
         ("{name: ' c', kind: local, models: [a]}", "name: a channel's name must be one line"),
         ("{kind: local, models: [a]}", "channels[0].name: is missing"),
-        ("{name: c, models: [a]}", "channels[0].kind: is missing; it must be local, openai or spark"),
+        (
+            "{name: c, models: [a]}",
+            "channels[0].kind: is missing; it must be anthropic, local, openai or spark",
+        ),
+        ("{name: c, kind: anthropic, models: [a]}", "api_key: is missing; kind anthropic wants a key"),
+        (f"{{{ANTHROPIC}, base_url: https://x/v1}}", "base_url: must end before /v1/messages"),
+        (f"{{{ANTHROPIC}, auth: bearer}}", "auth: has no use here; kind anthropic has anthropic.auth"),
+        (f"{{{ANTHROPIC}, anthropic: {{beta: ['a,b']}}}}", "anthropic.beta: must be one word"),
         ("{name: c, kind: spark, models: [spark-max], app_id: a, api_key: k}", "api_secret: is missing"),
         (f"{{{SPARK}, models: [spark-9]}}", "models: Spark has no model spark-9; known are spark-lite"),
         (f"{{{SPARK}, models: [spark-max], base_url: https://x}}", "base_url: must begin with wss://"),

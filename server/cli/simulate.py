@@ -9,7 +9,7 @@ import sys
 from collections.abc import Coroutine
 
 from server.serving import run as run_loop
-from server.simulators import openai, spark
+from server.simulators import anthropic, openai, spark
 from server.simulators.script import HELP
 from server.simulators.spark_asked import SparkRules
 from server.simulators.spark_limits import SparkLimits
@@ -17,20 +17,26 @@ from server.simulators.spark_script import HELP as SPARK_HELP
 from server.simulators.spark_signature import SparkKey
 
 _KEY = SparkKey()
-_EPILOG = f"openai\n======\n\n{HELP}\nspark\n=====\n\n{SPARK_HELP}"
+_EPILOG = f"openai\n======\n\n{HELP}\nspark\n=====\n\n{SPARK_HELP}\nanthropic\n=========\n\n{anthropic.HELP}"
+_PORTS = {
+    "openai": openai.DEFAULT_PORT,
+    "spark": spark.DEFAULT_PORT,
+    "anthropic": anthropic.DEFAULT_PORT,
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's own options."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _EPILOG
-    parser.add_argument("kind", choices=["openai", "spark"], help="whose dialect to speak")
+    parser.add_argument("kind", choices=list(_PORTS), help="whose dialect to speak")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    ports = f"openai {openai.DEFAULT_PORT}, spark {spark.DEFAULT_PORT}"
+    ports = ", ".join(f"{kind} {port}" for kind, port in _PORTS.items())
     parser.add_argument("--port", type=int, help=f"port to listen on (default: {ports})")
     parser.add_argument(
         "--api-key",
-        help=f"openai: refuse requests that do not bring this key; spark: the APIKey (default: {_KEY.key})",
+        help="openai, anthropic: refuse requests that do not bring this key; "
+        f"spark: the APIKey (default: {_KEY.key})",
     )
     group = parser.add_argument_group("spark")
     group.add_argument("--app-id", default=_KEY.app_id, help="the AppID (default: %(default)s)")
@@ -52,11 +58,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve until interrupted, or ended by SIGTERM (status 0). Status 2 when the address is taken."""
-    port = options.port
-    if port is None:
-        port = openai.DEFAULT_PORT if options.kind == "openai" else spark.DEFAULT_PORT
+    port = _PORTS[options.kind] if options.port is None else options.port
+    play = {"openai": _openai, "spark": _spark, "anthropic": _anthropic}[options.kind]
     try:
-        run_loop(_until_told(_openai(options, port) if options.kind == "openai" else _spark(options, port)))
+        run_loop(_until_told(play(options, port)))
     except OSError as error:
         print(f"antiphon: {options.host}:{port} cannot be used: {error.strerror}", file=sys.stderr)
         return 2
@@ -88,6 +93,13 @@ def _openai(options: argparse.Namespace, port: int) -> Coroutine[None, None, Non
         print(f"An OpenAI upstream at {simulator.base_url} — scripts: {simulator.url}/sim/help", flush=True)
 
     return openai.run(options.host, port, api_key=options.api_key, on_ready=ready)
+
+
+def _anthropic(options: argparse.Namespace, port: int) -> Coroutine[None, None, None]:
+    def ready(simulator: anthropic.AnthropicSimulator) -> None:
+        print(f"An Anthropic at {simulator.url} — scripts: {simulator.url}/sim/help", flush=True)
+
+    return anthropic.run(options.host, port, api_key=options.api_key, on_ready=ready)
 
 
 def _spark(options: argparse.Namespace, port: int) -> Coroutine[None, None, None]:

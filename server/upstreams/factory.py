@@ -8,6 +8,7 @@ from typing import TypeAlias, assert_never
 import msgspec
 
 from server.settings import Channel
+from server.upstreams.anthropic import AnthropicUpstream
 from server.upstreams.http import HttpClient
 from server.upstreams.http_aiohttp import AiohttpClient
 from server.upstreams.http_fast import FastClient
@@ -17,7 +18,7 @@ from server.upstreams.openai import OpenAIUpstream
 from server.upstreams.spark import SparkUpstream
 from server.upstreams.spark_http import SparkHttpUpstream
 
-ChannelUpstream: TypeAlias = OpenAIUpstream | SparkUpstream | LocalUpstream
+ChannelUpstream: TypeAlias = OpenAIUpstream | AnthropicUpstream | SparkUpstream | LocalUpstream
 
 
 class Clients:
@@ -60,6 +61,8 @@ def build_upstream(channel: Channel, session: Clients) -> ChannelUpstream:
             return SparkHttpUpstream(channel, client)
         case "openai":
             return OpenAIUpstream(channel, client)
+        case "anthropic":
+            return AnthropicUpstream(channel, client)
         case "spark":
             return SparkUpstream(channel)
         case "local":

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import re
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
 import msgspec
@@ -13,32 +10,22 @@ from yarl import URL
 
 from server.chat import ChatRequest
 from server.deltas import Batch, Delta, has_content
-from server.errors import ServerError, UpstreamError, UpstreamInvalid
+from server.errors import ServerError
 from server.openai_wire import (
-    MAX_ANSWER_BYTES,
     AnswerReader,
     clean_error,
     decode_whole,
-    retry_after,
     upstream_error,
 )
 from server.settings import Channel, ParamRules, Timeouts
 from server.upstreams.base import Call
 from server.upstreams.clocks import Clocks
+from server.upstreams.exchange import Exchange, drain, rest, secrets_of
 from server.upstreams.http import HttpAnswer, HttpClient, Target, tls_context
 from server.upstreams.params import Params
 
 log = logging.getLogger("antiphon.upstream")
 
-MAX_ERROR_BYTES = 64 * 1024
-# The status tells the most; so long is waited for the words that go with it. (seconds)
-ERROR_BODY_S = 5.0
-# After [DONE] the end of the body is on its way; this long is waited for it, so that the connection can be
-# used again. (seconds)
-DRAIN_S = 0.05
-# A header's value of this length is taken for a secret, whatever its name. (characters)
-LONG_VALUE = 16
-_SECRET_NAME = re.compile("auth|key|token|secret|cookie|password", re.IGNORECASE)
 # Fields that are between the client and us.
 OURS = ("antiphon", "conversation_id")
 
@@ -67,7 +54,7 @@ class OpenAIUpstream:
         self._nested: dict[int, Target] = {}  # by how many combinations a call is within
         self._timeouts = channel.timeouts.over(Timeouts())
         self._names = {name: model.model or name for name, model in channel.served().items()}
-        self._secrets = _secrets(channel)
+        self._secrets = secrets_of(channel)
         self._params = Params(channel.params) if channel.params != ParamRules() else None
 
     @property
@@ -102,7 +89,7 @@ class OpenAIUpstream:
             clocks.stop()
             if last := reader.eof():
                 yield last
-            await _drain(answer)
+            await drain(answer)
         except ServerError as error:
             self._clean(error, chat.model)
             raise
@@ -117,12 +104,12 @@ class OpenAIUpstream:
             answer = await exchange.begin(self._target_of(call) or await self._find_target(), self.body(chat))
             data = await answer.read()
             if data.startswith(b"{"):  # as nearly all begin
-                deltas = decode_whole(data if answer.at_end else await _rest(answer, data))
+                deltas = decode_whole(data if answer.at_end else await rest(answer, data))
             else:
                 deltas = await self._read_whole(answer, data)
             exchange.clocks.stop()
             if not answer.at_end:
-                await _drain(answer)
+                await drain(answer)
             return deltas
         except ServerError as error:
             self._clean(error, chat.model)
@@ -144,7 +131,7 @@ class OpenAIUpstream:
         finally:
             self._tell_skipped(reader)
 
-    def _exchange(self, chat: ChatRequest, call: Call) -> _Exchange:
+    def _exchange(self, chat: ChatRequest, call: Call) -> Exchange:
         timeouts = call.timeouts or self._timeouts
         clocks = Clocks(
             self._client.patrol,
@@ -153,7 +140,7 @@ class OpenAIUpstream:
             deadline=call.deadline,
             head_in_time=self._channel.head_in_time,
         )
-        return _Exchange(self._client, timeouts.connect_s, clocks)
+        return Exchange(self._client, timeouts.connect_s, clocks, upstream_error)
 
     def _tell_skipped(self, reader: AnswerReader) -> None:
         if reader.skipped:
@@ -198,48 +185,6 @@ class OpenAIUpstream:
         clean_error(error, secrets=self._secrets, names=names)
 
 
-class _Exchange:
-    """One request and what comes back, within its clocks. ``end`` it, whatever happens."""
-
-    __slots__ = ("_answer", "_client", "_connect_s", "clocks")
-
-    def __init__(self, client: HttpClient, connect_s: float, clocks: Clocks) -> None:
-        self._client = client
-        self._connect_s = connect_s
-        self._answer: HttpAnswer | None = None
-        self.clocks = clocks
-
-    async def begin(self, target: Target, body: bytes) -> HttpAnswer:
-        """Send the request. Raises what its refusal means, and whatever ``HttpClient.post`` raises."""
-        watch = self.clocks.watch
-        answer = self._answer = await self._client.post(target, body, connect_s=self._connect_s, watch=watch)
-        watch(answer.fail)
-        self.clocks.head_came()
-        if not 200 <= answer.status < 300:
-            raise await _refusal(answer)
-        return answer
-
-    def end(self) -> None:
-        """Let go of connection and timer."""
-        self.clocks.stop()
-        if self._answer is not None:
-            self._answer.close()
-
-
-async def _refusal(answer: HttpAnswer) -> ServerError:
-    """A status other than 2xx as one of our errors; a bounded part of its body is read, if it comes soon."""
-    if answer.status < 400:
-        return UpstreamInvalid("The upstream redirects; put its real address into base_url.")
-    body = b""
-    try:
-        async with asyncio.timeout(ERROR_BODY_S):
-            while len(body) < MAX_ERROR_BYTES and (data := await answer.read()):
-                body += data
-    except (UpstreamError, TimeoutError):
-        pass  # the status alone must do
-    return upstream_error(answer.status, body, wait_s=retry_after(answer.headers, now=time.time))
-
-
 def fixed_target(channel: Channel, depth: int = 0) -> Target:
     """Where a channel's chat requests go. A base URL that already names the endpoint is taken whole.
 
@@ -273,42 +218,9 @@ def request_headers(channel: Channel, api_key: str | None = None) -> Mapping[str
     return {name: value for name, value in headers.items() if name.lower() not in own} | channel.headers
 
 
-def _secrets(channel: Channel) -> tuple[str, ...]:
-    """What an upstream may not echo to a client: the key, and headers that are one by their name or looks."""
-    values = [channel.api_key or ""]
-    for name, value in channel.headers.items():
-        if len(value) >= LONG_VALUE or _SECRET_NAME.search(name):
-            values += [value, *value.split()[1:]]  # also without a scheme before it
-    return tuple(filter(None, values))
-
-
 def _ask_usage(chat: ChatRequest) -> bytes:
     options = chat.json.raw("stream_options")
     if options is None or not options.startswith(b"{"):
         return b'{"include_usage":true}'
     fields = msgspec.json.decode(options, type=dict[str, msgspec.Raw])
     return msgspec.json.encode(fields | {"include_usage": True})
-
-
-async def _rest(answer: HttpAnswer, data: bytes) -> bytes:
-    """A body to its end, of which ``data`` has come. Raises ``UpstreamInvalid`` if it is far too long."""
-    pieces = [data]
-    size = len(data)
-    while piece := await answer.read():
-        pieces.append(piece)
-        size += len(piece)
-        if size > MAX_ANSWER_BYTES:
-            raise UpstreamInvalid("The upstream's answer is far too long.")
-    return b"".join(pieces)
-
-
-async def _drain(answer: HttpAnswer) -> None:
-    """Read the end of a body that has said all, so that its connection can be used again."""
-    if answer.at_end:
-        return
-    try:
-        async with asyncio.timeout(DRAIN_S):
-            while await answer.read():
-                pass
-    except (TimeoutError, UpstreamError):
-        pass  # the answer is whole; only the connection is lost

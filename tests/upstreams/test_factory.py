@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from server.settings import Channel
+from server.upstreams.anthropic import AnthropicUpstream
 from server.upstreams.factory import Clients, build_upstream, client_session
 from server.upstreams.http_aiohttp import AiohttpClient
 from server.upstreams.http_fast import FastClient
@@ -37,6 +38,8 @@ async def test_channels_share_the_clients(clients: Clients) -> None:
 async def test_each_kind_has_its_upstream(clients: Clients) -> None:
     openai = build_upstream(Channel(name="a", kind="openai", base_url="http://localhost/v1"), clients)
     assert isinstance(openai, OpenAIUpstream)
+    anthropic = build_upstream(Channel(name="b", kind="anthropic", api_key="k"), clients)
+    assert isinstance(anthropic, AnthropicUpstream)
     local = build_upstream(Channel(name="l", kind="local"), clients)
     assert isinstance(local, LocalUpstream)
     await openai.aclose()

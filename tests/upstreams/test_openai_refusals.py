@@ -21,7 +21,7 @@ from server.errors import (
 )
 from server.simulators.openai import OpenAISimulator
 from server.simulators.script import Script
-from server.upstreams import openai
+from server.upstreams import exchange
 from tests.channels import answer, chat, failure, said_and_failed
 from tests.upstreams.openai_cases import KEY, TEXT, connections, upstream
 
@@ -154,7 +154,7 @@ async def test_of_a_huge_error_body_little_is_read(sim: OpenAISimulator, http: s
 async def test_if_the_words_of_an_error_do_not_come_its_status_does(
     sim: OpenAISimulator, script: dict[str, Any], http: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(openai, "ERROR_BODY_S", 0.05)
+    monkeypatch.setattr(exchange, "ERROR_BODY_S", 0.05)
     sim.script(Script(status=400, **script))
     async with upstream(sim.base_url, http=http) as channel:
         error = await failure(channel, request=chat(stream=False))
