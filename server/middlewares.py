@@ -57,7 +57,8 @@ _NOT_OFFERED = {
 _EXPOSED = ", ".join(
     (
         "x-request-id, x-run-id, retry-after, retry-after-ms, x-should-retry, x-antiphon-overhead-ms",
-        "x-antiphon-level, x-antiphon-attempts, x-ratelimit-limit-requests, x-ratelimit-remaining-requests",
+        "x-antiphon-level, x-antiphon-attempts, x-antiphon-warnings, "
+        "x-ratelimit-limit-requests, x-ratelimit-remaining-requests",
         "x-ratelimit-reset-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens",
         "x-ratelimit-reset-tokens",
     )
@@ -193,6 +194,8 @@ def _add_headers(
         headers["X-Run-Id"] = record.run_id
     if record.tried:
         headers["X-Antiphon-Attempts"] = record.tried
+    if record.warnings:
+        headers["X-Antiphon-Warnings"] = record.warnings
     asked = request.headers.get("Origin")
     origin = _cors_origin(asked, snapshot)
     if origin is not None:

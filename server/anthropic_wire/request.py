@@ -7,6 +7,7 @@ out and told in ``warnings``.
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Any
 
 import msgspec
@@ -24,6 +25,9 @@ _EFFORTS = {"minimal": "low"} | {effort: effort for effort in ("low", "medium", 
 # Tokens to think with, for models that want a number.
 _BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 32768, "max": 32768}
 LEAST_BUDGET = 1024
+# So many are told one by one.
+MOST_WARNINGS = 16
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _ONLY_JSON = "Answer with one JSON object and nothing else."
 # All that is read here, or that is between the client and us.
 _KNOWN = frozenset(
@@ -60,7 +64,7 @@ _KNOWN = frozenset(
 
 
 class MessagesRequest(msgspec.Struct, frozen=True):
-    """The body, and in words what was left out or changed on the way."""
+    """The body, and in short ASCII words what was left out or changed on the way."""
 
     body: bytes
     warnings: tuple[str, ...]
@@ -105,8 +109,15 @@ def messages_request(chat: ChatRequest, model: AnthropicModel, name: str) -> Mes
     _sample(chat, model, body, warnings)
     _pass_on(chat, body, warnings)
     unknown = [key for key in chat.json if key not in _KNOWN and chat.has(key)]
-    warnings += [f"{key} was left out" for key in unknown]
+    warnings += [f"{_plain(key)} was left out" for key in unknown]
+    if (more := len(warnings) - MOST_WARNINGS) > 0:
+        warnings[MOST_WARNINGS:] = [f"and {more} more"]
     return MessagesRequest(msgspec.json.encode(body), tuple(warnings))
+
+
+def _plain(key: str) -> str:
+    """A field's name, if it can stand in a log and in a header."""
+    return key if _PLAIN_KEY.fullmatch(key) else "a field of an odd name"
 
 
 def _refuse(chat: ChatRequest) -> None:
@@ -273,7 +284,7 @@ def _pass_on(chat: ChatRequest, body: dict[str, Any], warnings: list[str]) -> No
     elif chat.fields.user:
         digest = hashlib.blake2s(chat.fields.user.encode(), digest_size=16).hexdigest()
         body["metadata"] = {"user_id": digest}
-    warnings += [f"metadata.{key} was left out" for key in metadata if key != "user_id"]
+    warnings += [f"metadata.{_plain(key)} was left out" for key in metadata if key != "user_id"]
 
 
 def _object(chat: ChatRequest, key: str) -> dict[str, Any]:

@@ -220,6 +220,8 @@ class _Work:
         names = self._request[SNAPSHOT].settings.routing.tell_channels
         if self._call.tried or names:
             self._record.tried = attempts_told(self._call, names=names)
+        if self._call.warnings is not None and self._call.warnings[0] == self._call.channel:
+            self._record.warnings = "; ".join(self._call.warnings[1])
 
     def _antiphon(self) -> bytes | None:
         """The ``antiphon`` field of an answer that the combination made; None for a relayed one."""

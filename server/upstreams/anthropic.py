@@ -56,7 +56,7 @@ class AnthropicUpstream:
         if not chat.stream:
             yield await self.whole(chat, call)
             return
-        request = self.request(chat)
+        request = self.request(chat, call)
         exchange = self._exchange(chat, call)
         clocks = exchange.clocks
         reader = MessagesReader()
@@ -89,7 +89,7 @@ class AnthropicUpstream:
 
     async def whole(self, chat: ChatRequest, call: Call) -> Batch:
         """The answer to a plain request, as one batch; see ``upstreams.base.whole``."""
-        request = self.request(chat)
+        request = self.request(chat, call)
         exchange = self._exchange(chat, call)
         reader = MessagesReader()
         try:
@@ -111,14 +111,15 @@ class AnthropicUpstream:
     async def aclose(self) -> None:
         """Nothing is kept open beyond the calls; the client belongs to its owner."""
 
-    def request(self, chat: ChatRequest) -> MessagesRequest:
-        """What is sent for ``chat``. What had to be adapted is logged, in names of fields alone."""
+    def request(self, chat: ChatRequest, call: Call) -> MessagesRequest:
+        """What is sent for ``chat``. What had to be adapted is told, in names of fields alone."""
         if self._params is not None:
             chat = chat.edit(self._params.changes(chat))
         theirs = self._names.get(chat.model, chat.model)
         model = self._models.get(theirs)
         request = messages_request(chat, model or _model(self._channel, theirs), theirs)
         if request.warnings:
+            call.warnings = (self.name, request.warnings)
             log.info("channel %s: adapted: %s", self.name, "; ".join(request.warnings))
         return request
 

@@ -94,6 +94,7 @@ class Call:
     last attempt went, ``tried`` which attempts have failed: channel and code of each. ``answer`` is set when
     the answer is complete, by whoever knows how it came about. ``begun`` is called once, when an answer made
     from others has its first word of a draft: from then on a failure need be no status any more.
+    ``warnings`` are a channel and what it had to adapt in the request, in ASCII words; None: nothing.
     ``credentials`` are the caller's own, in place of the channel's; no further call is given them.
     """
 
@@ -111,6 +112,7 @@ class Call:
         "run",
         "timeouts",
         "tried",
+        "warnings",
     )
 
     def __init__(
@@ -137,6 +139,7 @@ class Call:
         self.tried: tuple[tuple[str, str], ...] = ()
         self.answer: AnswerInfo | None = None
         self.begun: Callable[[], None] | None = None
+        self.warnings: tuple[str, tuple[str, ...]] | None = None
 
 
 class Upstream(Protocol):

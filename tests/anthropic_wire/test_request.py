@@ -160,6 +160,14 @@ def test_what_only_steers_is_left_out_and_told() -> None:
     ]  # fmt: skip
 
 
+def test_what_is_told_fits_a_header_whatever_a_client_sends() -> None:
+    odd: dict[str, Any] = {"odd\r\nname": 1, "日本": 1, "metadata": {"é": "b"}}
+    _, warnings = request(**odd, **dict[str, Any]({f"x{at}": at for at in range(100)}))
+    assert len(warnings) == 17
+    assert warnings[-1] == "and 87 more"
+    assert all(warning.isascii() and warning.isprintable() for warning in warnings)
+
+
 @pytest.mark.parametrize(
     ("fields", "param", "code"),
     [

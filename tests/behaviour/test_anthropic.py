@@ -82,6 +82,17 @@ async def test_reasons_that_have_no_word_here_come_along_in_their_own() -> None:
         assert chunks[-1]["choices"][0]["native_finish_reason"] == "pause_turn"
 
 
+async def test_what_was_adapted_is_told_in_a_header() -> None:
+    async with serving() as (server, _):
+        for stream in (True, False):
+            told = await post(server, ask("claude-x", seed=1, temperature=2, stream=stream))
+            said = told.headers["x-antiphon-warnings"]
+            assert "seed was left out" in said
+            assert "temperature was lowered to 1" in said
+            fit = await post(server, ask("claude-x", stream=stream))
+            assert "x-antiphon-warnings" not in fit.headers
+
+
 async def test_a_refusal_is_a_status_and_a_cut_is_no_whole_answer() -> None:
     async with serving() as (server, sim):
         sim.script(AnthropicScript(status=413))
