@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -91,6 +92,29 @@ def test_a_stream_means_the_same_however_it_is_split(cuts: list[int]) -> None:
     edges = [0, *cuts, len(WHOLE)]
     pieces = [WHOLE[begin:end] for begin, end in pairwise(edges)]
     check_whole(streamed(*pieces), '{"a": "é"}')
+
+
+def test_event_by_event_and_in_runs_of_them_a_stream_means_the_same() -> None:
+    events = [event + b"\n\n" for event in WHOLE.split(b"\n\n")[:-1]]
+    for run in (1, 2, 5):
+        check_whole(
+            streamed(*(b"".join(events[at : at + run]) for at in range(0, len(events), run))), '{"a": "é"}'
+        )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data.replace(b"\n", b"\r\n"),
+        lambda data: data.replace(b"event: ", b": beat\nevent: "),
+        lambda data: data.replace(b"\n\n", b"\n\n: beat\n\n"),
+        lambda data: data.replace(b"data: ", b"data:"),
+        lambda data: b"".join(line + b"\n" for line in data.split(b"\n") if not line.startswith(b"event: ")),
+    ],
+)
+def test_other_ways_to_write_events_mean_the_same(change: Callable[[bytes], bytes]) -> None:
+    events = [change(event + b"\n\n") for event in WHOLE.split(b"\n\n")[:-1]]
+    check_whole(streamed(*events), '{"a": "é"}')
 
 
 def test_cut_at_whatever_byte_a_stream_is_not_whole() -> None:
