@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-deps
 FROM_LOCK := $(PIP_INSTALL) --require-hashes --only-binary :all:
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	--custom-compile-command "make lock" --extra local --excludes requirements.exclude
+	--custom-compile-command "make lock" --extra local --extra images --excludes requirements.exclude
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check format install install-dev lock schemas clean

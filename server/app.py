@@ -27,7 +27,7 @@ from server.router import ModelRouter
 from server.routing.channel import ChannelState
 from server.run_log import Runs
 from server.settings import Combination as CombinationSettings
-from server.settings import Settings
+from server.settings import Images, Settings
 from server.tasks import TaskOwner
 from server.tickets import Tickets
 from server.upstreams.base import Upstream
@@ -92,7 +92,7 @@ async def last_words(app: web.Application) -> None:
 
 async def _lifetime(settings: Settings, app: web.Application) -> AsyncIterator[None]:
     """Open what lives as long as the server; close it after the last request, in the reverse order."""
-    workshop = Workshop(app[TASKS], app[METRICS])
+    workshop = Workshop(app[TASKS], app[METRICS], settings.images)
     current = app[CURRENT]
     current.make = workshop.snapshot
     current.snapshot = workshop.snapshot(settings)
@@ -135,10 +135,10 @@ class Workshop:
     Owns the client session and the child processes; ``aclose`` ends them. Needs a running event loop.
     """
 
-    def __init__(self, tasks: TaskOwner, metrics: Metrics) -> None:
+    def __init__(self, tasks: TaskOwner, metrics: Metrics, images: Images) -> None:
         self._tasks = tasks
         self._metrics = metrics
-        self._session = client_session()
+        self._session = client_session(images)
         self._channels: dict[str, ChannelState] = {}
 
     def snapshot(self, settings: Settings) -> Snapshot:

@@ -118,6 +118,17 @@ class Cors(_Frozen, frozen=True):
     origins: tuple[str, ...] = ()
 
 
+class Images(_Frozen, frozen=True):
+    """Images that are fetched, or made to fit, for upstreams which take only bytes of some kinds."""
+
+    allow_hosts: tuple[str, ...] = ()  # names or addresses that may be private
+    max_bytes: Whole1 = 20_000_000
+    max_pixels: Whole1 = 50_000_000
+    total_s: Above0 = 10
+    max_redirects: Whole0 = 3
+    at_once: Whole1 = 16
+
+
 class Tls(_Frozen, frozen=True):
     """TLS towards an upstream. Certificates are verified unless ``verify`` is false."""
 
@@ -360,6 +371,7 @@ class Settings(_Frozen, frozen=True):
     server: Server = Server()
     access: Access = Access()
     cors: Cors = Cors()
+    images: Images = Images()
     channels: tuple[Channel, ...] = ()
     routing: Routing = Routing()
     aliases: dict[str, str] = {}

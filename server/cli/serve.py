@@ -20,7 +20,7 @@ from server.config_checks import is_loopback
 from server.logs import set_up_logging
 from server.serving import CannotListen, ServeOptions, serve
 from server.serving import run as run_loop
-from server.settings import Runs, Settings
+from server.settings import Images, Runs, Settings
 
 log = logging.getLogger("antiphon")
 
@@ -117,6 +117,7 @@ def _reloader(
 
 _FIXED: Mapping[str, tuple[str, ...]] = {
     "server": ("host", "port", "header_timeout_s", "keepalive_s", "drain_notice_s", "drain_s"),
+    "images": Images.__struct_fields__,
     "runs": Runs.__struct_fields__,
     "logging": ("level", "format"),
 }

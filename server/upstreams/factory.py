@@ -7,11 +7,12 @@ from typing import TypeAlias, assert_never
 
 import msgspec
 
-from server.settings import Channel
+from server.settings import Channel, Images
 from server.upstreams.anthropic import AnthropicUpstream
 from server.upstreams.http import HttpClient
 from server.upstreams.http_aiohttp import AiohttpClient
 from server.upstreams.http_fast import FastClient
+from server.upstreams.image_source import ImageSource
 from server.upstreams.local import LocalUpstream
 from server.upstreams.local_process import LocalProcess
 from server.upstreams.openai import OpenAIUpstream
@@ -22,11 +23,15 @@ ChannelUpstream: TypeAlias = OpenAIUpstream | AnthropicUpstream | SparkUpstream 
 
 
 class Clients:
-    """The HTTP clients of the process; each keeps its connections for all channels that use it."""
+    """The HTTP clients of the process; each keeps its connections for all channels that use it.
 
-    def __init__(self) -> None:
+    ``images`` is where upstreams that take only bytes get a chat's images from.
+    """
+
+    def __init__(self, images: Images) -> None:
         self._fast = FastClient()
         self._aiohttp = AiohttpClient()
+        self.images = ImageSource(images)
 
     def of(self, channel: Channel) -> HttpClient:
         """The one that a channel uses."""
@@ -36,11 +41,12 @@ class Clients:
         """Close every connection."""
         await self._fast.aclose()
         await self._aiohttp.aclose()
+        await self.images.aclose()
 
 
-def client_session() -> Clients:
+def client_session(images: Images = Images()) -> Clients:  # noqa: B008 - frozen
     """The clients of the process; closed by who calls this, after the last request."""
-    return Clients()
+    return Clients(images)
 
 
 def build_upstreams(channel: Channel, session: Clients) -> list[ChannelUpstream]:
@@ -64,7 +70,7 @@ def build_upstream(channel: Channel, session: Clients) -> ChannelUpstream:
         case "anthropic":
             return AnthropicUpstream(channel, client)
         case "spark":
-            return SparkUpstream(channel)
+            return SparkUpstream(channel, session.images)
         case "local":
             process = LocalProcess(
                 path=Path(channel.path) if channel.path else None,

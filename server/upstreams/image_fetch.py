@@ -12,7 +12,7 @@ from aiohttp.abc import AbstractResolver
 from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
-from server.errors import InvalidRequest
+from server.errors import InvalidRequest, Overloaded
 from server.upstreams.image_guard import GuardedResolver, checked_url, plain_host
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -74,15 +74,25 @@ class ImageFetcher:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close every socket."""
         await self._session.close()
 
     async def fetch(self, url: str, param: str) -> bytes:
         """The image's bytes. Raises InvalidRequest (``invalid_image_url``) that names ``param``.
 
         What could not be reached and what is not public are told alike, so that our network stays unknown.
+        Raises Overloaded when none of the ``at_once`` places becomes free in ``total_s``.
         """
         try:
-            async with asyncio.timeout(self._total_s), self._slots:
+            async with asyncio.timeout(self._total_s):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise Overloaded("Too many images are being fetched; try again in a moment.") from None
+        try:
+            async with asyncio.timeout(self._total_s):
                 return await self._follow(url, param)
         except (
             TimeoutError,
@@ -91,6 +101,8 @@ class ImageFetcher:
             aiohttp.ClientError,
         ) as error:  # UnicodeError: no name of DNS
             raise _refused(_UNREACHABLE, param) from error
+        finally:
+            self._slots.release()
 
     async def _follow(self, url: str, param: str) -> bytes:
         target = self._checked(url, param)

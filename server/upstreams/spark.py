@@ -31,6 +31,7 @@ from server.deltas import Batch, Delta, has_content
 from server.errors import AuthenticationError, ServerError, UpstreamInvalid, UpstreamTimeout
 from server.openai_wire import clean
 from server.settings import Channel, ParamRules, Timeouts
+from server.spark.conversation import MAX_IMAGE_BYTES
 from server.spark_ws import (
     MAX_FRAME_BYTES,
     Credentials,
@@ -50,6 +51,8 @@ from server.tasks import TaskOwner
 from server.upstreams.base import Call
 from server.upstreams.clocks import Clocks, Patrol
 from server.upstreams.http import tls_context, unanswered, unreachable
+from server.upstreams.image_fitting import Bounds
+from server.upstreams.image_source import ImageSource
 from server.upstreams.params import Params
 
 # So long a closing handshake may take; a call that was cancelled is gone within 50 ms. (seconds)
@@ -57,6 +60,16 @@ CLOSE_S = 0.04
 # At debug the library writes the signed URL.
 _SOCKET_LOG = logging.getLogger("antiphon.upstream.socket")
 _SOCKET_LOG.setLevel(logging.WARNING)
+
+
+# Of image understanding: jpg or png of 4 MB, a side of 12800, 50 x 50 to 6000 x 6000 pixels in all.
+IMAGE_BOUNDS = Bounds(
+    types=frozenset({"image/jpeg", "image/png"}),
+    max_bytes=MAX_IMAGE_BYTES,
+    max_side=12_800,
+    max_pixels=6000 * 6000,
+    min_pixels=50 * 50,
+)
 
 
 class _Dial(connect):
@@ -67,10 +80,14 @@ class _Dial(connect):
 
 
 class SparkUpstream:
-    """One channel of kind ``spark``. ``aclose`` ends the connections that are still closing."""
+    """One channel of kind ``spark``. ``aclose`` ends the connections that are still closing.
 
-    def __init__(self, channel: Channel) -> None:
+    ``images`` gives its requests their images; it belongs to whoever made it.
+    """
+
+    def __init__(self, channel: Channel, images: ImageSource) -> None:
         self.name = channel.name
+        self._images = images
         self._patrol = Patrol(asyncio.get_running_loop())
         self._channel = channel
         self._timeouts = channel.timeouts.over(Timeouts())
@@ -101,6 +118,8 @@ class SparkUpstream:
                 code="missing_api_key",
             )
         call_id = secrets.token_hex(8)
+        if model.vision:
+            chat = await self._images.inline(chat, IMAGE_BOUNDS)
         request = request_frame(
             chat if self._params is None else chat.edit(self._params.changes(chat)),
             model,

@@ -30,8 +30,9 @@ from server.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from server.settings import Channel, Timeouts
+from server.settings import Channel, Images, Timeouts
 from server.upstreams.base import Call
+from server.upstreams.image_source import ImageSource
 from server.upstreams.spark import SparkUpstream
 from tests.behaviour.asking import until
 from tests.spark.spark_chats import chat
@@ -63,7 +64,9 @@ ACCEPT = "Sec-WebSocket-Accept: "
 
 @asynccontextmanager
 async def upstream(base_url: str, **settings: Any) -> AsyncIterator[SparkUpstream]:
-    made = SparkUpstream(msgspec.convert(KNOWN | {"base_url": base_url} | settings, Channel))
+    made = SparkUpstream(
+        msgspec.convert(KNOWN | {"base_url": base_url} | settings, Channel), ImageSource(Images())
+    )
     try:
         yield made
     finally:
@@ -269,7 +272,7 @@ async def test_an_address_that_is_none_is_told_without_the_signed_url(address: s
     model = {"like": "spark-lite", "url": address}
     own = {"models": {"spark-lite": model}}
     made = msgspec.convert(KNOWN | {"spark": own}, Channel)
-    asked = SparkUpstream(made)
+    asked = SparkUpstream(made, ImageSource(Images()))
     with pytest.raises(UpstreamUnreachable) as caught:
         await deltas(asked)
     assert caught.value.__cause__ is None

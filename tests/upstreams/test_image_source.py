@@ -1,0 +1,169 @@
+"""A chat's newest image as a data URI that the upstream can take, wherever it comes from."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import pytest
+from aiohttp import web
+from PIL import Image
+
+from server.chat import ChatRequest
+from server.errors import InvalidRequest, Overloaded
+from server.openai_wire import parse_chat
+from server.settings import Images
+from server.upstreams.image_fitting import Bounds
+from server.upstreams.image_source import ImageSource
+
+BOUNDS = Bounds(
+    types=frozenset({"image/png", "image/jpeg"}), max_bytes=100_000, max_side=500, max_pixels=100_000
+)
+
+
+def encoded(form: str = "PNG", size: tuple[int, int] = (60, 40)) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", size, "teal").save(out, form)
+    return out.getvalue()
+
+
+def uri(data: bytes, kind: str = "image/png") -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def chat(*turns: list[str] | str) -> ChatRequest:
+    """Each turn is a text, or the URLs of its images."""
+    messages: list[dict[str, Any]] = []
+    for turn in turns:
+        content: Any = turn
+        if isinstance(turn, list):
+            content = [{"type": "text", "text": "What is it?", "x": 1.0}]
+            content += [{"type": "image_url", "image_url": {"url": url, "detail": "low"}} for url in turn]
+        messages.append({"role": "user", "content": content, "kept": 1.50})
+    return parse_chat(msgspec.json.encode({"model": "m", "messages": messages}))
+
+
+def url_of(request: ChatRequest, place: int = -1) -> str:
+    return request.messages[place].images[0].url
+
+
+@asynccontextmanager
+async def source(**settings: Any) -> AsyncIterator[ImageSource]:
+    made = ImageSource(Images(**settings))
+    try:
+        yield made
+    finally:
+        await made.aclose()
+
+
+@asynccontextmanager
+async def host(answer: Any) -> AsyncIterator[str]:
+    async def get(request: web.Request) -> web.StreamResponse:
+        told: web.StreamResponse = await answer(request)
+        return told
+
+    app = web.Application()
+    app.router.add_get("/{name}", get)
+    runner = web.AppRunner(app, handler_cancellation=True)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/image"
+    finally:
+        await runner.cleanup()
+
+
+async def test_an_image_that_fits_goes_on_as_it_came_and_nothing_else_changes() -> None:
+    asked = chat("first", [uri(encoded())])
+    async with source() as images:
+        got = await images.inline(asked, BOUNDS)
+    assert url_of(got) == uri(encoded())
+    assert msgspec.json.decode(got.body) == msgspec.json.decode(asked.body)
+
+
+async def test_of_many_turns_the_newest_image_is_taken_and_the_others_left() -> None:
+    async with source() as images:
+        got = await images.inline(chat([uri(b"broken")], [uri(encoded("GIF"), "image/gif")], "and?"), BOUNDS)
+    assert url_of(got, 0) == uri(b"broken")
+    assert url_of(got, 1).startswith("data:image/png;base64,")
+
+
+async def test_what_has_no_image_or_several_in_a_turn_is_left_as_it_is() -> None:
+    async with source() as images:
+        for asked in (chat("text"), chat([uri(encoded()), uri(encoded())])):
+            assert await images.inline(asked, BOUNDS) is asked
+
+
+async def test_an_image_is_fetched_from_a_host_that_is_allowed() -> None:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(body=encoded("WEBP"), content_type="image/webp")
+
+    async with host(answer) as url, source(allow_hosts=("127.0.0.1",)) as images:
+        got = await images.inline(chat([url]), BOUNDS)
+    assert url_of(got).startswith("data:image/png;base64,")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://127.0.0.1:9/x.png", "http://localhost/x.png", "http://169.254.169.254/latest", "http://[::1]/"],
+)
+async def test_a_private_address_is_refused_with_the_parts_place(url: str) -> None:
+    async with source() as images:
+        with pytest.raises(InvalidRequest) as refused:
+            await images.inline(chat("hello", [url]), BOUNDS)
+    assert (refused.value.code, refused.value.param) == (
+        "invalid_image_url",
+        "messages[1].content[1].image_url",
+    )
+
+
+@pytest.mark.parametrize("data", [encoded()[:70], encoded("PNG", (2000, 2000))])
+async def test_what_cannot_be_read_or_has_too_many_pixels_is_refused(data: bytes) -> None:
+    async with source(max_pixels=1_000_000) as images:
+        with pytest.raises(InvalidRequest) as refused:
+            await images.inline(chat([uri(data)]), BOUNDS)
+    assert (refused.value.code, refused.value.param) == ("invalid_image", "messages[0].content[1].image_url")
+
+
+async def test_when_all_places_are_taken_the_others_are_told_to_come_again() -> None:
+    arrived, leave = asyncio.Event(), asyncio.Event()
+
+    async def answer(request: web.Request) -> web.Response:
+        arrived.set()
+        await leave.wait()
+        return web.Response(body=encoded())
+
+    async with host(answer) as url, source(allow_hosts=("127.0.0.1",), at_once=1, total_s=0.2) as images:
+        first = asyncio.ensure_future(images.inline(chat([url]), BOUNDS))
+        await arrived.wait()
+        others = [images.inline(chat([url]), BOUNDS) for _ in range(2)]
+        ends = await asyncio.gather(first, *others, return_exceptions=True)
+    # The first runs out of time; one other may have its place then; for the last the wait was too long.
+    assert [type(ends[0]), type(ends[-1])] == [InvalidRequest, Overloaded]
+
+
+async def test_who_leaves_during_a_fetch_leaves_no_connection_behind() -> None:
+    arrived, gone = asyncio.Event(), asyncio.Event()
+
+    async def answer(request: web.Request) -> web.Response:
+        arrived.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            gone.set()
+        return web.Response()
+
+    async with host(answer) as url, source(allow_hosts=("127.0.0.1",)) as images:
+        asked = asyncio.ensure_future(images.inline(chat([url]), BOUNDS))
+        await arrived.wait()
+        asked.cancel()
+        async with asyncio.timeout(10):
+            await gone.wait()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
