@@ -21,6 +21,7 @@ from server.simulators.answers import (
 from server.simulators.asked import read_chat, refuse
 from server.simulators.connection import Connection, Request
 from server.simulators.errors import Fault, Refused
+from server.simulators.moderations import moderations_body, read_moderation_input
 from server.simulators.playing import Answer, Player
 from server.simulators.record import RecordedRequest
 from server.simulators.script import (
@@ -34,7 +35,7 @@ from server.simulators.script import (
 from server.simulators.simulator import Simulator
 
 DEFAULT_PORT = 18901
-_ROUTE = re.compile(r".*?/(chat/completions|embeddings|models(?:/(?P<id>.+))?)")
+_ROUTE = re.compile(r".*?/(chat/completions|embeddings|moderations|models(?:/(?P<id>.+))?)")
 
 
 class OpenAISimulator(Simulator[Script]):
@@ -48,7 +49,7 @@ class OpenAISimulator(Simulator[Script]):
     """
 
     scripts = Script
-    routes = ("chat/completions", "embeddings", "models")
+    routes = ("chat/completions", "embeddings", "moderations", "models")
     help = HELP
 
     def __init__(
@@ -121,6 +122,15 @@ class OpenAISimulator(Simulator[Script]):
             record.script = self._script_for(record, route, record.model, "")
             return plain_answer(
                 record.script, lambda: embeddings_body(wanted, record.model), record.number, now
+            )
+        if route == "moderations":
+            texts, record.model = read_moderation_input(record.body)
+            record.script = self._script_for(record, route, record.model, "")
+            return plain_answer(
+                record.script,
+                lambda: moderations_body(texts, record.model, record.number),
+                record.number,
+                now,
             )
         asked = read_chat(record.body)
         record.model = asked.model

@@ -247,7 +247,7 @@ HELP = """\
 Any model answers "You said: …". Say otherwise, first come first served, by
 
   1. a queue:           curl -d '{"chunks": 5, "cut_after": 3}' URL/sim/script    (one, or an array of them;
-                        ?for=models or ?for=embeddings for those routes, ?model=NAME for one model only,
+                        ?for=models, embeddings or moderations for that route, ?model=NAME for one model,
                         ?times=N for N requests; -X DELETE empties the queue)
   2. a header:          x-sim: {"status": 429, "retry_after": 2}
   3. the model's name:  sim-c20-d10-f100, see below
