@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 import aiohttp
 import msgspec
@@ -89,10 +89,21 @@ async def examine(
         on_done(finding)
         return finding
 
-    logging.getLogger("antiphon").setLevel(logging.CRITICAL)  # each fault would be told there as well
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one(case), name=f"fault {case.fault.name}") for case in planned]
+    with _quiet(logging.getLogger("antiphon")):
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(case), name=f"fault {case.fault.name}") for case in planned]
     return [task.result() for task in tasks]
+
+
+@contextmanager
+def _quiet(log: logging.Logger) -> Iterator[None]:
+    """Without its warnings and errors: each fault would be told there as well."""
+    before = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 async def _carry_out(settings: Settings, case: Case) -> Finding:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from PIL import Image
 
 from server.config import load
 from server.settings import Channel, Combination, Member, Settings, Summary
@@ -31,7 +34,6 @@ from tests.behaviour.asking import (
 )
 from tests.behaviour.running import QUIET, antiphon, ask, channel
 from tests.raw_http import PATIENCE_S
-from tests.simulators.test_spark_images import png
 from tests.upstreams.spark_server import SparkServer, error, frame, saying, spark_server, stalling
 
 EXAMPLE = Path(__file__).parents[2] / "conf" / "examples" / "spark.yaml"
@@ -165,6 +167,12 @@ def legacy(sim: SparkSimulator, **more: Any) -> Settings:
     return Settings(channels=(made,), logging=QUIET)
 
 
+def teal_square() -> str:
+    out = io.BytesIO()
+    Image.new("RGB", (300, 300), "teal").save(out, "PNG")
+    return base64.b64encode(out.getvalue()).decode()
+
+
 @pytest.mark.parametrize(
     ("model", "version", "domain"),
     [
@@ -186,7 +194,7 @@ async def test_the_names_of_older_gateways_are_answered_with_their_fields_if_wan
     model: str, version: str | None, domain: str
 ) -> None:
     fields: dict[str, Any] = {} if version is None else {"version": version}
-    picture = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{png(300, 300)}"}}
+    picture = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{teal_square()}"}}
     content: Any = [{"type": "text", "text": "hello"}, picture] if domain == "imagev3" else "hello"
     body = {"model": model, "messages": [{"role": "user", "content": content}], **fields}
     async with SparkSimulator() as sim:

@@ -105,6 +105,7 @@ async def test_after_a_restart_the_page_is_live_again_and_says_what_is_gone(tmp_
             await expect(seen.run()).to_have_attribute("data-status", "completed")
             await seen.ask("slow")
             await expect(seen.lane("m1")).to_have_attribute("data-state", "writing")
+            await expect(seen.reader.locator(".text")).to_contain_text("and so on and so on")
             first.process.kill()
             await first.process.wait()
             await expect(seen.page.locator('[data-phase="waiting"]')).to_contain_text("Line lost")
