@@ -17,7 +17,7 @@ from aiohttp import web
 from server.accounting import Accounts
 from server.app_keys import ACCOUNTS, CURRENT, METRICS, RUNS, TASKS, TICKETS, Current, Snapshot
 from server.coordinator import Combination
-from server.handlers import chat, health, models, runs, status, tickets
+from server.handlers import channels, chat, health, models, runs, status, tickets
 from server.handlers.body import defer_continue
 from server.handlers.event_source import WATCHERS
 from server.handlers.web import Page
@@ -26,12 +26,13 @@ from server.middlewares import Handler, attend
 from server.router import ModelRouter
 from server.routing.channel import ChannelState
 from server.run_log import Runs
+from server.settings import Channel, Images, Settings
 from server.settings import Combination as CombinationSettings
-from server.settings import Images, Settings
 from server.tasks import TaskOwner
 from server.tickets import Tickets
 from server.upstreams.base import Upstream
 from server.upstreams.factory import build_upstreams, client_session
+from server.upstreams.listing import Listing
 from server.upstreams.local import LocalUpstream
 from server.watchers import Watchers
 
@@ -94,7 +95,7 @@ async def _lifetime(settings: Settings, app: web.Application) -> AsyncIterator[N
     """Open what lives as long as the server; close it after the last request, in the reverse order."""
     workshop = Workshop(app[TASKS], app[METRICS], settings.images)
     current = app[CURRENT]
-    current.make = workshop.snapshot
+    current.make, current.list_models = workshop.snapshot, workshop.list_models
     current.snapshot = workshop.snapshot(settings)
     yield
     app[RUNS].cancel_all("shutdown")  # those in the background, which tell it while their tasks unwind
@@ -110,6 +111,8 @@ def _routes() -> Iterable[web.RouteDef]:
     yield web.get("/health", health.alive)
     yield web.get("/readyz", health.ready)
     yield web.get("/metrics", health.metrics)
+    yield web.get("/api/channels", channels.list_channels)
+    yield web.post("/api/channels/{channel}/test", channels.test_channel)
     api: list[tuple[str, str, Handler]] = [
         ("POST", "/chat/completions", chat.create_chat_completion),
         ("GET", "/models", models.list_models),
@@ -165,6 +168,10 @@ class Workshop:
             if state.settings.kind == "local" or state.upstream.unavailable:
                 self._tasks.create(self._check(state), name=f"check channel {state.name}")
         return made
+
+    async def list_models(self, channel: Channel) -> Listing | None:
+        """What models a channel's upstream says it has; see ``ModelLister.list``."""
+        return await self._session.lister.list(channel)
 
     async def aclose(self) -> None:
         """End the children, close the session."""

@@ -12,6 +12,7 @@ from server.accounting import Accounts, Record
 from server.auth import Keyring, Principal
 from server.metrics import Metrics
 from server.router import ModelRouter
+from server.routing.trial import ListModels
 from server.run_log import Runs
 from server.settings import Settings
 from server.spark_ws import Credentials
@@ -37,13 +38,15 @@ class Snapshot:
 class Current:
     """Holds the snapshot in force, from the application's start on.
 
-    ``make`` builds a snapshot from settings. ``leaving`` is set when the server is about to drain and is no
-    longer ready; ``draining`` when it drains and refuses what is new.
+    ``make`` builds a snapshot from settings, ``list_models`` asks an upstream what models it has. ``leaving``
+    is set when the server is about to drain and is no longer ready; ``draining`` when it drains and refuses
+    what is new.
     """
 
-    __slots__ = ("draining", "leaving", "make", "snapshot")
+    __slots__ = ("draining", "leaving", "list_models", "make", "snapshot")
 
     snapshot: Snapshot
+    list_models: ListModels
     make: Callable[[Settings], Snapshot]
 
     def __init__(self) -> None:

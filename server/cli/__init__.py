@@ -1,4 +1,4 @@
-"""The command line: ``antiphon serve · check · watch · doctor · simulate · schema``.
+"""The command line: ``antiphon serve · check · test · watch · doctor · simulate · schema``.
 
 Each command lives in a module of its own that is imported only when it is asked for: a start of the server
 must not pay for the terminal view.
@@ -16,6 +16,7 @@ from server import __version__
 _COMMANDS = {
     "serve": "run the server",
     "check": "check a configuration and list what it would serve, without starting",
+    "test": "make a real, tiny call to each channel of a configuration, and tell how it went",
     "watch": "show runs live in the terminal",
     "doctor": "do upstream faults to a configuration, and tell what clients would see",
     "simulate": "play an upstream, with delays and faults on request",

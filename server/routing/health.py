@@ -111,6 +111,18 @@ class Health:
         self.breaker.answered()
         self.refresh()
 
+    def recovered(self, key: KeyHealth) -> None:
+        """A call outside the usual choice was answered: nothing is held against the key any more."""
+        held = key.avoided_until(self.model) or self.breaker.until
+        key.refused_until = 0.0
+        key.cooling.pop(self.model, None)
+        key.tired.pop(self.model, None)
+        if self.breaker.state != "closed":
+            self.breaker.answered()
+        self._channel.refresh()
+        if held:
+            log.info("channel %s: answers calls of %s again", key.label, self.model)
+
     def failed(
         self, error: ServerError, key: KeyHealth, now: float, *, probe: bool, cooldown_s: float
     ) -> Change | None:

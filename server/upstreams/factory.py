@@ -13,6 +13,7 @@ from server.upstreams.http import HttpClient
 from server.upstreams.http_aiohttp import AiohttpClient
 from server.upstreams.http_fast import FastClient
 from server.upstreams.image_source import ImageSource
+from server.upstreams.listing import ModelLister
 from server.upstreams.local import LocalUpstream
 from server.upstreams.local_process import LocalProcess
 from server.upstreams.openai import OpenAIUpstream
@@ -25,13 +26,15 @@ ChannelUpstream: TypeAlias = OpenAIUpstream | AnthropicUpstream | SparkUpstream 
 class Clients:
     """The HTTP clients of the process; each keeps its connections for all channels that use it.
 
-    ``images`` is where upstreams that take only bytes get a chat's images from.
+    ``images`` is where upstreams that take only bytes get a chat's images from, ``lister`` reads what models
+    upstreams say they have.
     """
 
     def __init__(self, images: Images) -> None:
         self._fast = FastClient()
         self._aiohttp = AiohttpClient()
         self.images = ImageSource(images)
+        self.lister = ModelLister()
 
     def of(self, channel: Channel) -> HttpClient:
         """The one that a channel uses."""
@@ -42,6 +45,7 @@ class Clients:
         await self._fast.aclose()
         await self._aiohttp.aclose()
         await self.images.aclose()
+        await self.lister.aclose()
 
 
 def client_session(images: Images = Images()) -> Clients:  # noqa: B008 - frozen
