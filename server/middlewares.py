@@ -234,16 +234,18 @@ def _authenticate(request: web.Request, snapshot: Snapshot, *, late: bool) -> Pr
     try:
         address = client_address(request, snapshot) if keyring.looks_at_addresses else None
         principal = keyring.authenticate(key, address)
-        if snapshot.lends and own is None and keyring.open:
-            own = credentials_from_bearer(key)
-    except AuthenticationError:
-        if snapshot.lends and own is None:
+    except AuthenticationError as error:
+        # A key that was given out and is good no more is told so, whatever it looks like.
+        if snapshot.lends and own is None and keyring.byok and error.code == "invalid_api_key":
             own = credentials_from_bearer(key)
         if own is None or not keyring.byok:
             if late and key is None:
                 return None
             raise
         principal = Principal(caller_name(own), models=snapshot.router.lent, background=False)
+    else:
+        if snapshot.lends and own is None and keyring.open:
+            own = credentials_from_bearer(key)
     if own is not None:
         request[CREDENTIALS] = own
     return principal

@@ -30,13 +30,12 @@ from server.routing.budget import RetryBudget
 from server.routing.channel import ChannelState, Lane
 from server.routing.choice import Candidate, Chooser
 from server.routing.health import NoRoom, QueueFull, is_about_key
+from server.routing.patience import Patience
 from server.settings import ChannelModel, Routing
 from server.upstreams.base import Call
 
 # So much is kept of what comes before the first delta; beyond it, what has no name here is dropped. (deltas)
 MAX_HELD = 1000
-# When the only channel is just being probed, a client may come back so soon. (seconds)
-PROBE_S = 1.0
 
 
 class Failed:
@@ -66,6 +65,7 @@ class RoutedModel:
         self._routing = routing
         self._chooser = Chooser([Candidate(*one, name) for one in channels], routing.policy, rng)
         self._lone = self._chooser.candidates[0] if len(self._chooser.candidates) == 1 else None
+        self._patience = Patience(name, self._chooser, rng, routing)
         self._budget = RetryBudget(routing.retry_ratio, routing.retry_reserve)
         self._timed = routing.policy == "least_latency" and len(self._chooser.candidates) > 1
         # Up to then some channel may be passed over, which a run is told; the others need not look.
@@ -97,7 +97,9 @@ class RoutedModel:
         failed: list[Failed] = []
         own_time = call.deadline is None
         spoken = False
-        candidate = self._first(began := monotonic(), call)
+        if (first := self._first(began := monotonic(), call)) is None:
+            first, began = await self._patience.ready(call), monotonic()
+        candidate = first
         while True:
             state, health = candidate.state, candidate.health
             probe = health.begin() if health.breaker.until else False
@@ -145,7 +147,9 @@ class RoutedModel:
         chat = self._fitting(chat)
         failed: list[Failed] = []
         own_time = call.deadline is None
-        candidate = self._first(began := monotonic(), call)
+        if (first := self._first(began := monotonic(), call)) is None:
+            first, began = await self._patience.ready(call), monotonic()
+        candidate = first
         while True:
             state, health = candidate.state, candidate.health
             probe = health.begin() if health.breaker.until else False
@@ -200,8 +204,8 @@ class RoutedModel:
                 code="unsupported_parameter",
             )
 
-    def _first(self, now: float, call: Call) -> Candidate:
-        """The channel to begin with. Raises ``NoChannel``."""
+    def _first(self, now: float, call: Call) -> Candidate | None:
+        """The channel to begin with; None if one is to be waited for. Raises ``NoChannel``."""
         if call.avoid:
             return self._beside(now, call)
         self._budget.add()
@@ -213,18 +217,9 @@ class RoutedModel:
             for name, reason in self._chooser.passed_over(now):
                 if chosen is None or name != chosen.state.name:
                     call.observer.noted(name, "passed_over", reason=reason)
-        if chosen is not None:
-            return chosen
-        candidates = self._chooser.candidates
-        if able := [one for one in candidates if one.state.able()]:
-            soonest = min((one.health for one in able), key=lambda health: health.blocked_until)
-            wait_s = PROBE_S if soonest.blocked_until == math.inf else soonest.blocked_until - now
-            raise NoChannel(
-                f"Every channel of {self.name} is left alone for now, after {soonest.last_code}; try later.",
-                retry_after_s=wait_s,
-            )
-        reasons = (one.state.upstream.unavailable for one in candidates)
-        raise NoChannel(next(reasons, None) or f"No channel serves {self.name} now; ask the operator.")
+        if chosen is None and not self._patience.helps(now, call):
+            raise self._patience.refusal(now)
+        return chosen
 
     def may_hedge(self, call: Call) -> bool:
         """May another channel be asked beside the one that ``call`` waits for? If so, it is paid."""

@@ -16,6 +16,9 @@ from server.spark.signing import Credentials
 
 CALLER = "spark-caller-"
 """What the names of such callers begin with."""
+MAX_APP_ID = 8
+"""Characters that the vendor gives an app id at most."""
+_PARTS = ("app id", "API key", "API secret")
 _HEADERS = ("X-APP-ID", "X-API-KEY", "X-API-SECRET")
 # They stand within quotes in what is signed.
 _VALUE = re.compile(r"[!#-~]{1,256}")
@@ -42,10 +45,22 @@ def credentials_from_headers(headers: Mapping[str, str]) -> Credentials | None:
 
 
 def credentials_from_bearer(token: str | None) -> Credentials | None:
-    """The credentials in ``APPID:KEY:SECRET``; None if it is something else."""
+    """The credentials in ``APPID:KEY:SECRET``; None if it is something else.
+
+    Raises ``AuthenticationError`` that names what is missing where a part of the three lacks or is empty.
+    """
     parts = token.split(":") if token else []
-    if len(parts) != 3 or not all(map(_VALUE.fullmatch, parts)):
+    if not (2 <= len(parts) <= 3 and any(parts) and all(_VALUE.fullmatch(part) for part in parts if part)):
         return None
+    if len(parts) == 2:
+        # An app id is short, a key is long: KEY:SECRET is how Spark's HTTP routes are spoken to.
+        parts = ["", *parts] if len(parts[0]) > MAX_APP_ID else [*parts, ""]
+    if missing := [name for name, part in zip(_PARTS, parts, strict=True) if not part]:
+        lacking = " and ".join(missing)
+        raise AuthenticationError(
+            f"Your Spark credentials lack the {lacking}; send APPID:KEY:SECRET, or an access key.",
+            code="missing_api_key",
+        )
     app_id, key, secret = parts
     return Credentials(app_id, key, secret, callers_own=True)
 

@@ -130,6 +130,39 @@ async def test_a_part_of_a_set_is_a_401_that_names_what_is_missing() -> None:
         assert "X-APP-ID, X-API-KEY and X-API-SECRET" in error["message"]
 
 
+async def test_a_part_of_the_three_in_a_bearer_is_a_401_that_names_what_is_missing() -> None:
+    partial = "Authorization: Bearer simulate:sim-key"
+    async with SparkSimulator() as sim:
+        async with antiphon(serving(lending(sim))) as server:
+            error = error_of(await post(server, ask("spark-max"), partial), 401)
+            assert (error["code"], "API secret" in error["message"]) == ("missing_api_key", True)
+        async with antiphon(Settings(channels=(lending(sim),), logging=QUIET)) as server:
+            assert "API secret" in error_of(await post(server, ask("spark-max"), partial), 401)["message"]
+        assert not sim.requests
+
+
+async def test_an_access_key_with_colons_is_a_key_before_it_is_anything_else() -> None:
+    keys = (
+        AccessKey(name="two", key="simulate:sim-key"),
+        AccessKey(name="three", key="simulate:sim-key:sim-secret"),
+        AccessKey(name="off", key="app:gone", disabled=True),
+    )
+    async with SparkSimulator() as sim:
+        settings = Settings(channels=(lending(sim),), access=Access(keys=keys, byok=True), logging=QUIET)
+        async with antiphon(settings) as server:
+            for one in keys[:2]:  # the channel's own credentials are used, which are refused here
+                told = error_of(await post(server, ask("spark-max"), f"Authorization: Bearer {one.key}"), 502)
+                assert told["code"] == "upstream_auth"
+            told = error_of(await post(server, ask("spark-max"), "Authorization: Bearer app:gone"), 401)
+            assert told["code"] == "disabled_api_key"
+
+
+async def test_without_byok_part_of_the_three_is_only_a_wrong_key() -> None:
+    async with SparkSimulator() as sim, antiphon(serving(lending(sim), byok=False)) as server:
+        told = error_of(await post(server, ask("spark-max"), "Authorization: Bearer simulate:sim-key"), 401)
+        assert told["code"] == "invalid_api_key"
+
+
 async def test_without_byok_a_key_is_wanted_and_without_client_credentials_they_are_not_read() -> None:
     async with SparkSimulator() as sim:
         async with antiphon(serving(lending(sim), byok=False)) as server:

@@ -61,8 +61,29 @@ def test_what_cannot_be_a_credential_is_refused_without_being_quoted(bad: str) -
 
 def test_a_bearer_of_three_parts_is_a_set_and_others_are_not() -> None:
     assert credentials_from_bearer("app:the-key:the-secret") == OWN
-    for other in (None, "", "sk-key", "a:b", "a:b:c:d", "a::c", 'a:b:"', "::"):
+    for other in (None, "", "sk-key", "a:b:c:d", 'a:b:"', "a: b", "::", ":"):
         assert credentials_from_bearer(other) is None
+
+
+@pytest.mark.parametrize(
+    ("token", "missing"),
+    [
+        ("app12345:" + "k" * 32, "API secret"),
+        ("app12345:k:", "API secret"),
+        ("app12345::s", "API key"),
+        (":" + "k" * 32 + ":s", "app id"),
+        ("k" * 32 + ":s", "app id"),  # as Spark's HTTP routes take them
+        ("app12345:", "API key and API secret"),
+        ("app12345::", "API key and API secret"),
+    ],
+)
+def test_a_part_of_the_three_in_a_bearer_is_refused_by_the_name_of_what_is_missing(
+    token: str, missing: str
+) -> None:
+    with pytest.raises(AuthenticationError, match=f"lack the {missing}; send") as refused:
+        credentials_from_bearer(token)
+    assert refused.value.code == "missing_api_key"
+    assert token.partition(":")[0] not in refused.value.message or token.startswith(":")
 
 
 def test_the_name_is_the_same_for_the_same_three_alone_and_tells_none_of_them() -> None:

@@ -1,0 +1,113 @@
+"""Requests that come while every channel of their model wants a little time."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from server.errors import NoChannel, RateLimited, ServerError
+from server.routing.channel import ChannelState
+from server.upstreams.base import Call
+from tests.channels import Listener, answer, channel, chat, failure, model, played, says, until
+
+
+def asked(*states: ChannelState) -> list[int]:
+    return [len(played(state).asked) for state in states]
+
+
+def limited(seconds: float) -> ServerError:
+    return RateLimited("slower", retry_after_s=seconds)
+
+
+def cool(state: ChannelState, seconds: float) -> None:
+    """The channel has just asked for so much patience."""
+    now = asyncio.get_running_loop().time()
+    state.health.of("m").failed(limited(seconds), state.health.keys[0], now, probe=False, cooldown_s=0)
+
+
+@pytest.mark.parametrize("plain", [True, False])
+async def test_who_comes_while_the_lone_channel_wants_little_patience_waits_for_it(plain: bool) -> None:
+    """At once it could only be refused, and there is nobody else."""
+    a = channel("a", [limited(0.05)], says("well"))
+    routed, listener = model(a), Listener()
+    first = asyncio.create_task(answer(routed))
+    await until(lambda: a.health.of("m").blocked_until)
+    later = Call(observer=listener)
+    if plain:
+        assert await routed.whole(chat(), later)
+    else:
+        assert await answer(routed, later) == "well"
+    assert await first == "well"
+    assert listener.heard[0] == ("queued", "a")
+    assert later.attempts_made == 1
+
+
+async def test_who_waits_waits_on_while_the_channel_asks_for_more() -> None:
+    a = channel("a")
+    health, routed = a.health.of("m"), model(a)
+    cool(a, 0.02)
+    waiting = asyncio.create_task(answer(routed))
+    await asyncio.sleep(0)
+    cool(a, 0.06)
+    assert await waiting == "hello"
+    assert health.blocked_until <= asyncio.get_running_loop().time()
+
+
+async def test_who_waits_goes_to_whichever_channel_is_ready_first() -> None:
+    a, b = channel("a", priority=1), channel("b", says("well"))
+    routed = model(a, b)
+    cool(a, 5)
+    cool(b, 0.02)
+    assert await answer(routed) == "well"
+    assert asked(a, b) == [0, 1]
+
+
+async def test_nobody_waits_beyond_the_longest_wait_of_a_request() -> None:
+    a = channel("a")
+    routed = model(a, backoff_s=0.01, max_backoff_s=0.05)
+    cool(a, 0.04)
+    waiting = asyncio.create_task(failure(routed))
+    await asyncio.sleep(0)
+    cool(a, 20)
+    error = await waiting
+    assert (type(error), asked(a)) == (NoChannel, [0])
+    assert 19 < (error.retry_after_s or 0) <= 20
+
+
+async def test_nobody_waits_for_what_would_come_after_its_own_end() -> None:
+    a = channel("a")
+    cool(a, 2)
+    deadline = asyncio.get_running_loop().time() + 1
+    error = await failure(model(a), Call(deadline=deadline))
+    assert (type(error), asked(a)) == (NoChannel, [0])
+
+
+async def test_the_wait_is_part_of_the_whole_time() -> None:
+    a = channel("a", timeouts={"total_s": 30})
+    cool(a, 0.02)
+    call, began = Call(), asyncio.get_running_loop().time()
+    await answer(model(a), call)
+    assert call.deadline == pytest.approx(began + 30, abs=0.019)
+
+
+async def test_as_many_wait_as_the_channel_lets_wait() -> None:
+    a = channel("a", max_waiting=2)
+    routed = model(a)
+    cool(a, 0.1)
+    waiting = [asyncio.create_task(answer(routed)) for _ in range(2)]
+    await asyncio.sleep(0)
+    assert isinstance(await failure(routed), NoChannel)
+    assert await asyncio.gather(*waiting) == ["hello"] * 2
+
+
+async def test_who_leaves_while_it_waits_leaves_its_place() -> None:
+    a = channel("a", max_waiting=1)
+    routed = model(a)
+    cool(a, 0.1)
+    leaving = asyncio.create_task(answer(routed))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    await asyncio.wait({leaving})
+    assert await answer(routed) == "hello"
+    assert asked(a) == [1]
