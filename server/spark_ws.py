@@ -78,10 +78,12 @@ __all__ = [
 class SparkProtocol:
     """One answer of Spark's: frames in, deltas out.
 
-    ``answer_id`` is unique; the ids of tool calls are made of it, for Spark gives none. ``done`` is true when
-    nothing more is to be read: the client may close. Call ``closed`` then, or when the socket closed: it
-    raises if the answer is not whole. ``sid`` is Spark's name of the session, ``sources`` what its web search
-    found, ``question_tokens`` a figure of its own. ``model`` is who answers, for ``legacy_fields`` only.
+    ``answer_id`` is unique; the ids of tool calls are made of it, for Spark gives none. ``complete`` is true
+    from the last frame on: what moderation has to say may still follow, as the vendor does not tell whether
+    it comes before or after. ``done`` is true when nothing more is to be read. Call ``closed`` then, when the
+    socket closed, or when it is complete and was listened to for long enough: it gives the answer's end, or
+    raises if it is not whole. ``sid`` is Spark's name of the session, ``sources`` what its web search found,
+    ``question_tokens`` a figure of its own. ``model`` is who answers, for ``legacy_fields`` only.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class SparkProtocol:
         model: SparkModel | None = None,
     ) -> None:
         self.done = False
+        self.complete = False
         self.sid = ""
         self.sources: list[Source] = []
         self.question_tokens: int | None = None
@@ -133,13 +136,15 @@ class SparkProtocol:
         )
 
     def receive(self, frame: str | bytes) -> Sequence[Delta]:
-        """The deltas that one frame brings, oldest first; after the last frame there are none.
+        """The deltas that one frame brings, oldest first; behind the last frame only moderation counts.
 
         Raises ``UpstreamInvalid`` for what is no frame, and the error that a code stands for. Where text was
         still held back when the error came, that is given first and ``closed`` raises.
         """
         if self.done:
             return ()
+        if self.complete:
+            return self._moderate(frame)
         try:
             return self._opening(self._take(decode_frame(frame)))
         except ServerError as error:
@@ -158,6 +163,8 @@ class SparkProtocol:
             raise self._failed
         if self.done:
             return ()
+        if self.complete:
+            return self._opening(self._end(self._reason()))
         if self._warned and self._spoken:  # the warning comes after all results
             return self._opening(self._end(self._options.warned))
         self.done = True
@@ -177,8 +184,24 @@ class SparkProtocol:
             if not self._spoken:
                 raise self._error(frame)
         if not self.done and frame.is_last:
-            deltas += self._end(self._reason())
+            if self._warned:
+                return deltas + self._end(self._reason())
+            self._require_content()
+            self.complete = True
+            deltas += self._flush()
         return deltas
+
+    def _moderate(self, frame: str | bytes) -> Sequence[Delta]:
+        """What comes behind the last frame: all has been said, and only a verdict on it is of account."""
+        try:
+            late = decode_frame(frame)
+        except ServerError:
+            return ()
+        if late.header.code == codes.WARNED:
+            self._warned = True
+            deltas = self._read(late.payload) if late.payload else []
+            return deltas if self.done else deltas + self._end(self._reason())
+        return self._end("content_filter") if late.header.code in codes.MODERATED else ()
 
     def _opening(self, deltas: list[Delta]) -> list[Delta]:
         """The same, led by the answer's opening if they are the first."""
@@ -247,9 +270,12 @@ class SparkProtocol:
         # Spark does not tell that it ran out of tokens; as many as were allowed is its only sign.
         return "length" if self._max_tokens and used is not None and used >= self._max_tokens else "stop"
 
-    def _end(self, reason: FinishReason) -> list[Delta]:
+    def _require_content(self) -> None:
         if not self._spoken and not (self._usage and self._usage.completion_tokens):
             raise UpstreamEmpty("Spark answered without any content; try again later.")
+
+    def _end(self, reason: FinishReason) -> list[Delta]:
+        self._require_content()
         self.done = True
         deltas: list[Delta] = [*self._flush(), Finished(reason)]
         if self._usage is not None:

@@ -131,7 +131,11 @@ def test_the_session_is_kept() -> None:
 
 def test_the_figures_are_flat_and_question_tokens_stand_beside_them_on_demand() -> None:
     wire = protocol(options=SparkOptions(legacy_fields=True))
-    usage = next(delta for delta in wire.receive(text("a", 2, usage=USAGE)) if isinstance(delta, UsageDelta))
+    usage = next(
+        delta
+        for delta in [*wire.receive(text("a", 2, usage=USAGE)), *wire.closed()]
+        if isinstance(delta, UsageDelta)
+    )
     assert wire.question_tokens == 1
     assert usage.usage.total_tokens == 5
     assert json.loads(usage.usage.raw or b"") == USAGE
@@ -141,7 +145,7 @@ def test_version_and_domain_stand_in_the_answer_on_demand() -> None:
     request = request_frame(chat(), MODELS["spark-pro"], CREDENTIALS)
     whole = text("a", 2, usage=USAGE)
     wire = SparkProtocol.answering(request, answer_id="a", options=SparkOptions(legacy_fields=True))
-    deltas = wire.receive(whole)
+    deltas = [*wire.receive(whole), *wire.closed()]
     body = completion(deltas)
     assert (body["version"], body["domain"]) == ("v3.1", "generalv3")
     assert body["usage"] == USAGE
@@ -339,12 +343,44 @@ def test_an_end_without_text_that_used_tokens_is_an_answer() -> None:
     assert said(LAST) == [Opening(), Finished("stop"), USED]
 
 
-def test_frames_after_the_last_change_nothing() -> None:
+def test_the_text_of_the_last_frame_is_said_before_the_answer_ends() -> None:
+    wire = protocol(stops=("never",))
+    assert wire.receive(text("a ne", 0)) == [Opening(), TextDelta("a ")]
+    assert (wire.complete, wire.done) == (False, False)
+    assert wire.receive(text("", 2, usage=USAGE)) == [TextDelta("ne")]
+    assert (wire.complete, wire.done) == (True, False)
+    assert wire.closed() == [Finished("stop"), USED]
+    assert wire.done
+    assert wire.closed() == ()
+
+
+@pytest.mark.parametrize("code", [10013, 10014, 10019, 10021, 10022])
+@pytest.mark.parametrize("status", [0, 1, 2])
+def test_moderation_behind_the_last_frame_is_the_reason_of_the_end(code: int, status: int) -> None:
+    assert said(text("a", 2, usage=USAGE), error(code, status=status))[1:] == [
+        TextDelta("a"),
+        Finished("content_filter"),
+        USED,
+    ]
+
+
+def test_a_warning_behind_the_last_frame_may_bring_text_and_figures_and_be_of_no_account() -> None:
+    late = text("b", 2, code=10019, usage=USAGE)
+    assert said(text("a", 2), late)[1:] == [TextDelta("a"), TextDelta("b"), Finished("content_filter"), USED]
+    options = SparkOptions(warned="stop")
+    assert said(text("a", 2), error(10019), options=options)[-1] == Finished("stop")
+
+
+@pytest.mark.parametrize("late", [text("b", 1), text("b", 2), error(10009), error(11203), b"\xff", "no json"])
+def test_other_frames_after_the_last_change_nothing(late: str | bytes) -> None:
+    assert said(text("a", 2), late) == [Opening(), TextDelta("a"), Finished("stop")]
+
+
+def test_frames_after_the_end_are_not_read() -> None:
     wire = protocol()
     wire.receive(text("a", 2))
-    assert wire.receive(text("b", 1)) == ()
+    wire.closed()
     assert wire.receive(error(10014)) == ()
-    assert wire.receive(b"\xff") == ()
     assert wire.closed() == ()
 
 
@@ -413,7 +449,7 @@ def test_a_stop_words_beginning_at_the_end_is_said() -> None:
 def test_the_protocol_takes_its_measures_from_the_request() -> None:
     request = request_frame(chat(max_tokens=2, stop="x"), MODELS["spark-lite"], CREDENTIALS)
     wire = SparkProtocol.answering(request, answer_id="a")
-    assert wire.receive(text("a", 2, usage=USAGE))[2] == Finished("length")
+    assert [*wire.receive(text("a", 2, usage=USAGE)), *wire.closed()][2] == Finished("length")
 
 
 WHOLE = "合肥 😀 is\u2028 a city\n\nEND of it"

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import partial
+from typing import Any, cast
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
@@ -25,6 +26,8 @@ from websockets.exceptions import (
     InvalidURI,
     ProxyError,
 )
+from websockets.frames import Frame, Opcode
+from websockets.protocol import Event, State
 
 from server.chat import ChatRequest
 from server.deltas import Batch, Delta, has_content
@@ -79,6 +82,21 @@ class _Dial(connect):
         return exc
 
 
+class _Socket(ClientConnection):
+    """One connection, which tells of the other side's closing frame as it comes.
+
+    The library tells of a closing only when all is over, a round trip later.
+    """
+
+    goodbye: Callable[[], None] | None = None
+
+    def process_event(self, event: Event) -> None:
+        """See the library."""
+        super().process_event(event)
+        if self.goodbye is not None and isinstance(event, Frame) and event.opcode is Opcode.CLOSE:
+            self.goodbye()
+
+
 class SparkUpstream:
     """One channel of kind ``spark``. ``aclose`` ends the connections that are still closing.
 
@@ -98,6 +116,9 @@ class SparkUpstream:
             warned=channel.spark.warned,
             legacy_fields=channel.spark.legacy_fields,
         )
+        # Where a warning changes nothing, none is waited for.
+        warns = channel.spark.warned == "content_filter"
+        self._warning_wait_s = channel.spark.warning_wait_s if warns else 0.0
         self._own = Credentials(channel.app_id or "", channel.api_key or "", channel.api_secret or "")
         self._params = Params(channel.params) if channel.params != ParamRules() else None
         self._skew = timedelta()  # how far Spark's clock is ahead of ours, as far as we were told
@@ -133,12 +154,12 @@ class SparkUpstream:
         timeouts = call.timeouts or self._timeouts
         # Spark always streams, so its silence is told even where the client waits for a whole answer.
         clocks = Clocks(self._patrol, timeouts, plain=False, deadline=call.deadline)
-        socket: ClientConnection | None = None
+        socket: _Socket | None = None
         try:
             async with asyncio.timeout_at(clocks.head_by):
                 socket = await self._open(model, credentials, timeouts.connect_s)
                 await _send(socket, request.data)
-            reading = _Reading(socket, protocol, clocks)
+            reading = _Reading(socket, protocol, clocks, self._warning_wait_s)
             if chat.stream:
                 while batch := await reading.next():
                     clocks.pause()
@@ -176,7 +197,7 @@ class SparkUpstream:
         url = urlunsplit((origin.scheme, origin.netloc, origin.path.rstrip("/") + path, "", ""))
         return msgspec.structs.replace(model, url=url)
 
-    async def _open(self, model: SparkModel, credentials: Credentials, connect_s: float) -> ClientConnection:
+    async def _open(self, model: SparkModel, credentials: Credentials, connect_s: float) -> _Socket:
         """A connection; where our clock is refused, once more by Spark's own."""
         try:
             return await self._dial(model, credentials, connect_s)
@@ -189,15 +210,16 @@ class SparkUpstream:
         except InvalidStatus as refusal:
             raise _refused(refusal, credentials) from refusal
 
-    async def _dial(self, model: SparkModel, credentials: Credentials, connect_s: float) -> ClientConnection:
+    async def _dial(self, model: SparkModel, credentials: Credentials, connect_s: float) -> _Socket:
         """One dial. Raises ``InvalidStatus`` if it was refused in good order, else one of our errors."""
         secure: dict[str, Any] = {}  # the library refuses the word for ws://, even with None
         if model.url.startswith("wss:"):
             secure["ssl"] = tls_context(self._channel.tls)
         try:
             url = signed_url(model.url, credentials, datetime.now(UTC) + self._skew)
-            return await _Dial(
+            made = await _Dial(
                 url,
+                create_connection=_Socket,
                 open_timeout=connect_s or None,
                 close_timeout=CLOSE_S,
                 ping_interval=None,  # Spark ends a socket that only pings; our clocks notice a silent one
@@ -208,6 +230,7 @@ class SparkUpstream:
                 logger=_SOCKET_LOG,
                 **secure,
             )
+            return cast(_Socket, made)
         except InvalidStatus:
             raise
         except (InvalidURI, InvalidProxy, ValueError):  # their words hold the signed URL, or a password
@@ -243,12 +266,19 @@ class SparkUpstream:
 
 
 class _Reading:
-    """Reads one answer. A clock that runs out ends it."""
+    """Reads one answer. A clock that runs out ends it.
 
-    def __init__(self, socket: ClientConnection, protocol: SparkProtocol, clocks: Clocks) -> None:
+    ``warning_wait_s``: so long is listened behind the last frame for what moderation has to say, unless Spark
+    closes before. What had already come by then is read in any case.
+    """
+
+    def __init__(
+        self, socket: _Socket, protocol: SparkProtocol, clocks: Clocks, warning_wait_s: float
+    ) -> None:
         self._socket = socket
         self._protocol = protocol
         self._clocks = clocks
+        self._warning_wait_s = warning_wait_s
         self._expired: UpstreamTimeout | None = None
         self._spoken = False
         clocks.watch(self._expire)
@@ -256,7 +286,7 @@ class _Reading:
     async def next(self) -> Batch:
         """The next deltas; none when the answer is whole. Raises a ``ServerError`` where it is not."""
         protocol = self._protocol
-        while not protocol.done:
+        while not (protocol.done or protocol.complete):
             try:
                 frame = await self._socket.recv(decode=False)
             except ConnectionClosed as closed:
@@ -272,11 +302,33 @@ class _Reading:
                 self._clocks.heard()
                 return deltas
             self._clocks.heard()
-        return protocol.closed()
+        return protocol.closed() if protocol.done else await self._end()
+
+    async def _end(self) -> Batch:
+        """The end of a complete answer, as soon as nothing more can come, or need be waited for."""
+        socket, protocol = self._socket, self._protocol
+        late: list[Delta] = []
+        try:
+            async with asyncio.timeout(self._warning_wait_s) as waiting:
+                socket.goodbye = partial(_expire_now, waiting)
+                if socket.state is not State.OPEN:  # it has said goodbye already
+                    socket.goodbye()
+                while not protocol.done:
+                    late += protocol.receive(await socket.recv(decode=False))
+        except (TimeoutError, ConnectionClosed):
+            pass  # all was said before
+        finally:
+            socket.goodbye = None
+        return [*late, *protocol.closed()]
 
     def _expire(self, error: UpstreamTimeout) -> None:
         self._expired = error
         self._socket.transport.abort()
+
+
+def _expire_now(timeout: asyncio.Timeout) -> None:
+    if not timeout.expired():  # else it cannot be set any more
+        timeout.reschedule(asyncio.get_running_loop().time())
 
 
 async def _close(socket: ClientConnection) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request
 from websockets.utils import accept_key
 
@@ -202,6 +203,58 @@ async def test_an_answer_ends_with_its_last_frame_though_spark_keeps_the_socket(
         async with asyncio.timeout(LONG_S):
             assert await text(asked) == "pong"
             await spark.gone.wait()
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("last", [(frame("a", 0), frame("", 2)), (frame("a", 2),)])
+async def test_a_warning_behind_the_last_frame_is_the_reason_of_the_end(
+    last: tuple[str, ...], stream: bool
+) -> None:
+    warned = saying(*last, error(10019))
+    async with spark_server(warned) as spark:
+        async with upstream(spark.base_url, spark={"warning_wait_s": 10}) as asked:
+            assert (await deltas(asked, stream=stream))[-1] == Finished("content_filter")
+        async with upstream(spark.base_url, spark={"warned": "stop"}) as asked:
+            assert (await deltas(asked, stream=stream))[-1] == Finished("stop")
+
+
+async def test_the_end_waits_for_no_warning_once_spark_says_goodbye() -> None:
+    """Though it keeps the connection: the wait would be longer than this test."""
+    left = asyncio.Event()
+
+    async def goodbye(socket: ServerConnection) -> None:
+        await socket.send(frame("pong", 2))
+        socket.protocol.send_close(1000, "close this ws conn")
+        for data in socket.protocol.data_to_send():
+            socket.transport.write(data)
+        await left.wait()
+
+    async with (
+        spark_server(goodbye) as spark,
+        upstream(spark.base_url, spark={"warning_wait_s": 10}) as asked,
+    ):
+        async with asyncio.timeout(5):
+            assert (await deltas(asked))[-1] == Finished("stop")
+        left.set()
+
+
+async def test_the_text_of_the_last_frame_waits_for_no_warning() -> None:
+    slow = {"warning_wait_s": 10}
+    async with (
+        spark_server(stalling(frame("pong", 2))) as spark,
+        upstream(spark.base_url, spark=slow) as asked,
+    ):
+        async with aclosing(asked.stream(chat(stream=True), Call())) as batches, asyncio.timeout(5):
+            assert TextDelta("pong") in await anext(batches)
+        async with asyncio.timeout(LONG_S):
+            await spark.gone.wait()
+
+
+@pytest.mark.parametrize("late", ["no json", b"\xff", frame("more"), error(10009)])
+async def test_what_else_comes_behind_the_last_frame_is_passed_over(late: str | bytes) -> None:
+    async with spark_server(saying(frame("pong", 2), late)) as spark, upstream(spark.base_url) as asked:
+        said = await deltas(asked)
+        assert (said[-2], said[-1]) == (TextDelta("pong"), Finished("stop"))
 
 
 @pytest.mark.parametrize(
