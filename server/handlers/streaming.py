@@ -73,8 +73,11 @@ class EventStream:
         if self._timer is not None:
             self._timer.cancel()
         if self._committing is not None:
-            self._committing.cancel()
-            await asyncio.wait((self._committing,))
+            if not self._committing.done():
+                # Only then: a turn of the loop after the end is one in which a client that has read all of it
+                # closes, and is taken for one that left.
+                self._committing.cancel()
+                await asyncio.wait((self._committing,))
             if not self._committing.cancelled():
                 self._committing.exception()  # the client had gone; who wrote after it has been told
 

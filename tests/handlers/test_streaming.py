@@ -10,7 +10,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from aiohttp import web
 
+from server.app import create_app
+from server.app_keys import TASKS
+from server.handlers.streaming import EventStream
 from server.settings import Server, Settings
 from server.simulators.openai import OpenAISimulator
 from server.simulators.script import Script
@@ -21,12 +25,15 @@ from tests.behaviour.asking import (
     chat_request,
     chunks_of,
     data_lines,
+    get_request,
     post,
     text_of,
     until,
 )
 from tests.behaviour.running import QUIET, ask, channel
 from tests.raw_http import PATIENCE_S, RawClient
+from tests.served import exchange as exchange_on
+from tests.served import served
 
 MB = 1000 * 1000
 
@@ -126,6 +133,48 @@ async def test_after_a_commit_another_try_may_still_answer() -> None:
         chunks = chunks_of((await post(server, ask(stream=True))).body)
         assert text_of(chunks) == "second"
         assert len(sim.requests) == 2
+
+
+async def test_a_stream_that_was_committed_returns_in_the_turn_of_the_loop_that_ends_its_body() -> None:
+    """A turn later the client, who has read all of it, may have closed: its request would count as left."""
+    turns: list[int] = []
+    returned_after: list[int] = []
+
+    async def said_and_done(request: web.Request) -> web.StreamResponse:
+        async with EventStream(request, commit_after_s=PATIENCE_S) as stream:
+            stream.commit()
+            await stream.write(b"data: all\n\n")
+            await stream.end()
+            asyncio.get_running_loop().call_soon(turns.append, 1)
+        returned_after.append(len(turns))
+        return stream.response
+
+    async with OpenAISimulator() as sim:
+        app = create_app(settings(sim))
+        app.router.add_get("/said", said_and_done)
+        async with served(app) as port:
+            answer = await exchange_on(port, get_request("/said"))
+    assert answer.body == b": keep-alive\n\ndata: all\n\n"
+    assert returned_after == [0]
+
+
+async def test_leaving_while_the_head_is_being_committed_leaves_nothing() -> None:
+    """The unhappy twin: the stream ends while its head is still on the way, and waits for that."""
+    ended: list[bool] = []
+
+    async def given_up(request: web.Request) -> web.StreamResponse:
+        async with EventStream(request, commit_after_s=PATIENCE_S) as stream:
+            stream.commit()
+        ended.append(stream.response.prepared)
+        return web.Response(text="given up")
+
+    async with OpenAISimulator() as sim:
+        app = create_app(settings(sim))
+        app.router.add_get("/given-up", given_up)
+        async with served(app) as port:
+            answer = await exchange_on(port, get_request("/given-up"))
+        assert len(app[TASKS]) == 0
+    assert (answer.status, ended) == (200, [False])
 
 
 async def next_event(raw: RawClient) -> bytes:
