@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import binascii
 import hashlib
 import re
 from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 import msgspec
-from msgspec import Raw
 
 from server.chat import ChatRequest
-from server.errors import InvalidRequest
+from server.foreign import File, Part, read_arguments, read_data_uri, read_turn, wrong
+from server.foreign import Turn as Asked
 
 Block: TypeAlias = dict[str, Any]
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 # Said in the user's place where a conversation begins with the assistant: the first turn must be the user's.
 OPENING = "Hello."
 _ID = re.compile(r"[a-zA-Z0-9_-]+")
-_DATA_URI = re.compile(r"data:(?P<type>[\w.+-]+/[\w.+-]+)?(?:;[^;,]*)*?;base64,", re.IGNORECASE)
 
 
 class Turn(msgspec.Struct):
@@ -38,47 +36,6 @@ class Conversation(msgspec.Struct, frozen=True):
     warnings: list[str]
 
 
-class _Url(msgspec.Struct):
-    url: str
-
-
-class _File(msgspec.Struct):
-    file_data: str | None = None
-    filename: str | None = None
-
-
-class _Part(msgspec.Struct):
-    type: str
-    text: str | None = None
-    refusal: str | None = None
-    image_url: _Url | None = None
-    file: _File | None = None
-    cache_control: Raw = Raw()
-
-
-class _Function(msgspec.Struct):
-    name: str
-    arguments: str = ""
-
-
-class _Call(msgspec.Struct):
-    id: str
-    function: _Function
-
-
-class _Message(msgspec.Struct):
-    role: str
-    content: str | list[_Part] | None = None
-    name: str | None = None
-    tool_calls: list[_Call] | None = None
-    tool_call_id: str | None = None
-    thinking_blocks: list[dict[str, Raw]] | None = None
-
-
-_MESSAGE = msgspec.json.Decoder(_Message)
-_OBJECT = msgspec.json.Decoder(dict[str, Raw])
-
-
 def converse(chat: ChatRequest) -> Conversation:
     """The turns as the service takes them.
 
@@ -89,7 +46,7 @@ def converse(chat: ChatRequest) -> Conversation:
     warnings: list[str] = []
     named = False
     for place, raw in enumerate(chat.raw_messages()):
-        message = _read(raw, place)
+        message = read_turn(raw, place)
         named |= message.name is not None
         if message.role in ("system", "developer"):
             blocks = _parts(message, place)
@@ -106,7 +63,7 @@ def converse(chat: ChatRequest) -> Conversation:
         elif message.role == "tool":
             _add(turns, "user", [_result(message, place)], place)
         else:
-            raise _wrong(
+            raise wrong(
                 f"messages[{place}].role",
                 "must be system, developer, user, assistant or tool",
                 "invalid_value",
@@ -115,7 +72,7 @@ def converse(chat: ChatRequest) -> Conversation:
         warnings.append("the names of messages were left out")
     if not turns:
         if not system:
-            raise _wrong("messages", "hold no text; send at least one message with text", "invalid_value")
+            raise wrong("messages", "hold no text; send at least one message with text", "invalid_value")
         turns, system = [Turn("user", system, 0)], []
     if turns[0].role == "assistant":
         turns.insert(0, Turn("user", [_text(OPENING)], 0))
@@ -123,16 +80,6 @@ def converse(chat: ChatRequest) -> Conversation:
     _check_results(turns)
     _strip_prefill(turns)
     return Conversation(system, turns, warnings)
-
-
-def _read(raw: bytes, place: int) -> _Message:
-    try:
-        return _MESSAGE.decode(raw)
-    except msgspec.ValidationError as error:
-        what, _, path = str(error).partition(" - at `$")
-        raise _wrong(
-            f"messages[{place}]{path.rstrip('`')}", f"cannot be read: {what}", "invalid_type"
-        ) from None
 
 
 def _add(turns: list[Turn], role: str, blocks: list[Block], place: int) -> None:
@@ -147,7 +94,7 @@ def _add(turns: list[Turn], role: str, blocks: list[Block], place: int) -> None:
         content.sort(key=lambda block: block["type"] != "tool_result")
 
 
-def _said(message: _Message, place: int) -> list[Block]:
+def _said(message: Asked, place: int) -> list[Block]:
     """An assistant's turn: thoughts, then text, then calls."""
     blocks: list[Block] = [
         {key: value for key, value in block.items() if key != "index"}  # which is ours, for clients that join
@@ -155,26 +102,19 @@ def _said(message: _Message, place: int) -> list[Block]:
     ]
     for at, block in enumerate(blocks):
         if "type" not in block:
-            raise _wrong(
+            raise wrong(
                 f"messages[{place}].thinking_blocks[{at}].type", "is missing", "missing_required_parameter"
             )
         block["type"] = msgspec.json.decode(block["type"])
     blocks += _parts(message, place)
     for at, call in enumerate(message.tool_calls or ()):
         param = f"messages[{place}].tool_calls[{at}]"
-        arguments = call.function.arguments.strip() or "{}"
-        try:
-            _OBJECT.decode(arguments)
-        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
-            raise _wrong(
-                f"{param}.function.arguments", "must be a JSON object in a string", "invalid_value"
-            ) from None
         blocks.append(
             {
                 "type": "tool_use",
                 "id": call_id(call.id),
                 "name": call.function.name,
-                "input": Raw(arguments.encode()),
+                "input": read_arguments(call, param),
             }
         )
     return blocks
@@ -187,9 +127,9 @@ def call_id(id: str) -> str:
     return f"toolu_{hashlib.blake2s(id.encode(errors='surrogatepass'), digest_size=12).hexdigest()}"
 
 
-def _result(message: _Message, place: int) -> Block:
+def _result(message: Asked, place: int) -> Block:
     if not message.tool_call_id:
-        raise _wrong(
+        raise wrong(
             f"messages[{place}].tool_call_id",
             "is missing; it names the call that this is the result of",
             "missing_required_parameter",
@@ -203,7 +143,7 @@ def _result(message: _Message, place: int) -> Block:
     return block
 
 
-def _parts(message: _Message, place: int) -> list[Block]:
+def _parts(message: Asked, place: int) -> list[Block]:
     """A message's content as blocks. Blank texts are left out: the service refuses them."""
     content = message.content
     if content is None:
@@ -220,7 +160,7 @@ def _parts(message: _Message, place: int) -> list[Block]:
     return blocks
 
 
-def _block(part: _Part, role: str, param: str) -> Block | None:
+def _block(part: Part, role: str, param: str) -> Block | None:
     if part.type in ("text", "refusal"):
         text = (part.text if part.type == "text" else part.refusal) or ""
         return _text(text) if text.strip() else None
@@ -228,42 +168,29 @@ def _block(part: _Part, role: str, param: str) -> Block | None:
         if part.type == "image_url" and part.image_url is not None:
             return {"type": "image", "source": _image_source(part.image_url.url, f"{param}.image_url.url")}
         if part.type == "file":
-            return _document(part.file or _File(), f"{param}.file.file_data")
+            return _document(part.file or File(), f"{param}.file.file_data")
     if part.type == "input_audio":
-        raise _wrong(f"{param}.type", "is not taken: this model hears no audio", "unsupported_parameter")
-    raise _wrong(f"{param}.type", f"is not taken from the {role}: {part.type}", "unsupported_content")
+        raise wrong(f"{param}.type", "is not taken: this model hears no audio", "unsupported_parameter")
+    raise wrong(f"{param}.type", f"is not taken from the {role}: {part.type}", "unsupported_content")
 
 
 def _image_source(url: str, param: str) -> Block:
     if url[:5].lower() != "data:":
         return {"type": "url", "url": url}
-    media, data = _base64(url, param)
+    media, data = read_data_uri(url, param)
     if media not in IMAGE_TYPES:
-        raise _wrong(param, f"must be one of {', '.join(IMAGE_TYPES)}", "invalid_image")
+        raise wrong(param, f"must be one of {', '.join(IMAGE_TYPES)}", "invalid_image")
     return {"type": "base64", "media_type": media, "data": data}
 
 
-def _document(file: _File, param: str) -> Block:
+def _document(file: File, param: str) -> Block:
     if not file.file_data:
-        raise _wrong(param, "is missing; files are taken as data URIs only", "unsupported_content")
-    media, data = _base64(file.file_data, param)
+        raise wrong(param, "is missing; files are taken as data URIs only", "unsupported_content")
+    media, data = read_data_uri(file.file_data, param)
     if media != "application/pdf":
-        raise _wrong(param, "must be a PDF (application/pdf) as a base64 data URI", "unsupported_content")
+        raise wrong(param, "must be a PDF (application/pdf) as a base64 data URI", "unsupported_content")
     block: Block = {"type": "document", "source": {"type": "base64", "media_type": media, "data": data}}
     return block | {"title": file.filename} if file.filename else block
-
-
-def _base64(uri: str, param: str) -> tuple[str, str]:
-    """Media type and data of a data URI."""
-    match = _DATA_URI.match(uri)
-    data = uri[match.end() :] if match else ""
-    try:
-        if not match or not binascii.a2b_base64(data, strict_mode=True):
-            raise ValueError
-    except ValueError:  # binascii.Error is one
-        raise _wrong(param, "must be a data URI with base64 data", "invalid_image") from None
-    media = (match["type"] or "").lower()
-    return ("image/jpeg" if media == "image/jpg" else media), data
 
 
 def _text(text: str) -> Block:
@@ -279,18 +206,18 @@ def _check_results(turns: list[Turn]) -> None:
         if turn.role == "user" and sorted(results) != sorted(asked):
             if missing := set(asked).difference(results):
                 param = f"messages[{before.place}].tool_calls"
-                raise _wrong(
+                raise wrong(
                     param, f"has {len(missing)} of its calls without a result after it", "invalid_value"
                 )
             param = f"messages[{turn.place}].tool_call_id"
-            raise _wrong(
+            raise wrong(
                 param, "or one after it answers no call of the turn before, or one twice", "invalid_value"
             )
         asked = [block["id"] for block in turn.content if block["type"] == "tool_use"]
         before = turn
     if asked:
         param = f"messages[{before.place}].tool_calls"
-        raise _wrong(param, "must be followed by a result of each", "invalid_value")
+        raise wrong(param, "must be followed by a result of each", "invalid_value")
 
 
 def _strip_prefill(turns: list[Turn]) -> None:
@@ -306,7 +233,3 @@ def lacks_thoughts(turns: Iterable[Turn]) -> bool:
     if last is None or before is None or last.content[0]["type"] != "tool_result":
         return False
     return not any(block["type"] in ("thinking", "redacted_thinking") for block in before.content)
-
-
-def _wrong(param: str, what: str, code: str) -> InvalidRequest:
-    return InvalidRequest(f"{param} {what}.", param=param, code=code)

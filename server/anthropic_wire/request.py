@@ -7,7 +7,6 @@ out and told in ``warnings``.
 from __future__ import annotations
 
 import hashlib
-import re
 from typing import Any
 
 import msgspec
@@ -17,6 +16,16 @@ from server.anthropic_wire.conversation import Conversation, converse, lacks_tho
 from server.anthropic_wire.models import AnthropicModel
 from server.chat import ChatRequest
 from server.errors import InvalidRequest
+from server.foreign import (
+    decoded,
+    left_out,
+    plain_key,
+    read_tool,
+    refuse_outdated,
+    shortened,
+    tool_choice,
+    unsupported,
+)
 
 # Fields that mean the same there: a client that knows the service may use them.
 _NATIVE = ("container", "cache_control")
@@ -25,9 +34,6 @@ _EFFORTS = {"minimal": "low"} | {effort: effort for effort in ("low", "medium", 
 # Tokens to think with, for models that want a number.
 _BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 32768, "max": 32768}
 LEAST_BUDGET = 1024
-# So many are told one by one.
-MOST_WARNINGS = 16
-_PLAIN_KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _ONLY_JSON = "Answer with one JSON object and nothing else."
 # All that is read here, or that is between the client and us.
 _KNOWN = frozenset(
@@ -70,19 +76,6 @@ class MessagesRequest(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...]
 
 
-class _Function(msgspec.Struct):
-    name: str
-    description: str | None = None
-    parameters: Raw = Raw()
-    strict: bool | None = None
-
-
-class _Tool(msgspec.Struct):
-    type: str
-    function: _Function
-    cache_control: Raw = Raw()
-
-
 def messages_request(chat: ChatRequest, model: AnthropicModel, name: str) -> MessagesRequest:
     """The request to the model that the service calls ``name``.
 
@@ -108,34 +101,24 @@ def messages_request(chat: ChatRequest, model: AnthropicModel, name: str) -> Mes
     _think(chat, model, talk, body, warnings)
     _sample(chat, model, body, warnings)
     _pass_on(chat, body, warnings)
-    unknown = [key for key in chat.json if key not in _KNOWN and chat.has(key)]
-    warnings += [f"{_plain(key)} was left out" for key in unknown]
-    if (more := len(warnings) - MOST_WARNINGS) > 0:
-        warnings[MOST_WARNINGS:] = [f"and {more} more"]
-    return MessagesRequest(msgspec.json.encode(body), tuple(warnings))
-
-
-def _plain(key: str) -> str:
-    """A field's name, if it can stand in a log and in a header."""
-    return key if _PLAIN_KEY.fullmatch(key) else "a field of an odd name"
+    warnings += left_out(chat, _KNOWN)
+    return MessagesRequest(msgspec.json.encode(body), shortened(warnings))
 
 
 def _refuse(chat: ChatRequest) -> None:
     """What cannot be had, and would be missed."""
-    for key in ("functions", "function_call"):
-        if chat.has(key):
-            raise _unsupported(key, "is out of date; send tools and tool_choice")
+    refuse_outdated(chat)
     if chat.choices > 1:
-        raise _unsupported("n", "must be 1: this model gives one choice")
+        raise unsupported("n", "must be 1: this model gives one choice")
     if chat.fields.logprobs:
-        raise _unsupported("logprobs", "cannot be had from this model; leave it out")
+        raise unsupported("logprobs", "cannot be had from this model; leave it out")
     if chat.has("audio") or b"audio" in (chat.json.raw("modalities") or b""):
-        raise _unsupported("modalities", "may name text only: this model speaks no audio")
+        raise unsupported("modalities", "may name text only: this model speaks no audio")
 
 
 def _format(chat: ChatRequest, body: dict[str, Any]) -> list[dict[str, Any]]:
     """``response_format``: a schema in ``body``, or words for the system prompt."""
-    asked = _decoded(chat, "response_format")
+    asked = decoded(chat, "response_format")
     if asked is None:
         return []
     kind = asked.get("type") if isinstance(asked, dict) else None
@@ -170,14 +153,7 @@ def _tools(chat: ChatRequest, body: dict[str, Any]) -> None:
 
 
 def _tool(raw: Raw, at: int) -> dict[str, Any]:
-    try:
-        tool = msgspec.json.decode(raw, type=_Tool)
-    except msgspec.ValidationError:
-        raise InvalidRequest(
-            f"tools[{at}] must be a function with a name.", param=f"tools[{at}]", code="invalid_type"
-        ) from None
-    if tool.type != "function":
-        raise _unsupported(f"tools[{at}].type", "must be function for this model")
+    tool = read_tool(raw, at)
     made: dict[str, Any] = {"name": tool.function.name}
     if tool.function.description:
         made["description"] = tool.function.description
@@ -191,18 +167,13 @@ def _tool(raw: Raw, at: int) -> dict[str, Any]:
 
 
 def _choice(chat: ChatRequest) -> dict[str, Any] | None:
-    asked = _decoded(chat, "tool_choice")
+    asked = tool_choice(chat)
     if asked is None:
         return None
-    if isinstance(asked, str) and asked in ("auto", "none", "required"):
-        return {"type": "any" if asked == "required" else asked}
-    function = asked.get("function") if isinstance(asked, dict) else None
-    name = function.get("name") if isinstance(function, dict) else None
-    if not isinstance(name, str) or not name:
-        raise InvalidRequest(
-            "tool_choice must be auto, none, required or name a function.", param="tool_choice"
-        )
-    return {"type": "tool", "name": name}
+    kind, name = asked
+    if name is not None:
+        return {"type": "tool", "name": name}
+    return {"type": "any" if kind == "required" else kind}
 
 
 def _think(
@@ -215,7 +186,7 @@ def _think(
     if (thinking := chat.json.raw("thinking")) is not None and thinking != b"null":
         body["thinking"] = Raw(thinking)
         return
-    effort = _decoded(chat, "reasoning_effort")
+    effort = decoded(chat, "reasoning_effort")
     if effort is None:
         return
     if effort == "none":
@@ -252,7 +223,7 @@ def _cannot_think(model: AnthropicModel, talk: Conversation, body: dict[str, Any
 
 
 def _sample(chat: ChatRequest, model: AnthropicModel, body: dict[str, Any], warnings: list[str]) -> None:
-    given = {key: _decoded(chat, key) for key in ("temperature", "top_p", "top_k")}
+    given = {key: decoded(chat, key) for key in ("temperature", "top_p", "top_k")}
     given = {key: value for key, value in given.items() if value is not None}
     thinks = isinstance(made := body.get("thinking"), dict) and made["type"] != "disabled"
     if not model.sampling or thinks:
@@ -284,20 +255,11 @@ def _pass_on(chat: ChatRequest, body: dict[str, Any], warnings: list[str]) -> No
     elif chat.fields.user:
         digest = hashlib.blake2s(chat.fields.user.encode(), digest_size=16).hexdigest()
         body["metadata"] = {"user_id": digest}
-    warnings += [f"metadata.{_plain(key)} was left out" for key in metadata if key != "user_id"]
+    warnings += [f"metadata.{plain_key(key)} was left out" for key in metadata if key != "user_id"]
 
 
 def _object(chat: ChatRequest, key: str) -> dict[str, Any]:
-    value = _decoded(chat, key)
+    value = decoded(chat, key)
     if value is not None and not isinstance(value, dict):
         raise InvalidRequest(f"{key} must be an object.", param=key, code="invalid_type")
     return value or {}
-
-
-def _decoded(chat: ChatRequest, key: str) -> Any:
-    raw = chat.json.raw(key)
-    return None if raw is None else msgspec.json.decode(raw)
-
-
-def _unsupported(param: str, what: str) -> InvalidRequest:
-    return InvalidRequest(f"{param} {what}.", param=param, code="unsupported_parameter")

@@ -1,0 +1,205 @@
+"""A chat as the wires of other dialects read it: typed turns, tools and values, and how they refuse one.
+
+What a dialect makes of them is its own; what a client may send, and the words for what it may not, is the
+same for all.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from server.chat import ChatRequest
+from server.errors import InvalidRequest
+
+# So many are told one by one.
+MOST_WARNINGS = 16
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_DATA_URI = re.compile(r"data:(?P<type>[\w.+-]+/[\w.+-]+)?(?:;[^;,]*)*?;base64,", re.IGNORECASE)
+
+
+class Url(msgspec.Struct):
+    """Where something is: an http(s) URL or a data URI."""
+
+    url: str
+
+
+class File(msgspec.Struct):
+    """A file: its data as a data URI, or the id that the upstream gave it."""
+
+    file_data: str | None = None
+    filename: str | None = None
+    file_id: str | None = None
+
+
+class Audio(msgspec.Struct):
+    """A sound: base64, and ``wav`` or ``mp3``."""
+
+    data: str
+    format: str
+
+
+class Part(msgspec.Struct):
+    """One part of a turn."""
+
+    type: str
+    text: str | None = None
+    refusal: str | None = None
+    image_url: Url | None = None
+    file: File | None = None
+    input_audio: Audio | None = None
+    cache_control: Raw = Raw()
+
+
+class Called(msgspec.Struct):
+    """The function of a call; ``arguments`` is JSON in a string."""
+
+    name: str
+    arguments: str = ""
+
+
+class Call(msgspec.Struct):
+    """A tool call that an assistant's turn made."""
+
+    id: str
+    function: Called
+    extra_content: Raw = Raw()
+
+
+class Turn(msgspec.Struct):
+    """One message, with the fields of vendors that a client gives back."""
+
+    role: str
+    content: str | list[Part] | None = None
+    name: str | None = None
+    tool_calls: list[Call] | None = None
+    tool_call_id: str | None = None
+    thinking_blocks: list[dict[str, Raw]] | None = None
+    extra_content: Raw = Raw()
+
+
+class Function(msgspec.Struct):
+    """A function that the model may call."""
+
+    name: str
+    description: str | None = None
+    parameters: Raw = Raw()
+    strict: bool | None = None
+
+
+class Tool(msgspec.Struct):
+    """A tool; only functions are known here."""
+
+    type: str
+    function: Function
+    cache_control: Raw = Raw()
+
+
+_TURN = msgspec.json.Decoder(Turn)
+_TOOL = msgspec.json.Decoder(Tool)
+_OBJECT = msgspec.json.Decoder(dict[str, Raw])
+
+
+def read_turn(raw: bytes, place: int) -> Turn:
+    """The turn at ``place``. Raises ``InvalidRequest`` that names the part which cannot be read."""
+    try:
+        return _TURN.decode(raw)
+    except msgspec.ValidationError as error:
+        what, _, path = str(error).partition(" - at `$")
+        raise wrong(
+            f"messages[{place}]{path.rstrip('`')}", f"cannot be read: {what}", "invalid_type"
+        ) from None
+
+
+def read_tool(raw: Raw, at: int) -> Tool:
+    """Tool ``at`` of the request. Raises ``InvalidRequest`` for anything but a function."""
+    try:
+        tool = _TOOL.decode(raw)
+    except msgspec.ValidationError:
+        raise wrong(f"tools[{at}]", "must be a function with a name", "invalid_type") from None
+    if tool.type != "function":
+        raise unsupported(f"tools[{at}].type", "must be function for this model")
+    return tool
+
+
+def tool_choice(chat: ChatRequest) -> tuple[str, str | None] | None:
+    """``auto``, ``none``, ``required`` or ``function`` with its name; None if the client did not say."""
+    asked = decoded(chat, "tool_choice")
+    if asked is None:
+        return None
+    if isinstance(asked, str) and asked in ("auto", "none", "required"):
+        return asked, None
+    function = asked.get("function") if isinstance(asked, dict) else None
+    name = function.get("name") if isinstance(function, dict) else None
+    if not isinstance(name, str) or not name:
+        raise wrong("tool_choice", "must be auto, none, required or name a function", "invalid_value")
+    return "function", name
+
+
+def refuse_outdated(chat: ChatRequest) -> None:
+    """Raise ``InvalidRequest`` for fields that tools have replaced."""
+    for key in ("functions", "function_call"):
+        if chat.has(key):
+            raise unsupported(key, "is out of date; send tools and tool_choice")
+
+
+def read_arguments(call: Call, param: str) -> Raw:
+    """A call's arguments as a JSON object. Raises ``InvalidRequest`` that names ``param``."""
+    arguments = call.function.arguments.strip() or "{}"
+    try:
+        _OBJECT.decode(arguments)
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        raise wrong(
+            f"{param}.function.arguments", "must be a JSON object in a string", "invalid_value"
+        ) from None
+    return Raw(arguments.encode())
+
+
+def read_data_uri(uri: str, param: str) -> tuple[str, str]:
+    """Media type and base64 data of a data URI. Raises ``InvalidRequest`` that names ``param``."""
+    match = _DATA_URI.match(uri)
+    data = uri[match.end() :] if match else ""
+    try:
+        if not match or not binascii.a2b_base64(data, strict_mode=True):
+            raise ValueError
+    except ValueError:  # binascii.Error is one
+        raise wrong(param, "must be a data URI with base64 data", "invalid_image") from None
+    media = (match["type"] or "").lower()
+    return ("image/jpeg" if media == "image/jpg" else media), data
+
+
+def decoded(chat: ChatRequest, key: str) -> Any:
+    """A top-level value; None if it is null or absent."""
+    raw = chat.json.raw(key)
+    return None if raw is None else msgspec.json.decode(raw)
+
+
+def left_out(chat: ChatRequest, known: Iterable[str]) -> list[str]:
+    """A warning for each field that the client sent and that nobody here knows."""
+    return [f"{plain_key(key)} was left out" for key in chat.json if key not in known and chat.has(key)]
+
+
+def shortened(warnings: list[str]) -> tuple[str, ...]:
+    """The warnings, or the first of them and how many more there are."""
+    more = len(warnings) - MOST_WARNINGS
+    return (*warnings[:MOST_WARNINGS], f"and {more} more") if more > 0 else tuple(warnings)
+
+
+def plain_key(key: str) -> str:
+    """A field's name, if it can stand in a log and in a header."""
+    return key if _PLAIN_KEY.fullmatch(key) else "a field of an odd name"
+
+
+def wrong(param: str, what: str, code: str) -> InvalidRequest:
+    """The refusal of what a client sent."""
+    return InvalidRequest(f"{param} {what}.", param=param, code=code)
+
+
+def unsupported(param: str, what: str) -> InvalidRequest:
+    """The refusal of what may be sent, but not to this model."""
+    return wrong(param, what, "unsupported_parameter")

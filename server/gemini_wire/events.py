@@ -1,0 +1,68 @@
+"""What the service's answer is made of, whole or as an event of a stream, as far as it is read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from server.gemini_wire.errors import Fault
+
+
+class FunctionCall(msgspec.Struct):
+    """A call, always whole. ``args`` is a JSON object, or absent."""
+
+    name: str
+    args: Raw = Raw()
+    id: str | None = None
+
+
+class Blob(msgspec.Struct, rename="camel"):
+    """Bytes in base64."""
+
+    mime_type: str
+    data: str
+
+
+class Part(msgspec.Struct, rename="camel"):
+    """A piece of what is said. ``thought``: of what is thought. It may be nothing but a signature."""
+
+    text: str | None = None
+    thought: bool = False
+    thought_signature: str | None = None
+    function_call: FunctionCall | None = None
+    inline_data: Blob | None = None
+
+
+class Content(msgspec.Struct):
+    """What one candidate says."""
+
+    parts: list[Part] | None = None
+
+
+class Candidate(msgspec.Struct, rename="camel"):
+    """One of the answers."""
+
+    index: int = 0
+    content: Content | None = None
+    finish_reason: str | None = None
+
+
+class Feedback(msgspec.Struct, rename="camel"):
+    """What the service thinks of the prompt."""
+
+    block_reason: str | None = None
+
+
+class Said(msgspec.Struct, rename="camel"):
+    """The whole body of a plain answer, or one event of a stream: an answer, or an error."""
+
+    candidates: list[Candidate] | None = None
+    prompt_feedback: Feedback | None = None
+    usage_metadata: dict[str, Any] | None = None
+    error: Fault | None = None
+
+
+decode_said = msgspec.json.Decoder(Said).decode
+decode_list = msgspec.json.Decoder(list[Said]).decode

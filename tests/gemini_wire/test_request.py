@@ -1,0 +1,213 @@
+"""A chat's parameters as Gemini takes them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from server.errors import InvalidRequest
+from server.gemini_wire import GeminiModel, generate_request
+from server.openai_wire import parse_chat
+from tests.gemini_wire.generated import BUDGET, LEVEL, OLD, request
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"city": {"type": ["string", "null"]}},
+    "additionalProperties": False,
+}
+
+
+def tool(**function: Any) -> dict[str, Any]:
+    return {"type": "function", "function": function}
+
+
+NOW = [tool(name="now")]
+
+
+def config(**fields: Any) -> dict[str, Any]:
+    made: dict[str, Any] = request(**fields)[0].get("generationConfig", {})
+    return made
+
+
+def refused(**fields: Any) -> tuple[str | None, str]:
+    with pytest.raises(InvalidRequest) as raised:
+        request(**fields)
+    return raised.value.param, raised.value.code
+
+
+def test_the_least_that_is_sent() -> None:
+    body, warnings = request(stream=True, stream_options={"include_usage": True})
+    assert body == {"contents": [{"role": "user", "parts": [{"text": "hello"}]}]}
+    assert warnings == ()
+
+
+def test_how_to_generate_has_a_place_of_its_own() -> None:
+    fields = {"top_k": 3, "seed": 0, "presence_penalty": 0.5, "frequency_penalty": -1, "n": 2}
+    made = config(temperature=0, top_p=0.9, max_tokens=5, stop=["a", "b"], **fields)
+    assert made == {
+        "temperature": 0,
+        "topP": 0.9,
+        "topK": 3,
+        "seed": 0,
+        "presencePenalty": 0.5,
+        "frequencyPenalty": -1,
+        "maxOutputTokens": 5,
+        "stopSequences": ["a", "b"],
+        "candidateCount": 2,
+    }
+    assert config(max_tokens=5, max_completion_tokens=0) == {"maxOutputTokens": 0}
+    assert config(stop="END") == {"stopSequences": ["END"]}
+    assert config(temperature=None, stop=None, n=1, max_tokens=None) == {}
+
+
+def test_numbers_keep_their_digits() -> None:
+    chat = parse_chat(
+        b'{"model":"m","messages":[{"role":"user","content":"a"}],"temperature":1.10,"top_k":1.0}'
+    )
+    assert b'"temperature":1.10,"topK":1.0' in generate_request(chat, BUDGET).body
+
+
+def test_tools_keep_their_schemas_where_the_model_reads_them() -> None:
+    body, warnings = request(tools=[tool(name="weather", description="Tells it", parameters=SCHEMA), *NOW])
+    assert body["tools"] == [
+        {
+            "functionDeclarations": [
+                {"name": "weather", "description": "Tells it", "parametersJsonSchema": SCHEMA},
+                {"name": "now"},
+            ]
+        }
+    ]
+    assert warnings == ()
+
+
+def test_older_models_are_given_the_schemas_that_they_know() -> None:
+    nothing = tool(name="none", parameters={"type": "object", "properties": {}})
+    body, warnings = request(model=OLD, tools=[tool(name="weather", parameters=SCHEMA), nothing])
+    weather, none = body["tools"][0]["functionDeclarations"]
+    assert weather["parameters"] == {
+        "type": "OBJECT",
+        "properties": {"city": {"type": "STRING", "nullable": True}},
+    }
+    assert none == {"name": "none"}
+    assert warnings == ("additionalProperties was left out of a schema",)
+
+
+@pytest.mark.parametrize(
+    ("choice", "theirs"),
+    [
+        ("auto", {"mode": "AUTO"}),
+        ("none", {"mode": "NONE"}),
+        ("required", {"mode": "ANY"}),
+        (
+            {"type": "function", "function": {"name": "now"}},
+            {"mode": "ANY", "allowedFunctionNames": ["now"]},
+        ),
+    ],
+)
+def test_a_choice_of_tools_is_said_in_their_words(choice: Any, theirs: dict[str, Any]) -> None:
+    body, _ = request(tools=NOW, tool_choice=choice)
+    assert body["toolConfig"] == {"functionCallingConfig": theirs}
+
+
+def test_a_choice_without_tools_says_nothing_unless_it_wants_one() -> None:
+    assert "toolConfig" not in request(tool_choice="auto")[0]
+    assert refused(tool_choice="required") == ("tool_choice", "invalid_value")
+
+
+def test_one_call_at_a_time_cannot_be_had_and_that_is_told() -> None:
+    assert "parallel_tool_calls" in request(tools=NOW, parallel_tool_calls=False)[1][0]
+    assert request(tools=NOW, parallel_tool_calls=True)[1] == ()
+
+
+def test_structured_output_is_a_type_and_a_schema() -> None:
+    asked = {"type": "json_schema", "json_schema": {"name": "x", "strict": True, "schema": SCHEMA}}
+    json_type = {"responseMimeType": "application/json"}
+    assert config(response_format=asked) == {**json_type, "responseJsonSchema": SCHEMA}
+    assert config(response_format={"type": "json_object"}) == json_type
+    assert config(response_format={"type": "text"}) == {}
+    assert config(model=OLD, response_format=asked)["responseSchema"]["type"] == "OBJECT"
+
+
+@pytest.mark.parametrize(
+    ("model", "effort", "thinking"),
+    [
+        (LEVEL, "minimal", {"includeThoughts": True, "thinkingLevel": "low"}),
+        (LEVEL, "medium", {"includeThoughts": True, "thinkingLevel": "medium"}),
+        (LEVEL, "max", {"includeThoughts": True, "thinkingLevel": "high"}),
+        (LEVEL, "none", {"includeThoughts": False, "thinkingLevel": "low"}),
+        (GeminiModel("level"), "minimal", {"includeThoughts": True, "thinkingLevel": "minimal"}),
+        (BUDGET, "minimal", {"includeThoughts": True, "thinkingBudget": 1024}),
+        (BUDGET, "high", {"includeThoughts": True, "thinkingBudget": 24576}),
+        (BUDGET, "none", {"thinkingBudget": 0}),
+        (GeminiModel("budget"), "none", {"includeThoughts": False, "thinkingBudget": 1024}),
+        (OLD, "none", None),
+        (OLD, "high", None),
+    ],
+)
+def test_an_effort_is_a_level_or_a_budget(model: GeminiModel, effort: str, thinking: Any) -> None:
+    assert config(model=model, reasoning_effort=effort).get("thinkingConfig") == thinking
+
+
+def test_an_effort_that_cannot_be_had_is_told() -> None:
+    assert request(model=OLD, reasoning_effort="high")[1] == (
+        "reasoning_effort was left out: the model is not known to think",
+    )
+    assert request(model=OLD, reasoning_effort="none")[1] == ()
+    assert len(request(model=LEVEL, reasoning_effort="none")[1]) == 1
+    assert refused(reasoning_effort="mighty") == ("reasoning_effort", "invalid_value")
+
+
+def test_a_client_of_the_vendors_own_openai_mode_is_understood() -> None:
+    google = {
+        "thinking_config": {"thinking_budget": 7, "include_thoughts": True},
+        "cached_content": "c/1",
+        "x": 1,
+    }
+    body, warnings = request(reasoning_effort="high", extra_body={"google": google, "other": 1})
+    assert body["cachedContent"] == "c/1"
+    assert body["generationConfig"]["thinkingConfig"] == {"thinkingBudget": 7, "includeThoughts": True}
+    assert warnings == ("extra_body.google.x was left out", "extra_body.other was left out")
+    assert refused(extra_body=[1]) == ("extra_body", "invalid_type")
+
+
+def test_images_may_be_asked_for() -> None:
+    assert config(modalities=["text", "image"]) == {"responseModalities": ["TEXT", "IMAGE"]}
+    assert config(modalities=["text"]) == {}
+    assert refused(modalities=["text", "audio"]) == ("modalities", "unsupported_parameter")
+
+
+def test_safety_is_the_operators_and_goes_along() -> None:
+    body, _ = request(safety={"HARASSMENT": "BLOCK_NONE"})
+    assert body["safetySettings"] == [{"category": "HARM_CATEGORY_HARASSMENT", "threshold": "BLOCK_NONE"}]
+    assert "safetySettings" not in request()[0]
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "code"),
+    [
+        ({"logprobs": True}, "logprobs", "unsupported_parameter"),
+        ({"functions": [{}]}, "functions", "unsupported_parameter"),
+        ({"tools": [{"type": "web_search"}]}, "tools[0]", "invalid_type"),
+        ({"tools": NOW, "tool_choice": "any"}, "tool_choice", "invalid_value"),
+        ({"response_format": {"type": "xml"}}, "response_format.type", "invalid_value"),
+        (
+            {"response_format": {"type": "json_schema"}},
+            "response_format.json_schema.schema",
+            "missing_required_parameter",
+        ),
+    ],
+)
+def test_what_would_be_missed_is_refused_by_name(fields: dict[str, Any], param: str, code: str) -> None:
+    assert refused(**fields) == (param, code)
+
+
+def test_what_only_steers_is_left_out_and_told() -> None:
+    body, warnings = request(logit_bias={"1": 2}, user="ann", store=None)
+    assert [*body] == ["contents"]
+    assert warnings == ("logit_bias was left out", "user was left out")
+
+
+def test_the_model_stands_in_the_url_and_not_in_the_body() -> None:
+    assert "model" not in json.loads(json.dumps(request()[0]))
