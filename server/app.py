@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
 
+import msgspec
 from aiohttp import web
 
 from server.accounting import Accounts
@@ -25,6 +26,7 @@ from server.metrics import Metrics
 from server.middlewares import Handler, attend
 from server.router import ModelRouter
 from server.routing.channel import ChannelState
+from server.routing.upkeep import Upkeep
 from server.run_log import Runs
 from server.settings import Channel, Images, Settings
 from server.settings import Combination as CombinationSettings
@@ -37,6 +39,9 @@ from server.upstreams.local import LocalUpstream
 from server.watchers import Watchers
 
 log = logging.getLogger("antiphon.app")
+
+# The start waits so long for lists of models; those that come later are served from then on. (seconds)
+FIRST_LISTS_S = 3.0
 
 
 def create_app(settings: Settings) -> web.Application:
@@ -93,10 +98,15 @@ async def last_words(app: web.Application) -> None:
 
 async def _lifetime(settings: Settings, app: web.Application) -> AsyncIterator[None]:
     """Open what lives as long as the server; close it after the last request, in the reverse order."""
-    workshop = Workshop(app[TASKS], app[METRICS], settings.images)
     current = app[CURRENT]
+
+    def install(snapshot: Snapshot) -> None:
+        current.snapshot = snapshot
+
+    workshop = Workshop(app[TASKS], app[METRICS], settings.images, install)
     current.make, current.list_models = workshop.snapshot, workshop.list_models
     current.snapshot = workshop.snapshot(settings)
+    await workshop.upkeep.first_lists(FIRST_LISTS_S)
     yield
     app[RUNS].cancel_all("shutdown")  # those in the background, which tell it while their tasks unwind
     await app[TASKS].aclose()
@@ -136,16 +146,31 @@ class Workshop:
     """Makes snapshots: the channels of a reload that did not change are kept, with their state.
 
     Owns the client session and the child processes; ``aclose`` ends them. Needs a running event loop.
+    ``install`` is given a snapshot that the workshop makes unasked, since a list of models has changed.
     """
 
-    def __init__(self, tasks: TaskOwner, metrics: Metrics, images: Images) -> None:
+    def __init__(
+        self, tasks: TaskOwner, metrics: Metrics, images: Images, install: Callable[[Snapshot], None]
+    ) -> None:
         self._tasks = tasks
         self._metrics = metrics
+        self._install = install
         self._session = client_session(images)
         self._channels: dict[str, ChannelState] = {}
+        self._settings = Settings()
+        self.upkeep = Upkeep(tasks, self.list_models, self._state, self._remake)
 
     def snapshot(self, settings: Settings) -> Snapshot:
         """Everything that is made from these settings. Raises OSError, and nothing has changed then."""
+        made = self._make(settings)
+        self._settings = settings
+        self.upkeep.follow(settings.channels)
+        return made
+
+    def _make(self, settings: Settings) -> Snapshot:
+        settings = msgspec.structs.replace(
+            settings, channels=tuple(self.upkeep.resolved(channel) for channel in settings.channels)
+        )
         before, channels = self._channels, dict[str, ChannelState]()
         fresh: list[ChannelState] = []
         for channel in settings.channels:
@@ -168,6 +193,16 @@ class Workshop:
             if state.settings.kind == "local" or state.upstream.unavailable:
                 self._tasks.create(self._check(state), name=f"check channel {state.name}")
         return made
+
+    def _state(self, name: str) -> ChannelState | None:
+        return self._channels.get(name)
+
+    def _remake(self) -> None:
+        """A channel serves other models than before."""
+        try:
+            self._install(self._make(self._settings))
+        except OSError:  # its certificates, which are read again
+            log.exception("the models that are listed now cannot be served")
 
     async def list_models(self, channel: Channel) -> Listing | None:
         """What models a channel's upstream says it has; see ``ModelLister.list``."""

@@ -23,7 +23,7 @@ from server.config_routing import check_routing
 from server.config_types import Reader
 from server.config_yaml import MAX_FILE_BYTES, Fault, Faults, Scalar, parse, substitute
 from server.config_yaml import Path as KeyPath
-from server.settings import AccessKey, Channel, Combination, Member, Settings
+from server.settings import AUTO, AccessKey, Channel, Combination, Member, Settings
 
 __all__ = ["ConfigError", "Fault", "Loaded", "default_path", "describe", "load"]
 
@@ -240,6 +240,8 @@ def _channel_line(settings: Settings, at: int) -> str:
     state = "" if channel.enabled else "  (disabled)"
     count = len(channel.served())
     models = "1 model" if count == 1 else f"{count} models"
+    if channel.models == AUTO:
+        models = " ".join(("what its upstream lists", *channel.list_only))
     keys = f", {len(channel.api_keys)} keys" if channel.api_keys else ""
     return f"{channel.name}  {channel.kind}, {models}{keys}, priority {channel.priority}{state}"
 

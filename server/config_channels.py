@@ -15,12 +15,14 @@ from server.chat import ChatRequest, JsonObject
 from server.config_checks import Findings, check_name, check_secret, check_unique, is_loopback, under
 from server.config_yaml import Path
 from server.errors import InvalidRequest
-from server.settings import Channel
+from server.settings import AUTO, Channel
 from server.spark.models import MODELS, canonical_name, with_overrides
 from server.spark.parameters import SparkOptions, instruction, parameters
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _ODD_PATH = re.compile(r"//|/\.{1,2}(/|$)|\\|%(00|0a|0d|2e|2f|5c)", re.IGNORECASE)
+# Whose upstreams list their models.
+LISTING_KINDS = ("openai", "anthropic")
 # What the client library writes itself.
 _OUR_HEADERS = ("host", "content-length", "transfer-encoding", "connection")
 
@@ -48,6 +50,10 @@ def _check_models(found: Findings, channel: Channel) -> None:
     path = under(found, channel, "models")
     if isinstance(channel.models, tuple):
         check_unique(found, [((*path, at), name) for at, name in enumerate(channel.models)], "this model")
+    if channel.models == AUTO and channel.kind not in LISTING_KINDS:
+        found.wrong(path, f"kind {channel.kind} has no list to take them from: name them")
+    if channel.models != AUTO:
+        _unused(found, channel, ("list_only", "list_every_s"), "models: auto")
     if not channel.models and channel.enabled and not found.excused(found.path(channel), "models"):
         found.wrong(path, "lists no model: name those that this channel serves")
     for at, (name, model) in enumerate(channel.served().items()):

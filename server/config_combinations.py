@@ -13,7 +13,7 @@ from server.config_strategies import NO_QUORUM, ONE_MODEL, check_id, check_keys,
 from server.config_strategies import references as strategy_references
 from server.config_types import nearest
 from server.config_yaml import Entries, Items, Node, Path, Scalar, dotted, printable
-from server.settings import Channel, ChannelModel, Combination, Member, Settings, Summary
+from server.settings import AUTO, Channel, ChannelModel, Combination, Member, Settings, Summary
 
 MAX_DEPTH = 2
 BEST_DRAFT = "best_draft"
@@ -28,6 +28,8 @@ class Names:
         for channel in settings.channels:
             for name, model in channel.served().items():
                 self.models.setdefault(name, []).append((channel, model))
+        # Further models are known only when the upstreams of these channels have listed them.
+        self.unlisted = [one.name for one in settings.channels if one.enabled and one.models == AUTO]
         self.combinations = {one.name: one for one in settings.combinations}
         self.aliases = dict(settings.aliases)
         for one in settings.combinations:
@@ -145,7 +147,9 @@ def _check_reference(found: Findings, path: Path, name: str, names: Names) -> No
         return
     served = names.models.get(real)
     if served is None:
-        if not _slipped(found, real):
+        if names.unlisted:
+            found.doubt(path, f"is a model only if {' or '.join(names.unlisted)} lists it")
+        elif not _slipped(found, real):
             found.wrong(
                 path, f"no model or combination is called {printable(name)}{nearest(name, names.all())}"
             )

@@ -8,7 +8,7 @@ from server.chat import ChatFields
 from server.config_checks import Findings, check_secret
 from server.config_types import nearest
 from server.config_yaml import Path, printable
-from server.settings import Channel, Range
+from server.settings import AUTO, Channel, Range
 
 # The server writes these itself into each upstream request.
 OUR_PARAMS = ("model", "messages", "stream", "stream_options", "antiphon", "n")
@@ -27,8 +27,9 @@ def check_routing(found: Findings, *, others_can_read: bool) -> None:
     if routing.max_backoff_s < routing.backoff_s:
         found.wrong(("routing", "max_backoff_s"), "must not be below backoff_s")
     served = {name for channel in found.settings.channels for name in channel.served()}
+    auto = any(channel.models == AUTO for channel in found.settings.channels)
     for name in routing.models:
-        if name not in served and not found.broken(("channels",)):
+        if name not in served and not auto and not found.broken(("channels",)):
             message = f"no channel serves a model {printable(name)}{nearest(name, sorted(served))}"
             found.wrong(("routing", "models", name), message)
 

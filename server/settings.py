@@ -177,12 +177,19 @@ class ParamRules(_Frozen, frozen=True):
     set: dict[str, Any] = {}  # whatever the client sends
 
 
+AUTO: Literal["auto"] = "auto"
+"""In place of a channel's models: those that its upstream lists."""
+
+
 class Channel(_Frozen, frozen=True):
     """A configured upstream."""
 
     name: str
     kind: Literal["openai", "anthropic", "spark", "local"]
-    models: tuple[str, ...] | dict[str, ChannelModel] = ()
+    models: tuple[str, ...] | dict[str, ChannelModel] | Literal["auto"] = ()
+    list_only: tuple[str, ...] = ()  # with models auto: patterns such as gpt-*; empty: all
+    list_every_s: From0 = 3600  # 0: once
+    test_every_s: From0 = 0  # 0: never
     preset: Literal["spark-http"] | None = None
     base_url: str | None = None
     api_key: str | None = None
@@ -225,6 +232,8 @@ class Channel(_Frozen, frozen=True):
         """Public name → how this channel serves it, in the order of the configuration."""
         if isinstance(self.models, dict):
             return dict(self.models)
+        if self.models == AUTO:
+            return {}  # what is listed takes its place when it has come
         return {name: ChannelModel() for name in self.models}
 
     def secrets(self) -> tuple[str | None, ...]:

@@ -184,3 +184,34 @@ def test_what_a_spark_channel_puts_into_requests_has_the_right_type(
 ) -> None:
     (found,) = faults(read, f"channels: [{{{SPARK}, models: [spark-max], params: {{{rule}}}}}]")
     assert message in found
+
+
+AUTO_CHANNEL = CHANNEL.replace("models: [a, b, d]", "models: auto")
+
+
+def test_models_may_be_whatever_the_upstream_lists(read: Read) -> None:
+    assert warnings(read, AUTO_CHANNEL) == []
+    assert (
+        warnings(read, AUTO_CHANNEL.replace("models:", "list_only: [gpt-*], list_every_s: 60, models:")) == []
+    )
+
+
+@pytest.mark.parametrize("text", [SPARK + ", models: auto", "name: c, kind: local, models: auto"])
+def test_a_kind_without_a_list_has_to_name_its_models(read: Read, text: str) -> None:
+    found = faults(read, f"channels: [{{{text}}}]")
+    assert any("channels[0].models: kind" in one and "name them" in one for one in found)
+
+
+def test_another_word_than_auto_is_no_list_of_models(read: Read) -> None:
+    [found] = faults(read, CHANNEL.replace("models: [a, b, d]", "models: all"))
+    assert "channels[0].models: must be" in found
+
+
+def test_patterns_without_auto_are_a_warning(read: Read) -> None:
+    assert any("list_only: is not used" in one for one in warnings(read, channel("list_only: [gpt-*]")))
+
+
+def test_a_name_that_may_be_listed_later_is_a_doubt_and_no_fault(read: Read) -> None:
+    text = AUTO_CHANNEL + "aliases: {fast: gpt-5-mini}\nrouting: {models: {gpt-5-mini: {attempts: 2}}}\n"
+    [found] = warnings(read, text)
+    assert "aliases.fast: is a model only if c lists it" in found

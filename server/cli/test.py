@@ -14,11 +14,14 @@ from rich.console import Console
 from rich.markup import escape
 
 from server.config import ConfigError, default_path, load
+from server.errors import NoChannel, ServerError
 from server.logs import set_up_logging
 from server.routing.channel import ChannelState
 from server.routing.trial import ChannelTrial, Trial, try_channel
-from server.settings import Channel, Logging, Settings
+from server.routing.upkeep import allowed
+from server.settings import AUTO, Channel, Logging, Settings
 from server.upstreams.factory import build_upstreams, client_session
+from server.upstreams.listing import ModelLister
 
 # So much of an answer is shown (characters), and so many of the models that an upstream lists.
 SHOWN = 60
@@ -57,8 +60,8 @@ def run(options: argparse.Namespace) -> int:
     named = options.channels or [channel.name for channel in settings.channels if channel.enabled]
     channels = [known[name] for name in dict.fromkeys(named)]
     if options.model is not None:
-        channels = [channel for channel in channels if options.model in channel.served()]
-    channels = [channel for channel in channels if channel.served()]
+        channels = [one for one in channels if one.models == AUTO or options.model in one.served()]
+    channels = [channel for channel in channels if channel.models]
     if not channels:
         print("antiphon: there is no such channel to try; see 'antiphon check'", file=sys.stderr)
         return 2
@@ -96,14 +99,34 @@ async def _trials(
     session = client_session(settings.images)
     try:
         for channel in channels:
+            asked = model or next(iter(channel.served()), None)
+            if asked is None:
+                try:
+                    asked = await _first_listed(channel, session.lister)
+                except ServerError as error:
+                    yield _unlisted(channel, error)
+                    continue
             state = ChannelState(channel, build_upstreams(channel, session))
             try:
-                asked = model or next(iter(channel.served()))
                 yield await try_channel(state, asked, session.lister.list)
             finally:
                 await state.aclose()
     finally:
         await session.close()
+
+
+async def _first_listed(channel: Channel, lister: ModelLister) -> str:
+    """The first model that a channel with ``models: auto`` would serve. Raises ``ServerError``."""
+    listing = await lister.list(channel)
+    served = allowed(channel, listing.models if listing is not None else ())
+    if not served:
+        raise NoChannel("Its upstream lists no model that list_only lets in.")
+    return served[0]
+
+
+def _unlisted(channel: Channel, error: ServerError) -> ChannelTrial:
+    call = Trial(channel.name, ok=False, total_s=0, code=error.code, message=error.message)
+    return ChannelTrial(channel.name, channel.kind, AUTO, ok=False, calls=(call,), models_error=error.message)
 
 
 def _print(console: Console, trial: ChannelTrial) -> None:

@@ -96,3 +96,22 @@ async def test_a_wrong_configuration_is_told_with_its_place(tmp_path: Path) -> N
     done = await ended("test", "--config", "bad.yaml", folder=tmp_path)
     assert done.status == 2
     assert "bad.yaml:1:" in done.err
+
+
+async def test_of_a_channel_without_names_the_first_model_that_it_lists_is_asked(tmp_path: Path) -> None:
+    async with OpenAISimulator(models={"gpt-a": Script(), "gpt-b": Script()}) as sim:
+        auto = f"{{name: a, kind: openai, base_url: '{sim.base_url}', models: auto, list_only: [gpt-*]}}"
+        (tmp_path / "auto.yaml").write_text(f"channels: [{auto}]")
+        done = await ended("test", "--config", "auto.yaml", folder=tmp_path)
+        assert "answers  a  openai, gpt-a" in done.out, done
+        assert done.status == 0
+
+
+async def test_a_channel_without_names_whose_list_does_not_come_fails(tmp_path: Path) -> None:
+    (tmp_path / "auto.yaml").write_text(
+        "channels: [{name: a, kind: openai, base_url: 'http://127.0.0.1:1/v1', models: auto}]"
+    )
+    done = await ended("test", "--config", "auto.yaml", folder=tmp_path)
+    assert "fails    a  openai, auto" in done.out
+    assert "upstream_unreachable" in done.out
+    assert done.status == 1
