@@ -6,32 +6,59 @@ import argparse
 import asyncio
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeAlias
 
 from server.serving import run as run_loop
-from server.simulators import anthropic, openai, spark
-from server.simulators.script import HELP
+from server.simulators.anthropic import AnthropicSimulator
+from server.simulators.openai import OpenAISimulator
+from server.simulators.simulator import Simulator
+from server.simulators.spark import SparkSimulator
 from server.simulators.spark_asked import SparkRules
 from server.simulators.spark_limits import SparkLimits
-from server.simulators.spark_script import HELP as SPARK_HELP
 from server.simulators.spark_signature import SparkKey
 
+# What makes a simulator of the command's options, for a port.
+_Maker: TypeAlias = Callable[[argparse.Namespace, int], Simulator[Any]]
 _KEY = SparkKey()
-_EPILOG = f"openai\n======\n\n{HELP}\nspark\n=====\n\n{SPARK_HELP}\nanthropic\n=========\n\n{anthropic.HELP}"
-_PORTS = {
-    "openai": openai.DEFAULT_PORT,
-    "spark": spark.DEFAULT_PORT,
-    "anthropic": anthropic.DEFAULT_PORT,
+
+
+def _openai(options: argparse.Namespace, port: int) -> OpenAISimulator:
+    return OpenAISimulator(port, options.host, api_key=options.api_key)
+
+
+def _anthropic(options: argparse.Namespace, port: int) -> AnthropicSimulator:
+    return AnthropicSimulator(port, options.host, api_key=options.api_key)
+
+
+def _spark(options: argparse.Namespace, port: int) -> SparkSimulator:
+    key = SparkKey(options.app_id, options.api_key or _KEY.key, options.api_secret, options.api_password)
+    return SparkSimulator(
+        port,
+        options.host,
+        keys=(key,),
+        rules=SparkRules(strict=not options.lax),
+        limits=SparkLimits(options.sessions, options.per_second),
+        clock_offset_s=options.clock_offset,
+    )
+
+
+_KINDS: dict[str, tuple[type[Simulator[Any]], _Maker]] = {
+    "openai": (OpenAISimulator, _openai),
+    "spark": (SparkSimulator, _spark),
+    "anthropic": (AnthropicSimulator, _anthropic),
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's own options."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = _EPILOG
-    parser.add_argument("kind", choices=list(_PORTS), help="whose dialect to speak")
+    parser.epilog = "\n".join(
+        f"{kind}\n{'=' * len(kind)}\n\n{simulator.help}" for kind, (simulator, _) in _KINDS.items()
+    )
+    parser.add_argument("kind", choices=list(_KINDS), help="whose dialect to speak")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    ports = ", ".join(f"{kind} {port}" for kind, port in _PORTS.items())
+    ports = ", ".join(f"{kind} {simulator.default_port}" for kind, (simulator, _) in _KINDS.items())
     parser.add_argument("--port", type=int, help=f"port to listen on (default: {ports})")
     parser.add_argument(
         "--api-key",
@@ -58,10 +85,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve until interrupted, or ended by SIGTERM (status 0). Status 2 when the address is taken."""
-    port = _PORTS[options.kind] if options.port is None else options.port
-    play = {"openai": _openai, "spark": _spark, "anthropic": _anthropic}[options.kind]
+    kind, make = _KINDS[options.kind]
+    port = kind.default_port if options.port is None else options.port
     try:
-        run_loop(_until_told(play(options, port)))
+        run_loop(_until_told(make(options, port).serve(_tell)))
     except OSError as error:
         print(f"antiphon: {options.host}:{port} cannot be used: {error.strerror}", file=sys.stderr)
         return 2
@@ -88,31 +115,5 @@ async def _until_told(work: Coroutine[None, None, None]) -> None:
         loop.remove_signal_handler(signal.SIGTERM)
 
 
-def _openai(options: argparse.Namespace, port: int) -> Coroutine[None, None, None]:
-    def ready(simulator: openai.OpenAISimulator) -> None:
-        print(f"An OpenAI upstream at {simulator.base_url} — scripts: {simulator.url}/sim/help", flush=True)
-
-    return openai.run(options.host, port, api_key=options.api_key, on_ready=ready)
-
-
-def _anthropic(options: argparse.Namespace, port: int) -> Coroutine[None, None, None]:
-    def ready(simulator: anthropic.AnthropicSimulator) -> None:
-        print(f"An Anthropic at {simulator.url} — scripts: {simulator.url}/sim/help", flush=True)
-
-    return anthropic.run(options.host, port, api_key=options.api_key, on_ready=ready)
-
-
-def _spark(options: argparse.Namespace, port: int) -> Coroutine[None, None, None]:
-    def ready(simulator: spark.SparkSimulator) -> None:
-        urls = f"{simulator.ws_url}/v3.5/chat and {simulator.url}/v1"
-        print(f"A Spark upstream at {urls} — scripts: {simulator.url}/sim/help", flush=True)
-
-    return spark.run(
-        options.host,
-        port,
-        key=SparkKey(options.app_id, options.api_key or _KEY.key, options.api_secret, options.api_password),
-        rules=SparkRules(strict=not options.lax),
-        limits=SparkLimits(options.sessions, options.per_second),
-        clock_offset_s=options.clock_offset,
-        on_ready=ready,
-    )
+def _tell(simulator: Simulator[Any]) -> None:
+    print(f"{simulator.title} at {simulator.where} — scripts: {simulator.url}/sim/help", flush=True)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from urllib.parse import unquote, urlsplit
 
 import orjson
 
@@ -22,15 +20,13 @@ from server.simulators.anthropic_said import (
     scripted_fault,
 )
 from server.simulators.asked import Asked, refuse
-from server.simulators.connection import Connection, Request
+from server.simulators.connection import Connection
 from server.simulators.errors import Fault, Refused, retry_headers
-from server.simulators.playing import Answer, Player
+from server.simulators.playing import Answer
 from server.simulators.record import RecordedRequest
-from server.simulators.script import BadScript, read_script_as, script_in_message_as
 from server.simulators.simulator import Simulator
 from server.simulators.steps import Piece, Step, event_steps, plain_steps
 
-DEFAULT_PORT = 18903
 HELP = """\
 Any model answers "You said: …". Say otherwise, first come first served, by
 
@@ -62,6 +58,8 @@ class AnthropicSimulator(Simulator[AnthropicScript]):
     scripts = AnthropicScript
     routes = ("messages", "models")
     help = HELP
+    title = "An Anthropic"
+    default_port = 18903
 
     def __init__(
         self,
@@ -76,34 +74,11 @@ class AnthropicSimulator(Simulator[AnthropicScript]):
         super().__init__(port, host, AnthropicScript() if default is None else default, ssl_context)
         self._api_key = api_key
 
-    async def _answer(self, connection: Connection, request: Request) -> None:
-        path = unquote(urlsplit(request.target).path)
-        record = RecordedRequest(
-            number=self._records.next_number(),
-            connection=connection.number,
-            method=request.method,
-            path=request.target,
-            headers=request.headers,
-            body=request.body,
-            started=asyncio.get_running_loop().time(),
-            script=AnthropicScript(),
-        )
-        try:
-            if path.startswith("/sim/"):
-                answer = self._steered(request, path.removeprefix("/sim/"))
-            else:
-                self._records.begin(record)
-                answer = self._chosen(record, path)
-        except Refused as refused:
-            record.script = AnthropicScript()
-            answer = _error(record.script, refused.fault, record.number)
-        except BadScript as error:
-            record.script = AnthropicScript()
-            answer = _error(record.script, Fault(400, str(error)), record.number)
-        await Player(connection, record, self._records, keep_alive=request.keep_alive).play(answer)
+    def _refusal(self, record: RecordedRequest, fault: Fault) -> Answer:
+        record.script = AnthropicScript()
+        return _error(record.script, fault, record.number)
 
-    def _chosen(self, record: RecordedRequest, path: str) -> Answer:
-        """The answer to one request. Raises Refused and BadScript."""
+    async def _chosen(self, record: RecordedRequest, path: str, connection: Connection) -> Answer:
         route = next((route for route in self.routes if path.endswith(f"/v1/{route}")), None)
         if route is None:
             raise Refused(Fault(404, "Not Found"))
@@ -116,7 +91,7 @@ class AnthropicSimulator(Simulator[AnthropicScript]):
             return Answer(200, JSON, _headers(record.number), lambda: plain_steps(self.default, _MODELS))
         asked = read_messages(record.body)
         record.model = asked.model
-        script = record.script = self._script_for(record, asked)
+        script = record.script = self._script_for(record, route, asked.model, asked.last_user)
         refuse(script, asked)
         return _play(script, asked, record.number)
 
@@ -127,14 +102,6 @@ class AnthropicSimulator(Simulator[AnthropicScript]):
             raise Refused(Fault(401, "x-api-key header is required"))
         if self._api_key is not None and not hmac.compare_digest(key.encode(), self._api_key.encode()):
             raise Refused(Fault(401, "invalid x-api-key"))
-
-    def _script_for(self, record: RecordedRequest, asked: Asked) -> AnthropicScript:
-        if (queued := self._queued("messages", asked.model)) is not None:
-            return queued
-        if (header := record.header("x-sim")) is not None:
-            return read_script_as(header, AnthropicScript)
-        said = script_in_message_as(asked.last_user, AnthropicScript)
-        return self.default if said is None else said
 
 
 _MODELS = orjson.dumps(
@@ -190,17 +157,3 @@ def _headers(number: int) -> list[tuple[str, str]]:
         ("anthropic-ratelimit-requests-limit", "10000"),
         ("anthropic-ratelimit-requests-remaining", "9999"),
     ]
-
-
-async def run(
-    host: str = "127.0.0.1",
-    port: int = DEFAULT_PORT,
-    *,
-    api_key: str | None = None,
-    on_ready: Callable[[AnthropicSimulator], None] | None = None,
-) -> None:
-    """Serve until cancelled. ``on_ready`` is called once the port is bound. Raises OSError."""
-    async with AnthropicSimulator(port, host, api_key=api_key) as simulator:
-        if on_ready is not None:
-            on_ready(simulator)
-        await asyncio.get_running_loop().create_future()

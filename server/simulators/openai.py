@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import re
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from urllib.parse import unquote, urlsplit
 
 from server.simulators.answers import (
     chat_answer,
@@ -19,22 +17,19 @@ from server.simulators.answers import (
     refusal,
 )
 from server.simulators.asked import read_chat, refuse
-from server.simulators.connection import Connection, Request
+from server.simulators.connection import Connection
 from server.simulators.errors import Fault, Refused
 from server.simulators.moderations import moderations_body, read_moderation_input
-from server.simulators.playing import Answer, Player
+from server.simulators.playing import Answer
 from server.simulators.record import RecordedRequest
 from server.simulators.script import (
     HELP,
-    BadScript,
     Script,
-    read_script,
     script_in_message,
     script_in_model,
 )
 from server.simulators.simulator import Simulator
 
-DEFAULT_PORT = 18901
 _ROUTE = re.compile(r".*?/(chat/completions|embeddings|moderations|models(?:/(?P<id>.+))?)")
 
 
@@ -51,6 +46,8 @@ class OpenAISimulator(Simulator[Script]):
     scripts = Script
     routes = ("chat/completions", "embeddings", "moderations", "models")
     help = HELP
+    title = "An OpenAI upstream"
+    default_port = 18901
 
     def __init__(
         self,
@@ -72,36 +69,15 @@ class OpenAISimulator(Simulator[Script]):
         """What an OpenAI client takes for its base URL."""
         return f"{self.url}/v1"
 
-    async def _answer(self, connection: Connection, request: Request) -> None:
-        path = unquote(urlsplit(request.target).path)
-        record = RecordedRequest(
-            number=self._records.next_number(),
-            connection=connection.number,
-            method=request.method,
-            path=request.target,
-            headers=request.headers,
-            body=request.body,
-            started=asyncio.get_running_loop().time(),
-        )
-        try:
-            if path.startswith("/sim/"):
-                answer = self._steered(request, path.removeprefix("/sim/"))
-            else:
-                self._records.begin(record)
-                answer = self._chosen(record, path)
-        except Refused as refused:
-            answer = refusal(record.script, refused.fault, record.number, datetime.now(UTC))
-        except BadScript as error:
-            fault = Fault(400, str(error), param="x-sim", code="invalid_script")
-            answer = refusal(record.script, fault, record.number, datetime.now(UTC))
-        if request.method == "HEAD":
-            answer = answer._replace(steps=lambda: iter(()))
-        await Player(connection, record, self._records, keep_alive=request.keep_alive).play(answer)
+    @property
+    def where(self) -> str:
+        """The base URL."""
+        return self.base_url
 
-    # ── answers ──
+    def _refusal(self, record: RecordedRequest, fault: Fault) -> Answer:
+        return refusal(record.script, fault, record.number, datetime.now(UTC))
 
-    def _chosen(self, record: RecordedRequest, path: str) -> Answer:
-        """The answer to one request. Raises Refused and BadScript."""
+    async def _chosen(self, record: RecordedRequest, path: str, connection: Connection) -> Answer:
         found = _ROUTE.fullmatch(path)
         if found is None:
             raise Refused(Fault(404, f"Invalid URL ({record.method} {path})"))
@@ -152,10 +128,8 @@ class OpenAISimulator(Simulator[Script]):
 
     def _script_for(self, record: RecordedRequest, route: str, model: str, last_user: str) -> Script:
         """The script of one request, by the order that the class tells. Raises BadScript."""
-        if (queued := self._queued(route, model)) is not None:
-            return queued
-        if (header := record.header("x-sim")) is not None:
-            return read_script(header)
+        if (found := self._script_at_door(record, route, model)) is not None:
+            return found
         if model in self.models:
             return self.models[model]
         if (spelled := script_in_model(model)) is not None and spelled != Script():
@@ -163,18 +137,3 @@ class OpenAISimulator(Simulator[Script]):
         if (said := script_in_message(last_user)) is not None:
             return said
         return self.default
-
-
-async def run(
-    host: str = "127.0.0.1",
-    port: int = DEFAULT_PORT,
-    *,
-    api_key: str | None = None,
-    ssl_context: ssl.SSLContext | None = None,
-    on_ready: Callable[[OpenAISimulator], None] | None = None,
-) -> None:
-    """Serve until cancelled. ``on_ready`` is called once the port is bound. Raises OSError."""
-    async with OpenAISimulator(port, host, api_key=api_key, ssl_context=ssl_context) as simulator:
-        if on_ready is not None:
-            on_ready(simulator)
-        await asyncio.get_running_loop().create_future()

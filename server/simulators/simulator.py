@@ -11,16 +11,23 @@ from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 from typing import Generic, NamedTuple, Self, TypeVar
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import orjson
 
 from server.simulators.answers import JSON, text_answer
 from server.simulators.connection import BadRequest, Connection, Request
 from server.simulators.errors import Fault, Refused, error_body
-from server.simulators.playing import Answer
+from server.simulators.playing import Answer, Player
 from server.simulators.record import RecordedRequest, Records
-from server.simulators.script import BadScript, Script, field_help, read_scripts
+from server.simulators.script import (
+    BadScript,
+    Script,
+    field_help,
+    read_script_as,
+    read_scripts,
+    script_in_message_as,
+)
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +47,8 @@ class Simulator(ABC, Generic[S]):
     scripts: type[S]  # what its scripts are
     routes: tuple[str, ...]  # what a queued script may be for; the first unless told
     help: str  # how its scripts are spelled
+    title: str  # what it plays, for who starts it
+    default_port: int  # of one that is started by hand
 
     def __init__(self, port: int, host: str, default: S, ssl_context: ssl.SSLContext | None) -> None:
         """``port`` 0 takes a free one."""
@@ -101,6 +110,18 @@ class Simulator(ABC, Generic[S]):
         """Such as ``http://127.0.0.1:18901``."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'http' if self._ssl is None else 'https'}://{host}:{self.port}"
+
+    async def serve(self, on_ready: Callable[[Self], None] | None = None) -> None:
+        """Serve until cancelled. ``on_ready`` is called once the port is bound. Raises OSError."""
+        async with self:
+            if on_ready is not None:
+                on_ready(self)
+            await asyncio.get_running_loop().create_future()
+
+    @property
+    def where(self) -> str:
+        """Where clients find it, in words."""
+        return self.url
 
     # ── steering and watching ──
 
@@ -165,9 +186,62 @@ class Simulator(ABC, Generic[S]):
             log.exception("the simulator failed on connection %d", connection.number)
             connection.abort()
 
-    @abstractmethod
     async def _answer(self, connection: Connection, request: Request) -> None:
         """Answer one request; returns if the connection can take another."""
+        path = unquote(urlsplit(request.target).path)
+        record = RecordedRequest(
+            number=self._records.next_number(),
+            connection=connection.number,
+            method=request.method,
+            path=request.target,
+            headers=request.headers,
+            body=request.body,
+            started=asyncio.get_running_loop().time(),
+            script=self.scripts(),
+        )
+        try:
+            if path.startswith("/sim/"):
+                answer = self._steered(request, path.removeprefix("/sim/"))
+            else:
+                self._records.begin(record)
+                answer = await self._chosen(record, path, connection)
+        except Refused as refused:
+            answer = self._refusal(record, refused.fault)
+        except BadScript as error:
+            answer = self._refusal(record, Fault(400, str(error), param="x-sim", code="invalid_script"))
+        if request.method == "HEAD":
+            answer = answer._replace(steps=lambda: iter(()))
+        player = Player(connection, record, self._records, keep_alive=request.keep_alive)
+        await player.play(self._dressed(answer))
+
+    def _dressed(self, answer: Answer) -> Answer:
+        """An answer with the headers that all of the vendor's have."""
+        return answer
+
+    @abstractmethod
+    async def _chosen(self, record: RecordedRequest, path: str, connection: Connection) -> Answer:
+        """The answer to one request, at ``path``. Raises Refused and BadScript."""
+
+    @abstractmethod
+    def _refusal(self, record: RecordedRequest, fault: Fault) -> Answer:
+        """A request that the vendor would refuse, in the vendor's words."""
+
+    def _script_at_door(self, record: RecordedRequest, route: str, model: str) -> S | None:
+        """What the queue or the header ``x-sim`` has for a request. Raises BadScript."""
+        if (queued := self._queued(route, model)) is not None:
+            return queued
+        header = record.header("x-sim")
+        return None if header is None else read_script_as(header, self.scripts)
+
+    def _script_for(self, record: RecordedRequest, route: str, model: str, last_user: str) -> S:
+        """The script of one request: of the queue, the header, the last user message, or the default.
+
+        Raises BadScript.
+        """
+        if (found := self._script_at_door(record, route, model)) is not None:
+            return found
+        said = script_in_message_as(last_user, self.scripts)
+        return self.default if said is None else said
 
     def _queued(self, route: str, model: str) -> S | None:
         """Take the first script in the queue that is for such a request."""

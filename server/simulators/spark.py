@@ -12,16 +12,15 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from http import HTTPStatus
-from urllib.parse import unquote, urlsplit
 
 import orjson
 
 from server.simulators.answers import JSON, refusal
-from server.simulators.connection import Connection, Request
+from server.simulators.connection import Connection
 from server.simulators.errors import Fault, Refused
-from server.simulators.playing import Answer, Player
+from server.simulators.playing import Answer
 from server.simulators.record import RecordedRequest
-from server.simulators.script import BadScript, Script, read_script_as, script_in_message_as
+from server.simulators.script import BadScript, Script, script_in_message_as
 from server.simulators.simulator import Simulator
 from server.simulators.spark_asked import SparkAsked, SparkRules, read_frame
 from server.simulators.spark_errors import SparkFault, error_frame, message_of
@@ -34,7 +33,6 @@ from server.simulators.spark_signature import SparkKey, Unverified, verify
 from server.simulators.spark_talk import Reply, Talk
 from server.simulators.steps import plain_steps
 
-DEFAULT_PORT = 18902
 _WEBSOCKET_GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
 
 
@@ -53,6 +51,8 @@ class SparkSimulator(Simulator[SparkScript]):
     scripts = SparkScript
     routes = ("websocket", "http")
     help = HELP
+    title = "A Spark upstream"
+    default_port = 18902
 
     def __init__(
         self,
@@ -63,6 +63,7 @@ class SparkSimulator(Simulator[SparkScript]):
         rules: SparkRules | None = None,
         limits: SparkLimits | None = None,
         clock: Callable[[], float] = time.time,
+        clock_offset_s: float = 0.0,
         observed: bool = False,
         default: SparkScript | None = None,
         ssl_context: ssl.SSLContext | None = None,
@@ -72,7 +73,7 @@ class SparkSimulator(Simulator[SparkScript]):
         self.keys = keys
         self.rules = SparkRules() if rules is None else rules
         self.limits = SparkLimits() if limits is None else limits
-        self.clock_offset_s = 0.0
+        self.clock_offset_s = clock_offset_s
         self.idle_s = 60.0
         self.pings_only_s = 300.0
         self._clock, self._observed = clock, observed
@@ -82,46 +83,33 @@ class SparkSimulator(Simulator[SparkScript]):
         """Such as ``ws://127.0.0.1:18902``; a model's path comes behind it."""
         return self.url.replace("http", "ws", 1)
 
+    @property
+    def where(self) -> str:
+        """By websocket, and over HTTP."""
+        return f"{self.ws_url}/v3.5/chat and {self.url}/v1"
+
     def now(self) -> datetime:
         """What the clock of the simulator shows."""
         return datetime.fromtimestamp(self._clock() + self.clock_offset_s, UTC)
 
-    async def _answer(self, connection: Connection, request: Request) -> None:
-        path = unquote(urlsplit(request.target).path)
-        record = RecordedRequest(
-            number=self._records.next_number(),
-            connection=connection.number,
-            method=request.method,
-            path=request.target,
-            headers=request.headers,
-            body=request.body,
-            started=asyncio.get_running_loop().time(),
-            script=SparkScript(),
-        )
+    def _dressed(self, answer: Answer) -> Answer:
+        return answer._replace(headers=[*answer.headers, ("date", _date(self.now()))])
+
+    def _refusal(self, record: RecordedRequest, fault: Fault) -> Answer:
+        return refusal(Script(), fault, record.number, self.now())
+
+    async def _chosen(self, record: RecordedRequest, path: str, connection: Connection) -> Answer:
+        if path in HTTP_PATHS:
+            return self._http(record, path)
         try:
-            if path.startswith("/sim/"):
-                answer = self._steered(request, path.removeprefix("/sim/"))
-            else:
-                self._records.begin(record)
-                if path in HTTP_PATHS:
-                    answer = self._http(record, path)
-                else:
-                    key, model = self._admitted(record, path)
-                    script = self._script_at_door(record, "websocket", "")
-                    record.script = SparkScript() if script is None else script
-                    if script is None or not _refuses(script):
-                        await self._talk(connection, record, key, model, script)
-                    answer = _scripted_refusal(script or self.default)
+            key, model = self._admitted(record, path)
         except Unverified as refused:
-            answer = _gateway_answer(refused.status, refused.message)
-        except Refused as refused:
-            answer = refusal(Script(), refused.fault, record.number, self.now())
-        except BadScript as error:
-            answer = refusal(
-                Script(), Fault(400, str(error), code="invalid_script"), record.number, self.now()
-            )
-        answer = answer._replace(headers=[*answer.headers, ("date", _date(self.now()))])
-        await Player(connection, record, self._records, keep_alive=request.keep_alive).play(answer)
+            return _gateway_answer(refused.status, refused.message)
+        script = self._script_at_door(record, "websocket", "")
+        record.script = SparkScript() if script is None else script
+        if script is None or not _refuses(script):
+            await self._talk(connection, record, key, model, script)
+        return _scripted_refusal(script or self.default)
 
     # ── websocket ──
 
@@ -218,9 +206,7 @@ class SparkSimulator(Simulator[SparkScript]):
             self.limits.enter(asked.app_id, "", asyncio.get_running_loop().time(), lambda: _live(record))
         except SparkFault as refused:
             return http_fault(script, refused.code, refused.detail, record.number, now)
-        found = self._script_at_door(record, "http", asked.name)
-        if found is None:
-            found = script_in_message_as(asked.last_user, SparkScript) or self.default
+        found = self._script_for(record, "http", asked.name, asked.last_user)
         record.script = found
         if _refuses(found):
             return _scripted_refusal(found)
@@ -240,13 +226,6 @@ class SparkSimulator(Simulator[SparkScript]):
         """Count a session until its answer or its connection ends. Raises SparkFault."""
         now = asyncio.get_running_loop().time()
         self.limits.enter(asked.app_id, asked.uid, now, lambda: _live(record) and not connection.gone)
-
-    def _script_at_door(self, record: RecordedRequest, route: str, model: str) -> SparkScript | None:
-        """What the queue or the header has for a request. Raises BadScript."""
-        if (queued := self._queued(route, model)) is not None:
-            return queued
-        header = record.header("x-sim")
-        return None if header is None else read_script_as(header, SparkScript)
 
 
 def _live(record: RecordedRequest) -> bool:
@@ -278,22 +257,3 @@ def _json_answer(status: int, body: object) -> Answer:
 
 def _date(now: datetime) -> str:
     return format_datetime(now, usegmt=True)
-
-
-async def run(
-    host: str = "127.0.0.1",
-    port: int = DEFAULT_PORT,
-    *,
-    key: SparkKey | None = None,
-    rules: SparkRules | None = None,
-    limits: SparkLimits | None = None,
-    clock_offset_s: float = 0.0,
-    on_ready: Callable[[SparkSimulator], None] | None = None,
-) -> None:
-    """Serve until cancelled. ``on_ready`` is called once the port is bound. Raises OSError."""
-    keys = (SparkKey() if key is None else key,)
-    async with SparkSimulator(port, host, keys=keys, rules=rules, limits=limits) as simulator:
-        simulator.clock_offset_s = clock_offset_s
-        if on_ready is not None:
-            on_ready(simulator)
-        await asyncio.get_running_loop().create_future()

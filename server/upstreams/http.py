@@ -6,15 +6,16 @@ ours has a defect). Both raise our errors only, so that nobody above knows which
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import ipaddress
 import ssl
-from collections.abc import Callable, Mapping
-from typing import Protocol, TypeAlias
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol, TypeAlias, TypeVar
 
 from yarl import URL
 
-from server.errors import ServerError, UpstreamCut, UpstreamInvalid, UpstreamUnreachable
+from server.errors import ServerError, UpstreamCut, UpstreamInvalid, UpstreamTimeout, UpstreamUnreachable
 from server.settings import Tls
 from server.upstreams.clocks import Patrol
 
@@ -28,6 +29,7 @@ KEEP_S = 60.0
 Origin: TypeAlias = tuple[str, int, ssl.SSLContext | None]
 
 
+T = TypeVar("T")
 # Takes what ends a call with an error.
 Fail: TypeAlias = Callable[[ServerError], object]
 Watch: TypeAlias = Callable[[Fail], object]
@@ -35,6 +37,39 @@ Watch: TypeAlias = Callable[[Fail], object]
 
 def nobody_watches(fail: Fail) -> None:
     """Of a call that runs without limits."""
+
+
+async def watched(
+    step: Awaitable[T], watch: Watch, *, discard: Callable[[T], object], connect_s: float = 0
+) -> T:
+    """What ``step`` of a call gives, unless the call is ended before it does.
+
+    ``watch`` is given what ends it; called with an error, that is raised. ``connect_s`` (0: no limit) is the
+    time for the step, raised as UpstreamTimeout("connect"). What comes about in the very moment in which the
+    call ends is handed to ``discard``. A TimeoutError of the step's own, which is the kernel's, goes through.
+    """
+    failed: ServerError | None = None
+    try:
+        async with asyncio.timeout(connect_s or None) as clock:
+
+            def fail(error: ServerError) -> None:
+                nonlocal failed
+                failed = error
+                if not clock.expired():
+                    clock.reschedule(asyncio.get_running_loop().time())
+
+            watch(fail)
+            made = await step
+    except TimeoutError as error:
+        if failed is not None:
+            raise failed from error
+        if clock.expired():
+            raise UpstreamTimeout("connect", connect_s) from error
+        raise
+    if failed is not None:
+        discard(made)
+        raise failed
+    return made
 
 
 class HttpAnswer(Protocol):

@@ -11,7 +11,7 @@ import aiohttp
 from aiohttp import ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
 from aiohttp.http_exceptions import ContentEncodingError
 
-from server.errors import ServerError, UpstreamTimeout
+from server.errors import UpstreamTimeout
 from server.upstreams.clocks import Patrol
 from server.upstreams.http import (
     KEEP_S,
@@ -25,6 +25,7 @@ from server.upstreams.http import (
     unanswered,
     unreachable,
     unreadable,
+    watched,
 )
 
 LARGE_BYTES = 1024 * 1024
@@ -102,29 +103,11 @@ class AiohttpClient:
         self, target: Target, body: bytes, *, connect_s: float, watch: Watch = nobody_watches
     ) -> AiohttpAnswer:
         """See ``http.HttpClient``."""
-        failed: ServerError | None = None
+        return await watched(self._request(target, body, connect_s), watch, discard=AiohttpAnswer.close)
+
+    async def _request(self, target: Target, body: bytes, connect_s: float) -> AiohttpAnswer:
         try:
-            async with asyncio.timeout(None) as clock:
-
-                def fail(error: ServerError) -> None:
-                    nonlocal failed
-                    failed = error
-                    if not clock.expired():
-                        clock.reschedule(self.patrol.loop.time())
-
-                watch(fail)
-                answer = AiohttpAnswer(await self._request(target, body, connect_s))
-        except TimeoutError as error:
-            assert failed is not None  # the client's own have become ours by now
-            raise failed from error
-        if failed is not None:  # it came in the very moment in which the time was over
-            answer.close()
-            raise failed
-        return answer
-
-    async def _request(self, target: Target, body: bytes, connect_s: float) -> ClientResponse:
-        try:
-            return await self._session.request(
+            response = await self._session.request(
                 "POST",
                 target.url,
                 # aiohttp warns of large bytes, since it would send them at once; a file it sends in pieces.
@@ -147,6 +130,7 @@ class AiohttpClient:
             UnicodeError,
         ) as error:  # UnicodeError: a name that cannot be one
             raise unreachable() from error
+        return AiohttpAnswer(response)
 
     async def aclose(self) -> None:
         """See ``http.HttpClient``."""

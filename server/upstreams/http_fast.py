@@ -12,9 +12,9 @@ from functools import partial
 
 from aiohappyeyeballs import start_connection
 
-from server.errors import ServerError, UpstreamTimeout, UpstreamUnreachable
+from server.errors import UpstreamUnreachable
 from server.upstreams.clocks import Patrol
-from server.upstreams.http import KEEP_S, Origin, Target, Watch, nobody_watches, unreachable
+from server.upstreams.http import KEEP_S, Origin, Target, Watch, nobody_watches, unreachable, watched
 from server.upstreams.http_connection import Connection, FastAnswer
 
 # What one read may bring. Smaller than the event loop's own, so that a paused stream holds little. (bytes)
@@ -125,30 +125,14 @@ class FastClient:
             self._sweeper = self.loop.call_later(max(self._sweep_s, min(ends) - now), self._sweep)
 
     async def _connect(self, target: Target, connect_s: float, watch: Watch) -> Connection:
-        failed: ServerError | None = None
         try:
-            async with asyncio.timeout(connect_s or None) as clock:
-
-                def fail(error: ServerError) -> None:
-                    nonlocal failed
-                    failed = error
-                    if not clock.expired():
-                        clock.reschedule(self.loop.time())
-
-                watch(fail)
-                connection = await self._dial(target)
-        except TimeoutError as error:
-            if failed is not None:
-                raise failed from error
-            if clock.expired():
-                raise UpstreamTimeout("connect", connect_s) from error
-            raise unreachable() from error  # the kernel gave up
-        # uvloop raises RuntimeError for some addresses; UnicodeError is a name that cannot be one.
+            connection = await watched(
+                self._dial(target), watch, discard=Connection.abort, connect_s=connect_s
+            )
+        # A TimeoutError is the kernel's. For some addresses uvloop raises RuntimeError; a name that cannot be
+        # one raises UnicodeError.
         except (OSError, RuntimeError, UnicodeError) as error:
             raise unreachable() from error
-        if failed is not None:  # it came about in the very moment in which the time was over
-            connection.abort()
-            raise failed
         # Not in connection_made: uvloop closes what a cancelled dial had made without telling its protocol.
         if connection.usable:
             self._open.add(connection)

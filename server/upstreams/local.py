@@ -24,8 +24,9 @@ from server.errors import InvalidRequest, ServerError, UpstreamRefused
 from server.settings import Channel
 from server.upstreams.base import Call
 from server.upstreams.http import HttpClient, Target
+from server.upstreams.http_upstream import channel_target
 from server.upstreams.local_process import LocalProcess
-from server.upstreams.openai import OpenAIUpstream, request_headers
+from server.upstreams.openai import OpenAIUpstream, auth_headers
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
@@ -75,8 +76,8 @@ class LocalUpstream:
 
     async def _find_target(self) -> Target:
         endpoint = await self._process.ready()
-        headers = {**request_headers(self._channel, endpoint.key), "Connection": "close"}
-        return Target(URL(f"{endpoint.base_url}/chat/completions"), headers)
+        headers = {**auth_headers(self._channel, endpoint.key), "Connection": "close"}
+        return channel_target(self._channel, URL(f"{endpoint.base_url}/chat/completions"), headers)
 
 
 def _mend(data: bytes) -> bytes | None:

@@ -7,13 +7,10 @@ switch that gives tool calls as a list, and errors, told by Spark's own codes wh
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 
 import msgspec
 
 from server.chat import ChatRequest
-from server.deltas import Batch
 from server.errors import ServerError
 from server.settings import Channel
 from server.spark.codes import frame_error
@@ -34,34 +31,17 @@ class SparkHttpUpstream(OpenAIUpstream):
         # It tells of usage unasked, and stream_options is none of its fields.
         super().__init__(msgspec.structs.replace(channel, base_url=base_url, stream_usage="refused"), client)
 
-    async def stream(self, chat: ChatRequest, call: Call) -> AsyncGenerator[Batch, None]:
-        """Yield the answer's batches; see ``upstreams.base.Upstream``."""
-        try:
-            async with aclosing(super().stream(chat, call)) as batches:
-                async for batch in batches:
-                    yield batch
-        except ServerError as error:
-            raise self._explained(error, chat) from error
-
-    async def whole(self, chat: ChatRequest, call: Call) -> Batch:
-        """The answer to a plain request, as one batch; see ``upstreams.base.whole``."""
-        try:
-            return await super().whole(chat, call)
-        except ServerError as error:
-            raise self._explained(error, chat) from error
-
-    def body(self, chat: ChatRequest) -> bytes:
+    def body(self, chat: ChatRequest, call: Call) -> bytes:
         """The request's bytes; with tools, their calls are asked for as a list."""
         if chat.has("tools") and not chat.has("tool_calls_switch"):
             chat = chat.with_values(tool_calls_switch=True)
-        return super().body(chat)
+        return super().body(chat, call)
 
-    def _explained(self, error: ServerError, chat: ChatRequest) -> ServerError:
+    def explained(self, error: ServerError) -> ServerError:
         """The same by Spark's code, if it has one: its statuses say 500 for a quota that is spent."""
         if not _CODE.fullmatch(error.upstream_code):
             return error
         sid = _SID.search(error.upstream_said)
         told = frame_error(int(error.upstream_code), error.upstream_said, sid[1] if sid else "")
         told.upstream_status = error.upstream_status
-        self._clean(told, chat.model)
         return told

@@ -12,7 +12,7 @@ from typing import Any
 import openai
 import pytest
 
-from server.simulators.openai import OpenAISimulator, run
+from server.simulators.openai import OpenAISimulator
 from server.simulators.script import Script
 from tests.raw_http import PATIENCE_S, Answer, connect
 from tests.simulators.asking import answer, asked, chat_body, get, post
@@ -288,7 +288,7 @@ async def test_run_serves_until_it_is_cancelled() -> None:
     ready: asyncio.Future[OpenAISimulator] = asyncio.get_running_loop().create_future()
     async with asyncio.timeout(PATIENCE_S):
         async with asyncio.TaskGroup() as group:
-            task = group.create_task(run(port=0, on_ready=ready.set_result))
+            task = group.create_task(OpenAISimulator().serve(ready.set_result))
             sim = await ready
             assert sim.url == f"http://127.0.0.1:{sim.port}"
             assert (await answer(sim)).status == 200
@@ -299,7 +299,7 @@ async def test_run_serves_until_it_is_cancelled() -> None:
 
 async def test_a_taken_port_is_told(sim: OpenAISimulator) -> None:
     with pytest.raises(OSError, match="in use"):
-        await run(port=sim.port)
+        await OpenAISimulator(sim.port).serve()
 
 
 async def test_it_may_speak_tls() -> None:
