@@ -36,6 +36,12 @@ BOOKMARK_S = 5.0
 """How long filters may leave a subscription silent before it is told its place."""
 
 
+SLOW = (1013, "slow_consumer")
+
+SLOW_FAREWELL_S = 10.0
+"""How long a client that is closed for slowness has to read what lies before the close."""
+
+
 class Stop(Exception):
     """Ends the session with a close code."""
 
@@ -95,7 +101,7 @@ class Writer:
         self._replies.append(frame)
         self._reply_bytes += len(frame)
         if self._reply_bytes > self._settings.outbox_bytes and len(self._replies) > 1:
-            self._socket.close(1013, "slow_consumer")
+            self._cut_off()
         self.wake()
 
     def add(self, id: str, feed: Feed) -> None:
@@ -120,7 +126,10 @@ class Writer:
             for frame in self._replies:
                 self._socket.send_frame(frame)
         self._replies.clear()
-        self._socket.close(stop.code, stop.reason)
+        if (stop.code, stop.reason) == SLOW:
+            self._cut_off()
+        else:
+            self._socket.close(stop.code, stop.reason)
 
     def leave(self, farewell: bytes, stop: Stop) -> None:
         """Close as ``stop`` says, behind ``farewell``, once all that there is to tell has been told."""
@@ -158,9 +167,13 @@ class Writer:
             behind = max((one.feed.backlog for one in self.subscriptions.values()), default=0)
             if behind > self._settings.outbox_events or self._loop.time() >= until:
                 log.info("cut off a watcher that does not read")
-                socket.close(1013, "slow_consumer")
+                self._cut_off()
                 return False
         return socket.open
+
+    def _cut_off(self) -> None:
+        """Close for slowness; the client reads of it only behind all that it has not read yet."""
+        self._socket.close(*SLOW, within_s=SLOW_FAREWELL_S)
 
     def _pump(self, now: float) -> bool:
         """Write what there is, up to a bound; was there anything?"""
@@ -193,7 +206,7 @@ class Writer:
         if items is None:
             lagged = encode_message("lagged", subscription.id, dropped=dropped, volatile_only=False)
             self._replies.append(text_frame(lagged))
-            raise Stop(1013, "slow_consumer")
+            raise Stop(*SLOW)
         frames = [subscription.frame(item) for item in items]
         if frames:
             subscription.told_at = now

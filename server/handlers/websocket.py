@@ -253,14 +253,14 @@ class WebSocket:
         except ConnectionError:
             pass  # gone: ``open`` says so
 
-    def close(self, code: int, reason: str = "") -> None:
-        """Begin the closing handshake; the connection ends within ``FAREWELL_S``."""
+    def close(self, code: int, reason: str = "", *, within_s: float = FAREWELL_S) -> None:
+        """Begin the closing handshake; the connection ends ``within_s``, whatever the client has not read."""
         if self.open:
             self._protocol.send_close(code, reason)
+            self._cut_later(within_s)
             self._flush()
             self._waiting.clear()
             self._resume()  # the answer is still to be read
-            self._cut_later()
             self._wake()
 
     def abort(self) -> None:
@@ -268,7 +268,7 @@ class WebSocket:
         self._transport.abort()
 
     async def wait_gone(self) -> None:
-        """Return when the connection is over, after a close at most ``FAREWELL_S`` later."""
+        """Return when the connection is over, as late as its close allows."""
         if not self.gone.done():
             self.close(1011)
             self._cut_later()
@@ -329,9 +329,10 @@ class WebSocket:
             self._paused = False
             self._transport.resume_reading()
 
-    def _cut_later(self) -> None:
+    def _cut_later(self, within_s: float = FAREWELL_S) -> None:
+        """Cut the connection then; what was said first counts."""
         if self._cutter is None and not self.gone.done():
-            self._cutter = self._loop.call_later(FAREWELL_S, self.abort)
+            self._cutter = self._loop.call_later(within_s, self.abort)
 
     def _wake(self) -> None:
         if self._receiver is not None and not self._receiver.done():

@@ -20,6 +20,7 @@ from websockets.typing import Subprotocol
 from server.errors import RunCancelled
 from server.events import TEXT_TYPES, ModelRetrying, decode
 from server.handlers.status import WATCHERS, close_watchers
+from server.handlers.websocket import FAREWELL_S
 from server.run_check import RunChecker, check_run
 from server.run_log import Run
 from server.settings import Runs as RunsSettings
@@ -591,6 +592,8 @@ async def test_a_watcher_that_does_not_read_is_cut_off_and_the_run_goes_on() -> 
             run.tell(ModelRetrying(blob, 500, 1, 2, True), stage=DRAFT, member=M1)
             await asyncio.sleep(0)
         assert not run.ended
+        # It may be away for longer than others have for the closing handshake, and still learns why.
+        await asyncio.sleep(FAREWELL_S + 0.2)
         watcher.socket.transport.resume_reading()
         assert await watcher.closed() == 1013
 
