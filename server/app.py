@@ -18,7 +18,7 @@ from aiohttp import web
 from server.accounting import Accounts
 from server.app_keys import ACCOUNTS, CURRENT, METRICS, RUNS, TASKS, TICKETS, Current, Snapshot
 from server.coordinator import Combination
-from server.handlers import channels, chat, health, models, runs, status, tickets
+from server.handlers import channels, chat, completions, health, models, runs, status, tickets
 from server.handlers.body import defer_continue
 from server.handlers.event_source import WATCHERS
 from server.handlers.web import Page
@@ -125,6 +125,7 @@ def _routes() -> Iterable[web.RouteDef]:
     yield web.post("/api/channels/{channel}/test", channels.test_channel)
     api: list[tuple[str, str, Handler]] = [
         ("POST", "/chat/completions", chat.create_chat_completion),
+        ("POST", "/completions", completions.create_completion),
         ("GET", "/models", models.list_models),
         ("GET", "/models/{model:.+}", models.retrieve_model),
         ("GET", "/events", status.watch_events),

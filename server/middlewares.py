@@ -51,7 +51,6 @@ _JSON = ("", "application/json")
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 _NOT_OFFERED = {
     "responses": "The Responses API is",
-    "completions": "Text completions are",
     "embeddings": "Embeddings are",
 }  # what clients ask for by default or by habit, by the first part of the path
 _EXPOSED = ", ".join(

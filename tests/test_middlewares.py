@@ -152,7 +152,6 @@ async def test_a_refusal_by_aiohttp_itself_looks_like_all_others() -> None:
         ("/v1/responses", "Responses API"),
         ("/responses/", "Responses API"),
         ("/v1/responses/resp_1/cancel", "Responses API"),
-        ("/v1/completions", "Text completions"),
         ("/v1/embeddings", "Embeddings"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import aclosing
+from typing import Protocol
 
 import msgspec
 from aiohttp import web
@@ -12,12 +13,19 @@ from aiohttp import web
 from server.app_keys import ACCOUNTS, RUNS, TASKS
 from server.auth import Principal
 from server.chat import ChatRequest
-from server.deltas import Deltas
+from server.deltas import Batch, Deltas
 from server.errors import InvalidRequest, NotAllowed, RateLimited, ServerError
-from server.openai_wire import Completion
 from server.run_log import Run
 
 log = logging.getLogger("antiphon.runs")
+
+
+class Collector(Protocol):
+    """What takes in the batches of an answer."""
+
+    def add(self, batch: Batch) -> None:
+        """Take in one batch."""
+
 
 FIELD = "antiphon.background"
 
@@ -55,14 +63,14 @@ def check_room(principal: Principal, under_way: int, limit: int) -> None:
 
 
 def begin(
-    request: web.Request, run: Run, deltas: Deltas, completion: Completion, body: Callable[[], bytes]
+    request: web.Request, run: Run, deltas: Deltas, collector: Collector, body: Callable[[], bytes]
 ) -> web.Response:
     """Carry out ``run``, whose answer is ``deltas``, and answer 202 with how it stands.
 
-    What they bring is put into ``completion``; ``body`` then makes of it what is kept. The server's task
+    What they bring is put into ``collector``; ``body`` then makes of it what is kept. The server's task
     owner holds the work; at the server's end the run is cancelled, and tells it.
     """
-    work = _carry_out(request.app, run, deltas, completion, body)
+    work = _carry_out(request.app, run, deltas, collector, body)
     request.app[TASKS].create(work, name=f"background {run.id}")
     return web.Response(
         status=202,
@@ -73,13 +81,13 @@ def begin(
 
 
 async def _carry_out(
-    app: web.Application, run: Run, deltas: Deltas, completion: Completion, body: Callable[[], bytes]
+    app: web.Application, run: Run, deltas: Deltas, collector: Collector, body: Callable[[], bytes]
 ) -> None:
     try:
         with run.scope():
             async with aclosing(deltas) as batches:
                 async for batch in batches:
-                    completion.add(batch)
+                    collector.add(batch)
     except ServerError:
         return  # the run has told of it
     finally:

@@ -17,10 +17,7 @@ from aiohttp import HttpVersion11, web
 from server.app_keys import RECORD, SNAPSHOT, TASKS
 from server.errors import ServerError
 from server.middlewares import send_head
-from server.openai_wire import error_event
 from server.sse import CONTENT_TYPE, KEEP_ALIVE
-
-_FRAMED_KEEP_ALIVE = b"%x\r\n%b\r\n" % (len(KEEP_ALIVE), KEEP_ALIVE)
 
 
 class EventStream:
@@ -29,6 +26,7 @@ class EventStream:
     ``started`` tells whether the head has left. Writing raises ``ConnectionResetError`` when the client has
     gone. ``waited_s`` is what of the time up to now was spent waiting for upstreams; it is taken off the
     overhead that the head tells. ``after_commit`` is called when the head has left without any answer.
+    ``heartbeat`` is what fills a silence, in whole events.
     """
 
     def __init__(self, request: web.Request, *, commit_after_s: float) -> None:
@@ -46,6 +44,7 @@ class EventStream:
         self._timer: asyncio.TimerHandle | None = None
         self._ended = False
         self.waited_s = 0.0
+        self.heartbeat = KEEP_ALIVE
         self.after_commit: Callable[[], None] | None = None
         self.response = web.StreamResponse(
             headers={
@@ -104,10 +103,10 @@ class EventStream:
         self._ended = True
         await self.response.write_eof()
 
-    async def fail(self, error: ServerError) -> None:
-        """Tell of a failure after the head has left: one error event, and the end of the body."""
+    async def fail(self, error: ServerError, told: bytes) -> None:
+        """Tell of a failure after the head has left: ``told``, in whole events, and the end of the body."""
         self._request[RECORD].code = error.code
-        await self.write(error_event(error))
+        await self.write(told)
         await self.end()
 
     async def _prepare(self) -> None:
@@ -150,6 +149,7 @@ class EventStream:
                 return
         elif now >= self._last_write + self._heartbeat_s:
             # Between two events by nature: each leaves in one call. Not counted as unread: it is tiny.
-            transport.write(_FRAMED_KEEP_ALIVE if self._chunked else KEEP_ALIVE)
+            beat = self.heartbeat
+            transport.write(b"%x\r\n%b\r\n" % (len(beat), beat) if self._chunked else beat)
             self._last_write = now
         self._set_timer()

@@ -21,7 +21,7 @@ from server.openai_wire.errors import (
 )
 from server.openai_wire.models import ModelCard, model_body, models_body
 from server.openai_wire.plain import completion_as_chunks, decode_completion
-from server.openai_wire.request import parse_chat
+from server.openai_wire.request import parse_chat, read_json
 
 __all__ = [
     "MAX_ANSWER_BYTES",
@@ -42,6 +42,7 @@ __all__ = [
     "model_body",
     "models_body",
     "parse_chat",
+    "read_json",
     "relayed",
     "retry_after",
     "upstream_error",

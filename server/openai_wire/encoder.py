@@ -25,7 +25,9 @@ from server.deltas import (
     Usage,
     UsageDelta,
 )
+from server.errors import ServerError
 from server.openai_wire import chunks
+from server.openai_wire.errors import error_event
 
 _OBJECT = "chat.completion.chunk"
 _json = msgspec.json.encode
@@ -109,6 +111,10 @@ class ChunkEncoder:
         return b"".join(
             (b"data: ", self._own_head(), b',"choices":[],"usage":', figures, extra, b"}\n\n", DONE)
         )
+
+    def fail(self, error: ServerError) -> bytes:
+        """The end of a stream that failed: one error event, and no ``[DONE]``."""
+        return error_event(error)
 
     def _own_head(self) -> bytes:
         """The beginning of a chunk of ours, up to the model."""

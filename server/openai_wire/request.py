@@ -7,6 +7,8 @@ server is never a 5xx: syntax, types, double keys and absurd nesting are all 400
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import TypeVar
 
 import msgspec
 import orjson
@@ -14,6 +16,8 @@ import orjson
 from server.chat import ChatFields, ChatRequest, JsonObject, Message
 from server.errors import InvalidRequest
 from server.openai_wire.json_text import MAX_DEPTH, is_too_deep
+
+T = TypeVar("T")
 
 _BOM = b"\xef\xbb\xbf"
 # What others put around a request, or instead of it.
@@ -39,7 +43,7 @@ def parse_chat(body: bytes, *, need_model: bool = True) -> ChatRequest:
     Raises ``InvalidRequest`` with the field's place in ``param``.
     """
     body = body.removeprefix(_BOM)
-    chat = _decode(body)
+    chat = read_json(body, _read_chat)
     fields = chat.fields
     if need_model and not fields.model:
         raise _missing("model", f"Name a model; GET /v1/models lists them.{_nested(chat)}")
@@ -52,17 +56,25 @@ def parse_chat(body: bytes, *, need_model: bool = True) -> ChatRequest:
     return chat
 
 
-def _decode(body: bytes) -> ChatRequest:
+def read_json(body: bytes, read: Callable[[bytes], T]) -> T:
+    """What ``read`` makes of a body that is JSON, its faults told as a client's.
+
+    ``read`` may raise what msgspec's decoders raise. Raises ``InvalidRequest``.
+    """
     try:
         _check_text(body)
-        json = JsonObject(body)
-        return ChatRequest(json, _FIELDS.decode(body))
+        return read(body)
     except msgspec.ValidationError as error:  # before DecodeError, which it is a kind of
         raise _invalid_field(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, orjson.JSONDecodeError) as error:
         raise _invalid_json(body, error) from None
     except RecursionError:
         raise _too_deep() from None
+
+
+def _read_chat(body: bytes) -> ChatRequest:
+    json = JsonObject(body)
+    return ChatRequest(json, _FIELDS.decode(body))
 
 
 def _check_text(body: bytes) -> None:

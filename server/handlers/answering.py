@@ -1,0 +1,341 @@
+"""One answer on its way to a client, whatever dialect the client speaks.
+
+A dialect says how deltas are written and how an error is told; the run, the record, the head, failures before
+and after it, and what leaves together are the same for all.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable
+from contextlib import aclosing
+from typing import Any, Protocol
+from urllib.parse import quote
+
+import msgspec
+from aiohttp import web
+from msgspec import Raw
+
+from server.accounting import Record
+from server.app_keys import CREDENTIALS, PRINCIPAL, RECORD, RUNS, SNAPSHOT, TASKS
+from server.chat import ChatRequest
+from server.coordinator import Combination, answer, answer_whole
+from server.deltas import Batch, Delta, Deltas, Usage
+from server.errors import InvalidRequest, ServerError
+from server.handlers import background, inband
+from server.handlers.streaming import EventStream
+from server.openai_wire import ChunkEncoder, usage_json
+from server.run_log import Run
+from server.strategy_settings import StatusMode
+from server.upstreams.base import AnswerInfo, Call, Upstream
+
+# Combinations may call each other through servers; one that is so deep within others is refused.
+MAX_DEPTH = 2
+MAX_CONVERSATION_ID = 200
+
+
+class Encoder(Protocol):
+    """Writes one client's stream: each gives whole events, b"" for none. All raise ``ServerError``."""
+
+    def encode(self, batch: Batch) -> bytes:
+        """The events of a batch."""
+
+    def finish(self, usage: Usage | None, antiphon: bytes | None = None) -> bytes:
+        """The end of a complete answer; ``usage`` is used where the upstream gave none."""
+
+    def fail(self, error: ServerError) -> bytes:
+        """The end of an answer that failed: nothing that looks whole."""
+
+
+class Collector(Protocol):
+    """Makes one body of all batches of an answer."""
+
+    def add(self, batch: Batch) -> None:
+        """Take in one batch."""
+
+    def encode(self, usage: Usage | None = None, antiphon: bytes | None = None) -> bytes:
+        """The body; ``usage`` is used where the upstream gave none. Raises ``ServerError``."""
+
+
+class Dialect(Protocol):
+    """What one request's client speaks.
+
+    ``prefix`` begins the ids of its answers. ``heartbeat`` is what fills the silence once an answer has
+    begun, in whole events. ``chats``: it is OpenAI's chat completions, which some settings shape further.
+    """
+
+    prefix: str
+    heartbeat: bytes
+    chats: bool
+
+    def encoder(self, run: Run, chat: ChatRequest, *, own: bool) -> Encoder:
+        """For a stream. ``own``: the answer is the run's, and not one model's that is relayed."""
+
+    def collector(self, run: Run, chat: ChatRequest, *, own: bool) -> Collector:
+        """For one body; ``own`` as above."""
+
+    def relayed(self, batch: Batch, model: str) -> bytes | None:
+        """The upstream's own body, where it may go on as it is but for the ``model``."""
+
+
+def begin(request: web.Request, chat: ChatRequest, dialect: Dialect, warnings: tuple[str, ...] = ()) -> Work:
+    """Start the run of ``chat``. ``warnings`` tell what was adapted to make it, in ASCII words.
+
+    Whoever calls awaits ``carry_out``. Raises ``ServerError``.
+    """
+    snapshot = request[SNAPSHOT]
+    principal = request[PRINCIPAL]
+    record = request[RECORD]
+    record.model = chat.model
+    own = request.get(CREDENTIALS)
+    router = snapshot.router
+    upstream = router.choose(chat.model, principal) if own is None else router.lend(chat.model, principal)
+    depth = _depth(request, upstream)
+    settings = upstream.settings if isinstance(upstream, Combination) else None
+    mode: StatusMode = "off"
+    if dialect.chats:
+        mode = inband.chosen_mode(request.headers.get(inband.HEADER), principal, settings, chat)
+    in_background = False
+    if "antiphon" in chat.json:
+        chat, in_background = background.take_wish(chat)
+    if in_background and not dialect.chats:
+        raise InvalidRequest(
+            "Only chat completions are carried out in the background.", param=background.FIELD
+        )
+    runs = request.app[RUNS]
+    if in_background:
+        limit = snapshot.settings.runs.max_background
+        background.check_room(principal, runs.in_background(principal), limit)
+    talk = chat.fields.conversation_id
+    if talk is not None and not 0 < len(talk) <= MAX_CONVERSATION_ID:
+        raise InvalidRequest(
+            f"conversation_id has 1 to {MAX_CONVERSATION_ID} characters.", param="conversation_id"
+        )
+    run = runs.start(
+        model=chat.model or upstream.name,
+        principal=principal,
+        run_id=request.headers.get("x-run-id"),
+        conversation_id=talk,
+    )
+    run.background = in_background
+    if not dialect.chats:
+        run.response_id = dialect.prefix + run.id[4:]
+    record.run_id = run.id
+    if warnings:
+        record.warnings = "; ".join(warnings)
+    call = Call(run=run, depth=depth, credentials=own)
+    return Work(request, record, run, upstream, chat, call, mode, dialect)
+
+
+class Work:
+    """One answer on its way to the client."""
+
+    def __init__(
+        self,
+        request: web.Request,
+        record: Record,
+        run: Run,
+        upstream: Upstream,
+        chat: ChatRequest,
+        call: Call,
+        mode: StatusMode,
+        dialect: Dialect,
+    ) -> None:
+        self.run = run
+        self._request = request
+        self._record = record
+        self._upstream = upstream
+        self._chat = chat
+        self._call = call
+        self._mode = mode
+        self._dialect = dialect
+        self._warned = record.warnings
+        self._combination = upstream if isinstance(upstream, Combination) else None
+        # The answer of a combination that writes anew is the run's; a relayed one keeps its own id.
+        self._own = self._combination is not None and not self._combination.relays
+
+    def carry_out(self) -> Awaitable[web.StreamResponse]:
+        """The answer, as the request wants it: streamed, whole, or accepted to be fetched later."""
+        if self.run.background:
+            return self._in_background()
+        return self._stream() if self._chat.stream else self._whole()
+
+    async def _stream(self) -> web.StreamResponse:
+        """Write the batches as they come. A failure before the head is a status, later an error event."""
+        run = self.run
+        encoder = self._dialect.encoder(run, self._chat, own=self._own)
+        commit_after_s = self._request[SNAPSHOT].settings.server.commit_after_s
+        if self._combination is not None:
+            commit_after_s = min(commit_after_s, self._combination.commit_after_s)
+        began = time.monotonic()
+        async with EventStream(self._request, commit_after_s=commit_after_s) as stream:
+            self._call.begun = stream.commit
+            status = None
+            if self._mode != "off" and isinstance(encoder, ChunkEncoder):
+                status = inband.InBand(self._mode, run, encoder, stream, self._request.app[TASKS])
+            try:
+                # The run's scope is within: a run that is cancelled ends as an error that can still be told.
+                with run.scope(self._request.task):
+                    async with aclosing(self._answer()) as batches:
+                        async for batch in batches:
+                            if self._record.first_token_s is None:
+                                self._first_token()
+                                stream.waited_s = time.monotonic() - began
+                                stream.heartbeat = self._dialect.heartbeat
+                            if status is not None and (said := status.before(batch)):
+                                await stream.write(said)
+                            if data := encoder.encode(batch):
+                                await stream.write(data)
+                await stream.write(encoder.finish(run.usage, self._antiphon()))
+                await stream.end()
+            except ServerError as error:
+                if not stream.started:
+                    raise
+                if status is not None:
+                    status.stop()
+                await stream.fail(error, encoder.fail(error))
+            finally:
+                if status is not None:
+                    status.stop()
+                self._note()
+        return stream.response
+
+    async def _whole(self) -> web.Response:
+        """Collect the same batches into one body."""
+        run, record = self.run, self._record
+        try:
+            body = None
+            began = time.monotonic()
+            with run.scope(self._request.task):
+                if self._combination is None:
+                    batch = await answer_whole(run, self._upstream, self._chat, self._call)
+                    body = self._dialect.relayed(batch, run.model)
+                else:
+                    batch = await self._all()
+            ended = time.monotonic()
+            if record.first_token_s is None:
+                record.first_token_s = ended - record.started
+            if body is None:
+                body = self._collected(batch)
+            record.overhead_s = overhead_s = max(0.0, time.monotonic() - record.started - ended + began)
+            headers = {"X-Antiphon-Overhead-Ms": f"{overhead_s * 1000:.2f}"}
+            if self._combination is not None:
+                headers["X-Antiphon-Level"] = run.level
+            return web.Response(body=body, headers=headers, content_type="application/json")
+        finally:
+            self._note()
+
+    async def _all(self) -> Batch:
+        """All that a combination says."""
+        deltas: list[Delta] = []
+        async with aclosing(self._answer()) as batches:
+            async for batch in batches:
+                if self._record.first_token_s is None:
+                    self._first_token()
+                deltas += batch
+        return deltas
+
+    def _collected(self, batch: Batch) -> bytes:
+        """All deltas of an answer as one body."""
+        collector = self._collector()
+        collector.add(batch)
+        return self._body(collector)
+
+    async def _in_background(self) -> web.Response:
+        """Have the server carry out the run, and answer at once how it stands."""
+        collector = self._collector()
+        try:
+            return background.begin(
+                self._request, self.run, self._answer(), collector, lambda: self._body(collector)
+            )
+        finally:
+            self._note()
+
+    def _collector(self) -> Collector:
+        return self._dialect.collector(self.run, self._chat, own=self._own)
+
+    def _body(self, collector: Collector) -> bytes:
+        info = self._call.answer
+        if info is not None and info.plain_body is not None and self._dialect.chats:
+            return info.plain_body
+        return collector.encode(self.run.usage, self._antiphon())
+
+    def _answer(self) -> Deltas:
+        return answer(self.run, self._upstream, self._chat, self._call)
+
+    def _note(self) -> None:
+        """Put what is known of the run into the request's record."""
+        record, call = self._record, self._call
+        record.usage = self.run.usage
+        record.channel, record.attempts = call.channel, call.attempts_made
+        self._tell_attempts()
+
+    def _first_token(self) -> None:
+        self._record.first_token_s = time.monotonic() - self._record.started
+        self._tell_attempts()
+
+    def _tell_attempts(self) -> None:
+        """Have the client told what was tried, if it was more than one channel, or if that is asked for."""
+        names = self._request[SNAPSHOT].settings.routing.tell_channels
+        if self._call.tried or names:
+            self._record.tried = attempts_told(self._call, names=names)
+        if self._call.warnings is not None and self._call.warnings[0] == self._call.channel:
+            told = (self._warned, *self._call.warnings[1]) if self._warned else self._call.warnings[1]
+            self._record.warnings = "; ".join(told)
+
+    def _antiphon(self) -> bytes | None:
+        """The ``antiphon`` field of an answer that the combination made; None for a relayed one."""
+        info = self._call.answer
+        if not self._own or info is None:
+            return None
+        return antiphon_field(self.run.id, info)
+
+
+def attempts_told(call: Call, *, names: bool) -> str:
+    """What became of each attempt, oldest first: ``ok`` or an error's code; with the channels' names."""
+    outcomes = list(call.tried)
+    if len(outcomes) < call.attempts_made:
+        outcomes.append((call.channel, "ok"))
+    # A code may be an upstream's own word: quoted, it is fit for a header.
+    words = [(quote(channel, safe=""), quote(code[:64], safe="")) for channel, code in outcomes]
+    return ", ".join(f"{channel}={code}" if names else code for channel, code in words)
+
+
+def antiphon_field(run_id: str, info: AnswerInfo) -> bytes:
+    """How an answer came about, as the ``antiphon`` object that goes with it."""
+    members = [
+        {
+            "id": call.id,
+            "model": call.model,
+            "state": call.state,
+            **({"code": call.code} if call.code else {}),
+            "usage": None if call.usage is None else Raw(usage_json(call.usage)),
+            "cost": None,
+        }
+        for call in info.members
+    ]
+    fields: dict[str, Any] = {
+        "run_id": run_id,
+        "strategy": info.strategy,
+        "level": info.level,
+        "answer_by": info.answer_by,
+        "members": members,
+    }
+    if info.agreement is not None:
+        fields["agreement"] = info.agreement
+    if info.steps:
+        fields["steps"] = info.steps
+    return msgspec.json.encode(fields)
+
+
+def _depth(request: web.Request, upstream: Upstream) -> int:
+    """How many combinations this request is within already; told by the server that made it."""
+    told = request.headers.get("x-antiphon-depth", "0")
+    depth = int(told) if told.isascii() and told.isdigit() and len(told) < 4 else 0
+    if depth >= MAX_DEPTH and isinstance(upstream, Combination):
+        raise InvalidRequest(
+            "Combinations call each other in a circle, or too deeply; ask a model instead.",
+            param="model",
+            code="recursion_limit",
+        )
+    return depth
