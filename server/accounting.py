@@ -43,6 +43,7 @@ class Record(msgspec.Struct, gc=False):
     channel: str = ""
     attempts: int = 0
     tried: str = ""  # what became of each attempt, as the client is told
+    id_header: str = ""  # another header that tells the request's id, for clients that look there
     warnings: str = ""  # what the upstream's dialect made us adapt, as the client is told
     first_token_s: float | None = None
     overhead_s: float | None = None

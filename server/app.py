@@ -18,7 +18,17 @@ from aiohttp import web
 from server.accounting import Accounts
 from server.app_keys import ACCOUNTS, CURRENT, METRICS, RUNS, TASKS, TICKETS, Current, Snapshot
 from server.coordinator import Combination
-from server.handlers import channels, chat, completions, health, models, runs, status, tickets
+from server.handlers import (
+    channels,
+    chat,
+    completions,
+    health,
+    messages,
+    models,
+    runs,
+    status,
+    tickets,
+)
 from server.handlers.body import defer_continue
 from server.handlers.event_source import WATCHERS
 from server.handlers.web import Page
@@ -126,6 +136,8 @@ def _routes() -> Iterable[web.RouteDef]:
     api: list[tuple[str, str, Handler]] = [
         ("POST", "/chat/completions", chat.create_chat_completion),
         ("POST", "/completions", completions.create_completion),
+        ("POST", "/messages", messages.create_message),
+        ("POST", "/messages/count_tokens", messages.count_tokens),
         ("GET", "/models", models.list_models),
         ("GET", "/models/{model:.+}", models.retrieve_model),
         ("GET", "/events", status.watch_events),

@@ -232,12 +232,15 @@ class ChatRequest:
     ``fields`` is the typed view, ``model`` the name that the client asked for ("" if it named none),
     ``stream`` whether it wants a stream. ``openai_wire.parse_chat`` makes one from a client's bytes, after
     checking them; building one from bytes that were not checked may raise ``msgspec.ValidationError``.
+    ``wide``: it may hold fields of Anthropic's dialect, which a client of that dialect has sent;
+    ``openai_wire.narrowed`` takes them out for an upstream that does not know them.
     """
 
-    __slots__ = ("fields", "json", "model", "stream")
+    __slots__ = ("fields", "json", "model", "stream", "wide")
 
-    def __init__(self, json: JsonObject, fields: ChatFields | None = None) -> None:
+    def __init__(self, json: JsonObject, fields: ChatFields | None = None, *, wide: bool = False) -> None:
         self.json = json
+        self.wide = wide
         self.fields = fields = _FIELDS.decode(json.data) if fields is None else fields
         self.model = fields.model or ""
         self.stream = bool(fields.stream)
@@ -286,7 +289,7 @@ class ChatRequest:
 
     def edit(self, changes: Mapping[str, bytes | None]) -> ChatRequest:
         """A request with top-level values replaced, added (bytes of JSON) or removed (None)."""
-        return ChatRequest(JsonObject(self.json.edit(changes))) if changes else self
+        return ChatRequest(JsonObject(self.json.edit(changes)), wide=self.wide) if changes else self
 
     def with_values(self, **values: Any) -> ChatRequest:
         """A request with top-level values set; None removes a field."""

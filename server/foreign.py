@@ -80,6 +80,7 @@ class Turn(msgspec.Struct):
     tool_calls: list[Call] | None = None
     tool_call_id: str | None = None
     thinking_blocks: list[dict[str, Raw]] | None = None
+    is_error: bool | None = None
     extra_content: Raw = Raw()
 
 

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from server import messages_wire
 from server.accounting import Record
 from server.app_keys import ACCOUNTS, CREDENTIALS, CURRENT, METRICS, PRINCIPAL, RECORD, SNAPSHOT, Snapshot
 from server.auth import Principal, key_from_headers
@@ -53,9 +54,12 @@ _NOT_OFFERED = {
     "responses": "The Responses API is",
     "embeddings": "Embeddings are",
 }  # what clients ask for by default or by habit, by the first part of the path
+REQUEST_ID_THERE = "Request-Id"
+"""Where Anthropic's clients look for the request's id."""
 _EXPOSED = ", ".join(
     (
-        "x-request-id, x-run-id, retry-after, retry-after-ms, x-should-retry, x-antiphon-overhead-ms",
+        "x-request-id, request-id, x-run-id, retry-after, retry-after-ms, x-should-retry",
+        "x-antiphon-overhead-ms",
         "x-antiphon-level, x-antiphon-attempts, x-antiphon-warnings, "
         "x-ratelimit-limit-requests, x-ratelimit-remaining-requests",
         "x-ratelimit-reset-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens",
@@ -149,11 +153,17 @@ def _explained(request: web.Request, error: Exception) -> web.Response:
 
 
 def error_response(request: web.Request, error: ServerError) -> web.Response:
-    """The answer that tells of an error, and its place in the record."""
-    request[RECORD].code = error.code
+    """The answer that tells of an error, in the dialect of its route, and its place in the record."""
+    record = request[RECORD]
+    record.code = error.code
+    if _first_part(request.path) == "messages":
+        record.id_header = REQUEST_ID_THERE
+        body = messages_wire.error_body(error, record.request_id)
+    else:
+        body = error_body(error)
     response = web.Response(
         status=error.status,
-        body=error_body(error),
+        body=body,
         headers=error_headers(error),
         content_type="application/json",
     )
@@ -162,6 +172,11 @@ def error_response(request: web.Request, error: ServerError) -> web.Response:
     if error.status in (408, 413):
         response.force_close()
     return response
+
+
+def _first_part(path: str) -> str:
+    """The first part of a path behind ``/v1``."""
+    return path.removeprefix("/v1").strip("/").partition("/")[0]
 
 
 def _let_in(request: web.Request, snapshot: Snapshot, record: Record, *, draining: bool) -> None:
@@ -189,6 +204,8 @@ def _add_headers(
     headers = response.headers
     headers["Server"] = "antiphon"
     headers["X-Request-Id"] = record.request_id
+    if record.id_header:
+        headers[record.id_header] = record.request_id
     if record.run_id:
         headers["X-Run-Id"] = record.run_id
     if record.tried:
@@ -335,7 +352,7 @@ def _from_aiohttp(request: web.Request, error: web.HTTPException) -> ServerError
     if isinstance(error, web.HTTPNotFound):
         if request.path.startswith("/v1/v1"):
             return NotFound("There is /v1 twice in this path; end the base URL with one /v1.")
-        if absent := _NOT_OFFERED.get(request.path.removeprefix("/v1").strip("/").partition("/")[0]):
+        if absent := _NOT_OFFERED.get(_first_part(request.path)):
             return NotFound(f"{absent} not offered here; models are asked by POST /v1/chat/completions.")
         return NotFound("There is no such path; see docs/behaviour.md for what there is.")
     if error.status < 500:

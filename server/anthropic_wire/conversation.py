@@ -140,6 +140,8 @@ def _result(message: Asked, place: int) -> Block:
         block["content"] = message.content
     elif parts:
         block["content"] = parts
+    if message.is_error:
+        block["is_error"] = True
     return block
 
 

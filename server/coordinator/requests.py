@@ -84,7 +84,8 @@ def judge_request(model: str, turns: Sequence[bytes], temperature: float | None)
     fields: dict[str, Any] = {"model": model, "messages": Raw(join_turns(told)), "stream": True}
     if temperature is not None:
         fields["temperature"] = temperature
-    return ChatRequest(JsonObject(msgspec.json.encode(fields)))
+    # What the turns of a client of another dialect may hold is not known here.
+    return ChatRequest(JsonObject(msgspec.json.encode(fields)), wide=True)
 
 
 def direct_request(chat: ChatRequest, *, blind: bool) -> ChatRequest:

@@ -20,6 +20,7 @@ from server.openai_wire.errors import (
     upstream_error,
 )
 from server.openai_wire.models import ModelCard, model_body, models_body
+from server.openai_wire.narrowing import narrowed
 from server.openai_wire.plain import completion_as_chunks, decode_completion
 from server.openai_wire.request import parse_chat, read_json
 
@@ -41,6 +42,7 @@ __all__ = [
     "is_error_object",
     "model_body",
     "models_body",
+    "narrowed",
     "parse_chat",
     "read_json",
     "relayed",

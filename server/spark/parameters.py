@@ -191,6 +191,8 @@ def _thinking(chat: ChatRequest) -> str:
         found = msgspec.json.decode(kind, type=str)
     except (KeyError, msgspec.DecodeError):
         found = ""
+    if found == "adaptive":  # Anthropic's word for it
+        return "auto"
     if found not in _THINKING:
         raise InvalidRequest("thinking.type must be enabled, disabled or auto.", param="thinking.type")
     return found

@@ -9,7 +9,7 @@ from yarl import URL
 
 from server.chat import ChatRequest
 from server.deltas import Delta
-from server.openai_wire import AnswerReader, decode_whole, upstream_error
+from server.openai_wire import AnswerReader, decode_whole, narrowed, upstream_error
 from server.settings import Channel
 from server.upstreams.base import Call
 from server.upstreams.exchange import rest
@@ -67,6 +67,10 @@ class OpenAIUpstream(HttpUpstream):
 
     def body(self, chat: ChatRequest, call: Call) -> bytes:
         """The request's bytes for this upstream: its own model name, usage asked for, the channel's rules."""
+        if chat.wide:
+            chat, warnings = narrowed(chat)
+            if warnings:
+                call.warnings = (self.name, warnings)
         changes: dict[str, bytes | None] = {} if self._params is None else self._params.changes(chat)
         theirs = self._names.get(chat.model, chat.model)
         if theirs != chat.model:

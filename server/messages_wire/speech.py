@@ -1,0 +1,259 @@
+"""Deltas → the blocks of a message: when each begins, its pieces, when it ends.
+
+One state machine for the stream and for the whole message, so the two cannot differ. Blocks begin in the
+order of what is said; a block ends when the next begins, but for a call whose arguments are not whole yet:
+where an upstream sends the pieces of several calls in turns, their blocks are open side by side.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias, assert_never
+
+import msgspec
+
+from server.deltas import (
+    Batch,
+    Delta,
+    Extra,
+    Finished,
+    Opening,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+    UsageDelta,
+)
+from server.errors import UpstreamInvalid
+
+_REASONS = {
+    "stop": "end_turn",
+    "length": "max_tokens",
+    "tool_calls": "tool_use",
+    "function_call": "tool_use",
+    "content_filter": "refusal",
+}
+_KEPT = b'"thinking_blocks"'
+_NATIVE = b'"native_finish_reason"'
+
+
+class Begin(msgspec.Struct, frozen=True, gc=False):
+    """Block ``index`` begins; ``block`` is it without what its pieces will bring."""
+
+    index: int
+    block: dict[str, Any]
+
+
+class Piece(msgspec.Struct, frozen=True, gc=False):
+    """The next piece of block ``index``."""
+
+    index: int
+    kind: Literal["text", "thinking", "signature", "partial_json"]
+    text: str
+
+
+class End(msgspec.Struct, frozen=True, gc=False):
+    """Block ``index`` is complete."""
+
+    index: int
+
+
+Step: TypeAlias = Begin | Piece | End
+
+
+class _Call(msgspec.Struct):
+    """A tool call that has begun."""
+
+    index: int
+    arguments: list[str]
+    ended: bool = False
+
+    def is_whole(self) -> bool:
+        """Do its arguments make a JSON object?"""
+        try:
+            return isinstance(msgspec.json.decode("".join(self.arguments)), dict)
+        except (msgspec.DecodeError, RecursionError):
+            return False
+
+
+class _Function(msgspec.Struct):
+    delta: dict[str, Any] = {}
+    native_finish_reason: str | None = None
+
+
+class _Chunk(msgspec.Struct):
+    choices: list[_Function] = []
+
+
+_CHUNK = msgspec.json.Decoder(_Chunk)
+
+
+class Speech:
+    """One answer as blocks.
+
+    With ``thoughts`` what the model thinks becomes blocks of thinking; signed thoughts always do, for they
+    must come back. ``stop_reason`` and ``usage`` are known after the last batch.
+    """
+
+    def __init__(self, *, thoughts: bool) -> None:
+        self.usage: Usage | None = None
+        self._thoughts = thoughts
+        self._count = 0
+        self._open: tuple[str, int] | None = None  # kind and index of the text or thoughts under way
+        self._calls: dict[int, _Call] = {}
+        self._call: _Call | None = None  # the one that came last, while nothing came behind it
+        self._reason = "stop"
+        self._native: str | None = None
+        self._refused = False
+        self._broken = False
+
+    @property
+    def stop_reason(self) -> str:
+        """Why the answer ended, in Anthropic's word."""
+        if self._native is not None:
+            return self._native
+        if self._refused and self._reason == "stop":
+            return "refusal"
+        if self._calls and self._reason == "stop":
+            return "tool_use"
+        return _REASONS.get(self._reason, "end_turn")
+
+    def say(self, batch: Batch) -> list[Step]:
+        """What a batch brings. Only the first choice is heard: no other can be asked for."""
+        steps: list[Step] = []
+        for delta in batch:
+            self._take(delta, steps)
+        return steps
+
+    def end(self) -> list[Step]:
+        """The answer is complete: what is still open ends.
+
+        Raises ``UpstreamInvalid`` if a call's arguments are not a JSON object, for which this dialect has no
+        word, unless the answer was cut short by its limit of tokens.
+        """
+        steps: list[Step] = []
+        self._close(steps)
+        for call in self._calls.values():
+            if not call.ended:
+                if any(piece.strip() for piece in call.arguments):
+                    self._broken |= not call.is_whole()
+                self._end_call(call, steps)
+        if self._broken and self.stop_reason != "max_tokens":
+            raise UpstreamInvalid("The model wrote arguments of a tool that are no JSON object; try again.")
+        return steps
+
+    def _take(self, delta: Delta, steps: list[Step]) -> None:
+        match delta:
+            case TextDelta(text, 0):
+                if text:
+                    self._words("text", text, steps)
+            case RefusalDelta(text, 0):
+                self._refused = True
+                self._words("text", text, steps)
+            case ReasoningDelta(text, 0):
+                if self._thoughts and text:
+                    self._words("thinking", text, steps)
+            case ToolCallDelta() if delta.index == 0:
+                self._take_call(delta, steps)
+            case Finished(reason, 0, original):
+                self._reason = reason
+                if original is not None and _NATIVE in original.data:
+                    self._native = _CHUNK.decode(original.data).choices[0].native_finish_reason
+            case UsageDelta(usage):
+                self.usage = usage
+            case Extra(original):
+                if original is not None and _KEPT in original.data:
+                    for choice in _CHUNK.decode(original.data).choices:
+                        for block in choice.delta.get("thinking_blocks", ()):
+                            self._keep(block, steps)
+            case Opening() | TextDelta() | RefusalDelta() | ReasoningDelta() | ToolCallDelta() | Finished():
+                pass
+            case _ as never:
+                assert_never(never)
+
+    def _words(self, kind: Literal["text", "thinking"], text: str, steps: list[Step]) -> None:
+        if self._open is None or self._open[0] != kind:
+            self._close(steps)
+            block = {"type": kind, kind: ""}
+            if kind == "thinking":
+                block["signature"] = ""
+            self._open = (kind, self._begin(block, steps))
+        steps.append(Piece(self._open[1], kind, text))
+
+    def _keep(self, block: dict[str, Any], steps: list[Step]) -> None:
+        """A block that must come back as it is: signed thoughts, or what only the service can read."""
+        kept = {key: value for key, value in block.items() if key != "index"}
+        if kept.get("type") != "thinking":
+            self._close(steps)
+            steps.append(End(self._begin(kept, steps)))
+            return
+        if self._open is None or self._open[0] != "thinking":
+            self._words("thinking", str(kept.get("thinking") or ""), steps)
+        assert self._open is not None
+        steps.append(Piece(self._open[1], "signature", str(kept.get("signature") or "")))
+        self._close(steps)
+
+    def _take_call(self, delta: ToolCallDelta, steps: list[Step]) -> None:
+        call = self._calls.get(delta.position)
+        if call is None:
+            self._close(steps)
+            id = delta.id or f"call_{delta.position}"
+            block = {"type": "tool_use", "id": id, "name": delta.name or "", "input": {}}
+            call = self._calls[delta.position] = _Call(self._begin(block, steps), [])
+            self._call = call
+        if delta.arguments:
+            if call.ended:
+                self._broken = True
+                return
+            call.arguments.append(delta.arguments)
+            steps.append(Piece(call.index, "partial_json", delta.arguments))
+
+    def _begin(self, block: dict[str, Any], steps: list[Step]) -> int:
+        index = self._count
+        self._count += 1
+        steps.append(Begin(index, block))
+        return index
+
+    def _close(self, steps: list[Step]) -> None:
+        """Something else begins: end the text or the thoughts under way, or a call that is whole."""
+        if self._open is not None:
+            steps.append(End(self._open[1]))
+            self._open = None
+        if self._call is not None:
+            if self._call.is_whole():
+                self._end_call(self._call, steps)
+            self._call = None
+
+    def _end_call(self, call: _Call, steps: list[Step]) -> None:
+        call.ended = True
+        call.arguments.clear()
+        steps.append(End(call.index))
+
+
+def usage_fields(usage: Usage) -> dict[str, Any]:
+    """The figures as Anthropic counts them: what was read from a cache is not among ``input_tokens``.
+
+    The service's own object, where the answer came from there.
+    """
+    cached = 0
+    if usage.raw is not None:
+        raw = msgspec.json.decode(usage.raw)
+        native = raw.get("native_usage")
+        if isinstance(native, dict):
+            return {"input_tokens": 0, "output_tokens": 0} | native
+        details = raw.get("prompt_tokens_details")
+        found = details.get("cached_tokens") if isinstance(details, dict) else None
+        cached = found if isinstance(found, int) else 0
+    cached = min(max(cached, 0), usage.prompt_tokens)
+    fields: dict[str, Any] = {
+        "input_tokens": usage.prompt_tokens - cached,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": cached,
+        "output_tokens": usage.completion_tokens,
+    }
+    return fields | {"estimated": True} if usage.estimated else fields
+
+
+def head_fields(id: str, model: str) -> dict[str, Any]:
+    """A message before anything was said."""
+    return {"id": id, "type": "message", "role": "assistant", "model": model, "content": []}

@@ -1,0 +1,314 @@
+"""Turns of Anthropic's blocks → turns of a chat.
+
+A result of a tool is a turn of its own there, before the words of the same turn. Images in a result follow in
+the user's turn behind it, since few upstreams see images in results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from server.errors import InvalidRequest
+
+_MARK = (b"", b"null")
+
+
+class Turn(msgspec.Struct):
+    """One message."""
+
+    role: str
+    content: str | list[Raw]
+
+
+class _Source(msgspec.Struct):
+    type: str
+    media_type: str = ""
+    data: str = ""
+    url: str = ""
+    content: str | list[Raw] = ""
+
+
+class _Block(msgspec.Struct):
+    """Any block; ``content`` and ``source`` are read by those that have one."""
+
+    type: str
+    text: str = ""
+    id: str = ""
+    name: str = ""
+    input: Raw = Raw()
+    tool_use_id: str = ""
+    content: Raw = Raw()
+    source: Raw = Raw()
+    is_error: bool | None = None
+    thinking: str = ""
+    signature: str | None = None
+    title: str | None = None
+    context: str | None = None
+    cache_control: Raw = Raw()
+
+
+_BLOCK = msgspec.json.Decoder(_Block)
+_SOURCE = msgspec.json.Decoder(_Source)
+_CONTENT = msgspec.json.Decoder(str | list[Raw] | None)
+
+
+def chat_turns(turns: Sequence[Turn]) -> list[dict[str, Any]]:
+    """The turns of a chat. Raises ``InvalidRequest`` for a role or block that cannot be taken.
+
+    Each result answers a call of the turn before, and each call has its result in the turn behind it.
+    """
+    made: list[dict[str, Any]] = []
+    asked: list[str] = []
+    for place, turn in enumerate(turns):
+        param = f"messages[{place}]"
+        if turn.role == "assistant":
+            said = _assistant(turn, param)
+            _check_results(asked, [], param)
+            asked = [call["id"] for call in said.get("tool_calls", ())]
+            made.append(said)
+        elif turn.role == "user":
+            results, user = _user(turn, param)
+            _check_results(asked, [result["tool_call_id"] for result in results], param)
+            asked = []
+            made += results
+            made += user
+        elif turn.role == "system":
+            content = turn.content
+            made.append(
+                {
+                    "role": "system",
+                    "content": content if isinstance(content, str) else text_of_blocks(content, param),
+                }
+            )
+        else:
+            raise InvalidRequest(f"{param}.role must be user or assistant.", param=f"{param}.role")
+    _check_results(asked, [], "messages")
+    return made
+
+
+def text_of_blocks(blocks: Sequence[Raw], param: str) -> str | list[dict[str, Any]]:
+    """Blocks of text alone, as content."""
+    parts = []
+    for at, raw in enumerate(blocks):
+        here = f"{param}[{at}]" if param == "system" else f"{param}.content[{at}]"
+        block = _read(raw, here)
+        if block.type != "text":
+            raise _unknown(block, here, "system")
+        parts.append(_marked({"type": "text", "text": block.text}, block))
+    return _simple(parts)
+
+
+def _read(raw: Raw, param: str) -> _Block:
+    try:
+        return _BLOCK.decode(raw)
+    except msgspec.ValidationError as error:
+        what, _, path = str(error).partition(" - at `$")
+        raise InvalidRequest(
+            f"{param} cannot be read: {what}.", param=param + path.rstrip("`"), code="invalid_type"
+        ) from None
+
+
+def _assistant(turn: Turn, param: str) -> dict[str, Any]:
+    """Thoughts, text and calls. Thoughts without a signature are ours to name: they came under our name."""
+    made: dict[str, Any] = {"role": "assistant"}
+    if isinstance(turn.content, str):
+        return made | {"content": turn.content}
+    parts: list[dict[str, Any]] = []
+    calls: list[dict[str, Any]] = []
+    kept: list[Raw] = []
+    thoughts: list[str] = []
+    for at, raw in enumerate(turn.content):
+        here = f"{param}.content[{at}]"
+        block = _read(raw, here)
+        if block.type == "text":
+            if block.text:
+                parts.append(_marked({"type": "text", "text": block.text}, block))
+        elif block.type == "tool_use":
+            calls.append(_call(block, here))
+        elif block.type == "thinking" and not block.signature:
+            thoughts.append(block.thinking)
+        elif block.type in ("thinking", "redacted_thinking", "server_tool_use") or block.type.endswith(
+            "_tool_result"
+        ):
+            kept.append(raw)
+        else:
+            raise _unknown(block, here, "assistant")
+    made["content"] = _simple(parts) if parts else None if calls else ""
+    if thoughts:
+        made["reasoning_content"] = "".join(thoughts)
+    if calls:
+        made["tool_calls"] = calls
+    if kept:
+        made["thinking_blocks"] = kept
+    return made
+
+
+def _call(block: _Block, param: str) -> dict[str, Any]:
+    for field in ("id", "name"):
+        if not getattr(block, field):
+            raise InvalidRequest(
+                f"{param}.{field} is missing; a call has an id and a name.",
+                param=f"{param}.{field}",
+                code="missing_required_parameter",
+            )
+    if not bytes(block.input).startswith(b"{"):
+        raise InvalidRequest(f"{param}.input must be an object.", param=f"{param}.input", code="invalid_type")
+    arguments = bytes(block.input).decode()
+    return {"id": block.id, "type": "function", "function": {"name": block.name, "arguments": arguments}}
+
+
+def _user(turn: Turn, param: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The results of tools, and the user's own words if there are any."""
+    if isinstance(turn.content, str):
+        return [], [{"role": "user", "content": turn.content}]
+    results: list[dict[str, Any]] = []
+    shown: list[dict[str, Any]] = []
+    parts: list[dict[str, Any]] = []
+    for at, raw in enumerate(turn.content):
+        here = f"{param}.content[{at}]"
+        block = _read(raw, here)
+        if block.type == "tool_result":
+            results.append(_result(block, here, shown))
+        else:
+            parts.append(_part(block, here, "user"))
+    if not results and not parts:
+        raise InvalidRequest(f"{param}.content is empty.", param=f"{param}.content")
+    words = shown + parts
+    return results, [{"role": "user", "content": _simple(words)}] if words else []
+
+
+def _result(block: _Block, param: str, shown: list[dict[str, Any]]) -> dict[str, Any]:
+    """One result as text; what of it is to be seen is put into ``shown``."""
+    if not block.tool_use_id:
+        raise InvalidRequest(
+            f"{param}.tool_use_id is missing; it names the call that this is the result of.",
+            param=f"{param}.tool_use_id",
+            code="missing_required_parameter",
+        )
+    try:
+        content = _CONTENT.decode(block.content) if bytes(block.content) else None
+    except msgspec.ValidationError:
+        raise InvalidRequest(
+            f"{param}.content must be text or a list of blocks.",
+            param=f"{param}.content",
+            code="invalid_type",
+        ) from None
+    text = content if isinstance(content, str) else ""
+    if isinstance(content, list):
+        parts = [
+            _part(_read(raw, here), here, "tool_result")
+            for at, raw in enumerate(content)
+            for here in (f"{param}.content[{at}]",)
+        ]
+        text = "\n".join(part["text"] for part in parts if part["type"] == "text")
+        if seen := [part for part in parts if part["type"] != "text"]:
+            shown += [{"type": "text", "text": f"Shown by the result of {block.tool_use_id}:"}, *seen]
+    made: dict[str, Any] = {"role": "tool", "tool_call_id": block.tool_use_id, "content": text}
+    return made | {"is_error": True} if block.is_error else made
+
+
+def _part(block: _Block, param: str, where: str) -> dict[str, Any]:
+    match block.type:
+        case "text":
+            return _marked({"type": "text", "text": block.text}, block)
+        case "image":
+            return _marked({"type": "image_url", "image_url": {"url": _url(block, param)}}, block)
+        case "document":
+            return _marked(_document(block, param), block)
+        case "search_result":
+            text = "\n".join(_texts(block.content, param))
+            source = msgspec.json.decode(block.source) if bytes(block.source) else ""
+            return _marked({"type": "text", "text": f"{block.title or ''}\n{source}\n{text}"}, block)
+    raise _unknown(block, param, where)
+
+
+def _source(block: _Block, param: str) -> _Source:
+    try:
+        return _SOURCE.decode(block.source)
+    except msgspec.DecodeError:
+        raise InvalidRequest(
+            f"{param}.source must be an object with a type.", param=f"{param}.source", code="invalid_type"
+        ) from None
+
+
+def _url(block: _Block, param: str) -> str:
+    source = _source(block, param)
+    if source.type == "base64" and source.media_type and source.data:
+        return f"data:{source.media_type};base64,{source.data}"
+    if source.type == "url" and source.url:
+        return source.url
+    raise InvalidRequest(
+        f"{param}.source must be of type base64 (with media_type and data) or url.",
+        param=f"{param}.source",
+        code="unsupported_content",
+    )
+
+
+def _document(block: _Block, param: str) -> dict[str, Any]:
+    """A PDF as a file; a document of text as text, under its title."""
+    source = _source(block, param)
+    head = "".join(f"{line}\n" for line in (block.title, block.context) if line)
+    if source.type == "text":
+        return {"type": "text", "text": head + source.data}
+    if source.type == "content":
+        if isinstance(source.content, str):
+            return {"type": "text", "text": head + source.content}
+        return {"type": "text", "text": head + "\n".join(_texts(msgspec.json.encode(source.content), param))}
+    if source.type == "base64" and source.media_type and source.data:
+        file = {"file_data": f"data:{source.media_type};base64,{source.data}"}
+        return {"type": "file", "file": file | {"filename": block.title or "document.pdf"}}
+    raise InvalidRequest(
+        f"{param}.source must be of type base64, text or content.",
+        param=f"{param}.source",
+        code="unsupported_content",
+    )
+
+
+def _texts(content: bytes | Raw, param: str) -> list[str]:
+    try:
+        blocks = msgspec.json.decode(content, type=list[_Block])
+    except msgspec.DecodeError:
+        raise InvalidRequest(
+            f"{param}.content must be a list of blocks of text.",
+            param=f"{param}.content",
+            code="invalid_type",
+        ) from None
+    return [block.text for block in blocks if block.type == "text"]
+
+
+def _marked(part: dict[str, Any], block: _Block) -> dict[str, Any]:
+    """The part with the block's mark for a cache."""
+    return part if bytes(block.cache_control) in _MARK else part | {"cache_control": block.cache_control}
+
+
+def _simple(parts: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
+    """One plain text as a string, which every upstream takes."""
+    if len(parts) == 1 and parts[0].keys() == {"type", "text"}:
+        text: str = parts[0]["text"]
+        return text
+    return parts
+
+
+def _check_results(asked: list[str], answered: list[str], param: str) -> None:
+    for id in answered:
+        if id not in asked or answered.count(id) > 1:
+            raise InvalidRequest(
+                f"{param}: the result of {id[:100]} answers no call of the turn before, or one twice.",
+                param=f"{param}.content",
+            )
+    if missing := [id for id in asked if id not in answered]:
+        raise InvalidRequest(
+            f"{param}: the call {missing[0][:100]} has no result in the turn behind it.", param=param
+        )
+
+
+def _unknown(block: _Block, param: str, where: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"{param}.type: {block.type[:100]} is not taken in {where} content.",
+        param=f"{param}.type",
+        code="unsupported_content",
+    )

@@ -1,0 +1,338 @@
+"""The official Anthropic client against the running server, before every kind of upstream."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anthropic
+import pytest
+
+from server.settings import Access, AccessKey
+from server.simulators.script import ToolCall
+from tests.behaviour.asking import exchange, get_request, post
+from tests.behaviour.kinds import KINDS, Kind, kind_of
+from tests.behaviour.running import ask
+
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+ASKED: list[Any] = [{"role": "user", "content": "hello"}]
+TOOLS: list[Any] = [
+    {
+        "name": name,
+        "description": "looks",
+        "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}},
+    }
+    for name in ("get_weather", "now")
+]
+CALLS = (ToolCall(arguments='{"city": "Paris – 巴黎 🎶"}'), ToolCall(name="now", arguments='{"zone": 1}'))
+SEVERAL = [name for name in KINDS if name != "spark"]  # Spark calls one function at a time
+
+
+@asynccontextmanager
+async def asking(name: str, **more: Any) -> AsyncIterator[tuple[anthropic.AsyncAnthropic, Kind]]:
+    async with (
+        kind_of(name, **more) as kind,
+        anthropic.AsyncAnthropic(
+            base_url=kind.server.url, api_key="unused", max_retries=0, timeout=20
+        ) as client,
+    ):
+        yield client, kind
+
+
+@pytest.mark.parametrize("name", KINDS)
+async def test_a_stream_and_a_plain_message_say_the_same(name: str) -> None:
+    async with asking(name) as (client, kind):
+        for _ in range(2):
+            kind.say(text="one 二 🎶 three")
+        whole = await client.messages.create(
+            model=kind.model, max_tokens=100, messages=ASKED, system="Be brief."
+        )
+        assert (whole.type, whole.role, whole.model) == ("message", "assistant", kind.model)
+        assert whole.id.startswith("msg_")
+        assert [block.type for block in whole.content] == ["text"]
+        assert whole.content[0].type == "text"
+        assert whole.content[0].text == "one 二 🎶 three"
+        assert whole.stop_reason == "end_turn"
+        assert whole.usage.input_tokens > 0
+        assert whole._request_id is not None
+        assert whole._request_id.startswith("req_")
+        async with client.messages.stream(
+            model=kind.model, max_tokens=100, messages=ASKED, system="Be brief."
+        ) as stream:
+            kinds = [event.type async for event in stream]
+            final = await stream.get_final_message()
+            assert stream.response.headers["request-id"]
+        assert kinds[0] == "message_start"
+        assert kinds[-2:] == ["message_delta", "message_stop"]
+        assert final.content[0].type == "text"
+        assert final.content[0].text == "one 二 🎶 three"
+        assert final.stop_reason == "end_turn"
+        assert final.usage.input_tokens == whole.usage.input_tokens
+        assert final.usage.output_tokens == whole.usage.output_tokens
+        await kind.nothing_left()
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("name", KINDS)
+async def test_an_agents_loop_of_tools_closes(name: str, stream: bool) -> None:
+    calls = CALLS if name in SEVERAL else CALLS[:1]
+    async with asking(name) as (client, kind):
+        model = "spark-ultra" if name == "spark" else kind.model
+        kind.say(text="" if name == "spark" else "I look.", tools=calls)
+        turns = list(ASKED)
+        asked: Any = {"model": model, "max_tokens": 100, "tools": TOOLS, "tool_choice": {"type": "auto"}}
+        first = await message(client, stream, messages=turns, **asked)
+        assert first.stop_reason == "tool_use"
+        used = [block for block in first.content if block.type == "tool_use"]
+        assert [(call.name, call.input) for call in used] == [
+            (call.name, json.loads(call.arguments)) for call in calls
+        ]
+        assert len({call.id for call in used}) == len(calls)
+        results = [
+            {"type": "tool_result", "tool_use_id": call.id, "content": [{"type": "text", "text": "fine"}]}
+            for call in used
+        ]
+        turns += [{"role": "assistant", "content": first.content}, {"role": "user", "content": results}]
+        kind.say(text="Sunny.")
+        last = await message(client, stream, messages=turns, **asked)
+        assert [block.text for block in last.content if block.type == "text"] == ["Sunny."]
+        if name == "openai":
+            sent = kind.sent()["messages"]
+            assert [turn["role"] for turn in sent] == ["user", "assistant", "tool", "tool"]
+            assert [turn["tool_call_id"] for turn in sent[2:]] == [call.id for call in used]
+        await kind.nothing_left()
+
+
+async def message(client: anthropic.AsyncAnthropic, stream: bool, **asked: Any) -> anthropic.types.Message:
+    """One answer, streamed or not."""
+    if not stream:
+        made: anthropic.types.Message = await client.messages.create(**asked)
+        return made
+    async with client.messages.stream(**asked) as events:
+        return await events.get_final_message()
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_signed_thoughts_go_out_and_come_back_unchanged(stream: bool) -> None:
+    async with asking("anthropic") as (client, kind):
+        thinking = {"type": "enabled", "budget_tokens": 1024}
+        asked: Any = {"model": "claude-x", "max_tokens": 4000, "tools": TOOLS, "thinking": thinking}
+        kind.say(reasoning=("which ", "city?"), text="I look.", tools=CALLS[:1], cache_read=5)
+        first = await message(client, stream, messages=ASKED, **asked)
+        assert [block.type for block in first.content] == ["thinking", "text", "tool_use"]
+        thought = first.content[0]
+        assert thought.type == "thinking"
+        assert (thought.thinking, thought.signature) == ("which city?", "EqSim==")
+        assert first.usage.cache_read_input_tokens == 5
+        assert kind.sent()["thinking"] == thinking
+        call = first.content[2]
+        assert call.type == "tool_use"
+        failed = {"type": "tool_result", "tool_use_id": call.id, "content": "no", "is_error": True}
+        turns = [
+            *ASKED,
+            {"role": "assistant", "content": first.content},
+            {"role": "user", "content": [failed]},
+        ]
+        await message(client, stream, messages=turns, **asked)
+        sent = kind.sent()["messages"]
+        assert sent[1]["content"][0] == {
+            "type": "thinking",
+            "thinking": "which city?",
+            "signature": "EqSim==",
+        }
+        assert sent[2]["content"][0]["is_error"] is True
+
+
+async def test_what_only_anthropic_knows_reaches_it_and_nobody_else() -> None:
+    mark = {"type": "ephemeral"}
+    asked: Any = {
+        "max_tokens": 100,
+        "system": [{"type": "text", "text": "Be brief.", "cache_control": mark}],
+        "messages": [{"role": "user", "content": [{"type": "text", "text": "hi", "cache_control": mark}]}],
+        "tools": [TOOLS[0] | {"cache_control": mark}],
+        "metadata": {"user_id": "u1"},
+        "output_config": {"effort": "low"},
+    }
+    async with asking("anthropic") as (client, kind):
+        await client.messages.create(model=kind.model, **asked)
+        sent = kind.sent()
+        assert sent["system"] == asked["system"]
+        assert sent["messages"] == asked["messages"]
+        assert sent["tools"][0]["cache_control"] == mark
+        assert sent["metadata"] == {"user_id": "u1"}
+        assert sent["output_config"] == {"effort": "low"}
+    async with asking("openai") as (client, kind):
+        told = await client.messages.with_raw_response.create(
+            model="m", thinking={"type": "enabled", "budget_tokens": 1024}, **asked
+        )
+        assert told.headers["x-antiphon-warnings"] == "thinking was left out; metadata was left out"
+        sent = kind.sent()
+        assert "cache_control" not in json.dumps(sent)
+        assert sent["reasoning_effort"] == "low"
+        assert not {"thinking", "metadata", "output_config"} & sent.keys()
+
+
+@pytest.mark.parametrize("name", ["openai", "anthropic", "panel"])
+async def test_a_picture_is_seen(name: str) -> None:
+    source: Any = {"type": "base64", "media_type": "image/png", "data": PIXEL}
+    content: Any = [{"type": "image", "source": source}, {"type": "text", "text": "What is it?"}]
+    async with asking(name) as (client, kind):
+        kind.say(text="A pixel.")
+        turns: list[Any] = [{"role": "user", "content": content}]
+        answer = await client.messages.create(model=kind.model, max_tokens=10, messages=turns)
+        assert answer.content[0].type == "text"
+        assert answer.content[0].text == "A pixel."
+        if name == "anthropic":
+            assert kind.sent()["messages"][0]["content"] == content
+        if name == "openai":
+            (part, _) = kind.sent()["messages"][0]["content"]
+            assert part["image_url"]["url"] == f"data:image/png;base64,{PIXEL}"
+
+
+async def test_a_picture_for_a_model_that_is_blind_is_a_400_in_the_clients_words() -> None:
+    async with asking("spark") as (client, kind):
+        source: Any = {"type": "base64", "media_type": "image/png", "data": PIXEL}
+        turns: list[Any] = [{"role": "user", "content": [{"type": "image", "source": source}]}]
+        with pytest.raises(anthropic.BadRequestError) as refused:
+            await client.messages.create(model=kind.model, max_tokens=10, messages=turns)
+        assert body_of(refused.value)["type"] == "invalid_request_error"
+
+
+def body_of(error: anthropic.APIStatusError) -> dict[str, Any]:
+    body: Any = error.body
+    assert body["type"] == "error"
+    assert body["request_id"] == error.request_id
+    found: dict[str, Any] = body["error"]
+    return found
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("fields", "kind_of_error", "type_"),
+    [
+        ({"status": 400}, anthropic.BadRequestError, "invalid_request_error"),
+        ({"status": 401}, anthropic.InternalServerError, "api_error"),
+        ({"status": 429, "retry_after": 1}, anthropic.RateLimitError, "rate_limit_error"),
+        ({"status": 500}, anthropic.InternalServerError, "api_error"),
+        ({"status": 503}, anthropic.InternalServerError, "overloaded_error"),
+    ],
+)
+async def test_each_failure_is_the_exception_of_its_status(
+    fields: dict[str, Any], kind_of_error: type[anthropic.APIStatusError], type_: str, stream: bool
+) -> None:
+    async with asking("openai") as (client, kind):
+        for _ in range(3):
+            kind.say(**fields)
+        with pytest.raises(kind_of_error) as raised:
+            await message(client, stream, model="m", max_tokens=10, messages=ASKED)
+        assert body_of(raised.value)["type"] == type_
+        assert raised.value.request_id
+
+
+async def test_our_own_refusals_are_in_anthropics_shape_from_every_layer() -> None:
+    keys = Access(keys=(AccessKey(name="me", key="good"), AccessKey(name="odd", key="narrow", models=("x",))))
+    async with asking("openai", access=keys) as (client, kind):
+        with pytest.raises(anthropic.AuthenticationError) as stranger:
+            await client.messages.create(model="m", max_tokens=10, messages=ASKED)
+        assert body_of(stranger.value)["type"] == "authentication_error"
+        good = client.with_options(api_key="good")
+        assert (await good.messages.create(model="m", max_tokens=10, messages=ASKED)).content
+        with pytest.raises(anthropic.PermissionDeniedError) as narrow:
+            await client.with_options(api_key="narrow").messages.create(
+                model="m", max_tokens=10, messages=ASKED
+            )
+        assert body_of(narrow.value)["type"] == "permission_error"
+        with pytest.raises(anthropic.NotFoundError) as unknown:
+            await good.messages.create(model="mm", max_tokens=10, messages=ASKED)
+        assert body_of(unknown.value)["code"] == "model_not_found"
+        key = "x-api-key: good"
+        head = get_request("/v1/messages", key, "Content-Length: 999999999", method="POST")
+        too_large = await exchange(kind.server, head)
+        for answer, status, type_ in (
+            (await post(kind.server, b"{", key, path="/v1/messages"), 400, "invalid_request_error"),
+            (too_large, 413, "request_too_large"),
+            (await post(kind.server, ask(), key, path="/v1/messages/batches"), 404, "not_found_error"),
+            (await exchange(kind.server, get_request("/messages/", key)), 405, "invalid_request_error"),
+        ):
+            told = answer.json()
+            assert answer.status == status
+            assert (told["type"], told["error"]["type"]) == ("error", type_)
+            assert answer.headers["request-id"] == answer.headers["x-request-id"] == told["request_id"]
+
+
+@pytest.mark.parametrize("name", KINDS)
+async def test_a_cut_stream_never_looks_whole(name: str) -> None:
+    async with asking(name) as (client, kind):
+        kind.say(text="one two three four", chunks=4, cut_after=2)
+        with pytest.raises(anthropic.APIStatusError) as raised:
+            await message(client, True, model=kind.model, max_tokens=10, messages=ASKED)
+        assert body_of_event(raised.value)["code"] == "upstream_cut"
+        kind.say(text="one two three four", chunks=4, cut_after=2)
+        asked = {"model": kind.model, "max_tokens": 10, "messages": ASKED, "stream": True}
+        sent = (await post(kind.server, asked, path="/v1/messages")).body
+        assert b"message_stop" not in sent
+        assert b"message_delta" not in sent
+        assert sent.rpartition(b"event: ")[2].startswith(b"error\n")
+        await kind.nothing_left()
+
+
+def body_of_event(error: anthropic.APIStatusError) -> dict[str, Any]:
+    body: Any = error.body
+    found: dict[str, Any] = body["error"]
+    return found
+
+
+@pytest.mark.parametrize("name", KINDS)
+async def test_a_client_that_leaves_ends_every_call(name: str) -> None:
+    async with asking(name) as (client, kind):
+        kind.say(text="one two three four", chunks=4, stall_after=2)
+        async with client.messages.stream(model=kind.model, max_tokens=10, messages=ASKED) as stream:
+            assert await anext(stream.text_stream)
+        await kind.nothing_left()
+
+
+async def test_arguments_that_are_no_json_are_an_error_and_never_a_call() -> None:
+    async with asking("openai") as (client, kind):
+        kind.say(tools=(ToolCall(arguments="{not json"),))
+        with pytest.raises(anthropic.InternalServerError) as raised:
+            await message(client, False, model="m", max_tokens=10, messages=ASKED, tools=TOOLS)
+        assert body_of(raised.value)["code"] == "upstream_invalid"
+        kind.say(tools=(ToolCall(arguments="{not json"),))
+        asked = {"model": "m", "max_tokens": 10, "messages": ASKED, "tools": TOOLS, "stream": True}
+        sent = (await post(kind.server, asked, path="/v1/messages")).body
+        assert b"upstream_invalid" in sent
+        assert b"message_stop" not in sent
+        await kind.nothing_left()
+
+
+@pytest.mark.parametrize("form", ["streamed", "interleaved", "whole"])
+async def test_pieces_of_several_calls_stay_apart_however_they_come(form: str) -> None:
+    async with asking("openai") as (client, kind):
+        kind.say(tools=CALLS, tool_form=form, tool_pieces=5)
+        answer = await message(client, True, model="m", max_tokens=10, messages=ASKED, tools=TOOLS)
+        assert [block.input for block in answer.content if block.type == "tool_use"] == [
+            json.loads(call.arguments) for call in CALLS
+        ]
+
+
+async def test_tokens_are_estimated_without_asking_anybody() -> None:
+    async with asking("openai") as (client, kind):
+        told = await client.messages.count_tokens(model="m", messages=ASKED, tools=TOOLS, system="Be brief.")
+        assert 20 < told.input_tokens < 200
+        assert told.model_extra == {"estimated": True}
+        with pytest.raises(anthropic.NotFoundError):
+            await client.messages.count_tokens(model="mm", messages=ASKED)
+        assert not kind.sim.requests
+
+
+async def test_an_answer_under_a_schema_is_asked_for_in_each_dialect() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+    wish: Any = {"format": {"type": "json_schema", "schema": schema}}
+    async with asking("openai") as (client, kind):
+        await client.messages.create(model="m", max_tokens=10, messages=ASKED, output_config=wish)
+        assert kind.sent()["response_format"]["json_schema"]["schema"] == schema
+    async with asking("anthropic") as (client, kind):
+        await client.messages.create(model=kind.model, max_tokens=10, messages=ASKED, output_config=wish)
+        assert kind.sent()["output_config"] == wish

@@ -1,0 +1,48 @@
+"""What a client makes of a Messages stream, by the vendor's own rules for joining its events."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+def events_of(data: bytes) -> list[dict[str, Any]]:
+    """The events of a stream, each under the name that its type is."""
+    told = []
+    for event in data.split(b"\n\n")[:-1]:
+        name, _, line = event.partition(b"\n")
+        fields = json.loads(line.removeprefix(b"data: "))
+        assert name == b"event: " + fields["type"].encode()
+        told.append(fields)
+    return told
+
+
+def joined(data: bytes) -> dict[str, Any]:
+    """The message that a complete stream tells. Asserts the order of its events."""
+    start, *middle, delta, stop = events_of(data)
+    assert (start["type"], delta["type"], stop["type"]) == ("message_start", "message_delta", "message_stop")
+    message: dict[str, Any] = start["message"]
+    inputs: dict[int, str] = {}
+    ended: set[int] = set()
+    for event in middle:
+        index = event["index"]
+        match event["type"]:
+            case "content_block_start":
+                assert index == len(message["content"]), "blocks begin in order"
+                message["content"].append(event["content_block"])
+            case "content_block_delta":
+                assert index not in ended
+                piece = event["delta"]
+                field = piece["type"].removesuffix("_delta")
+                if field == "input_json":
+                    inputs[index] = inputs.get(index, "") + piece["partial_json"]
+                else:
+                    message["content"][index][field] += piece[field]
+            case "content_block_stop":
+                assert index not in ended
+                ended.add(index)
+    assert ended == set(range(len(message["content"]))), "every block ends"
+    for index, text in inputs.items():
+        message["content"][index]["input"] = json.loads(text) if text.strip() else {}
+    whole: dict[str, Any] = message | delta["delta"] | {"usage": delta["usage"]}
+    return whole

@@ -1,0 +1,136 @@
+"""A Messages request as a chat: what becomes of each field, and what is refused by name."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from server.errors import InvalidRequest
+from server.messages_wire import Asked, parse_messages
+
+TOOL = {"name": "f", "input_schema": {"type": "object"}}
+
+
+def body(**fields: Any) -> bytes:
+    asked = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}], **fields}
+    return json.dumps({key: value for key, value in asked.items() if value is not ...}).encode()
+
+
+def parsed(**fields: Any) -> Asked:
+    return parse_messages(body(**fields))
+
+
+def chat(**fields: Any) -> dict[str, Any]:
+    made: dict[str, Any] = json.loads(parsed(**fields).chat.body)
+    return made
+
+
+def test_the_plain_fields_are_a_chats() -> None:
+    assert chat(
+        system="Be brief.",
+        stream=True,
+        stop_sequences=["."],
+        temperature=0,
+        top_k=3,
+        metadata={"user_id": "u"},
+        service_tier=None,
+    ) == {
+        "model": "m",
+        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hi"}],
+        "max_tokens": 9,
+        "stream": True,
+        "stop": ["."],
+        "temperature": 0,
+        "top_k": 3,
+        "metadata": {"user_id": "u"},
+    }
+    assert parsed().chat.wide
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected", "parallel"),
+    [
+        ({"type": "auto"}, "auto", None),
+        ({"type": "any", "disable_parallel_tool_use": True}, "required", False),
+        ({"type": "none"}, "none", None),
+        ({"type": "tool", "name": "f"}, {"type": "function", "function": {"name": "f"}}, None),
+    ],
+)
+def test_tools_and_their_choice(choice: object, expected: object, parallel: bool | None) -> None:
+    mark = {"type": "ephemeral"}
+    made = chat(
+        tools=[TOOL | {"description": "d", "strict": True, "cache_control": mark}], tool_choice=choice
+    )
+    function = {"name": "f", "description": "d", "parameters": {"type": "object"}, "strict": True}
+    assert made["tools"] == [{"type": "function", "function": function, "cache_control": mark}]
+    assert made["tool_choice"] == expected
+    assert made.get("parallel_tool_calls") == parallel
+
+
+def test_a_schema_for_the_answer_and_the_effort_go_their_own_ways() -> None:
+    form = {"type": "json_schema", "schema": {"type": "object"}}
+    made = chat(output_config={"effort": "high", "format": form})
+    assert made["output_config"] == {"effort": "high"}
+    assert made["response_format"]["json_schema"]["schema"] == {"type": "object"}
+    assert "output_config" not in chat(output_format=form)
+    assert chat(output_format=form)["response_format"] == made["response_format"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "thoughts"),
+    [
+        ({}, False),
+        ({"tools": [TOOL]}, True),
+        ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, True),
+        ({"thinking": {"type": "adaptive"}}, True),
+        ({"thinking": {"type": "adaptive", "display": "omitted"}}, False),
+        ({"thinking": {"type": "disabled"}, "tools": [TOOL]}, False),
+    ],
+)
+def test_thoughts_are_shown_where_they_are_asked_for_or_must_come_back(
+    fields: dict[str, Any], thoughts: bool
+) -> None:
+    assert parsed(**fields).thoughts is thoughts
+
+
+def test_what_is_left_out_is_told() -> None:
+    asked = parsed(inference_geo="eu", **{"odd\nname": 1})
+    assert asked.warnings == ("inference_geo was left out", "a field of an odd name was left out")
+    assert "inference_geo" not in asked.chat.json
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "code"),
+    [
+        ({"model": ...}, "model", "missing_required_parameter"),
+        ({"messages": []}, "messages", "missing_required_parameter"),
+        ({"max_tokens": ...}, "max_tokens", "missing_required_parameter"),
+        ({"max_tokens": 0}, "max_tokens", "invalid_value"),
+        ({"max_tokens": "9"}, "max_tokens", "invalid_type"),
+        ({"messages": [{"role": "user"}]}, "messages[0].content", "missing_required_parameter"),
+        ({"tools": [{"type": "web_search_20250305", "name": "w"}]}, "tools[0].type", "unsupported_parameter"),
+        ({"tools": [{"name": "f"}]}, "tools[0].input_schema", "missing_required_parameter"),
+        ({"tools": [{"input_schema": {}}]}, "tools[0]", "invalid_value"),
+        ({"tools": [TOOL], "tool_choice": {"type": "odd"}}, "tool_choice", "invalid_value"),
+        ({"mcp_servers": [{"url": "x"}]}, "mcp_servers", "unsupported_parameter"),
+        ({"output_config": {"format": {"type": "xml"}}}, "output_config.format", "invalid_value"),
+        ({"stop_sequences": "x"}, "stop_sequences", "invalid_type"),
+    ],
+)
+def test_a_fault_names_its_field(fields: dict[str, Any], param: str, code: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        parsed(**fields)
+    assert (refused.value.param, refused.value.code) == (param, code)
+
+
+def test_bytes_that_are_no_json_or_say_a_field_twice_are_refused() -> None:
+    for data, code in ((b"", "invalid_json"), (b'{"model":"a","model":"b"}', "duplicate_key")):
+        with pytest.raises(InvalidRequest) as refused:
+            parse_messages(data)
+        assert refused.value.code == code
+
+
+def test_a_request_that_is_only_counted_needs_no_limit() -> None:
+    assert "max_tokens" not in parse_messages(body(max_tokens=...), to_count=True).chat.json

@@ -1,0 +1,227 @@
+"""Deltas as blocks: streamed and whole alike, whatever the split."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.anthropic_wire import MessagesReader
+from server.deltas import (
+    Delta,
+    Extra,
+    Finished,
+    Opening,
+    Original,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+    UsageDelta,
+)
+from server.errors import UpstreamInvalid
+from server.messages_wire import MessageCollector, MessagesEncoder
+from tests.messages_wire.spoken import joined
+
+Values = st.dictionaries(st.text(max_size=5), st.text(max_size=8) | st.integers(-9, 9), max_size=3)
+
+
+def streamed(deltas: list[Delta], *, thoughts: bool = True, batches: int = 1) -> dict[str, Any]:
+    encoder = MessagesEncoder(model="m", id="msg_1", request_id="req_1", thoughts=thoughts)
+    sent = b"".join(
+        encoder.encode(deltas[at : at + batches]) for at in range(0, len(deltas), batches)
+    ) + encoder.finish(None)
+    return joined(sent)
+
+
+def whole(deltas: list[Delta], *, thoughts: bool = True) -> dict[str, Any]:
+    collector = MessageCollector(model="m", id="msg_1", thoughts=thoughts)
+    collector.add(deltas)
+    made: dict[str, Any] = json.loads(collector.encode())
+    return made
+
+
+def both(deltas: list[Delta], *, thoughts: bool = True) -> dict[str, Any]:
+    """The message, which is the same in both forms."""
+    made = whole(deltas, thoughts=thoughts)
+    assert streamed(deltas, thoughts=thoughts) == made
+    return made
+
+
+@st.composite
+def call_pieces(draw: st.DrawFn) -> tuple[list[Delta], list[dict[str, Any]]]:
+    """Calls whose arguments are split anywhere and come in any order, and what they say."""
+    inputs = draw(st.lists(Values, min_size=1, max_size=3))
+    queues: list[list[Delta]] = []
+    for position, value in enumerate(inputs):
+        text = json.dumps(value, ensure_ascii=draw(st.booleans()))
+        cuts = sorted(draw(st.lists(st.integers(0, len(text)), max_size=4)))
+        parts = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+        queues.append([ToolCallDelta(position, arguments=part) for part in parts])
+    heads: list[Delta] = [ToolCallDelta(at, f"call_{at}", f"f{at}") for at in range(len(inputs))]
+    if draw(st.booleans()):  # one after the other
+        deltas = [d for head, queue in zip(heads, queues, strict=True) for d in (head, *queue)]
+    else:
+        deltas = list(heads)
+        while queues := [queue for queue in queues if queue]:
+            deltas.append(draw(st.sampled_from(queues)).pop(0))
+    return deltas, inputs
+
+
+@given(st.lists(st.text(max_size=6)), call_pieces(), st.integers(1, 5))
+def test_words_and_calls_survive_any_split(
+    words: list[str], calls: tuple[list[Delta], list[dict[str, Any]]], batches: int
+) -> None:
+    deltas = [
+        Opening(),
+        *map(TextDelta, words),
+        *calls[0],
+        Finished("tool_calls"),
+        UsageDelta(Usage(3, 2, 5)),
+    ]
+    made = both(deltas)
+    assert streamed(deltas, batches=batches) == made
+    assert "".join(block["text"] for block in made["content"] if block["type"] == "text") == "".join(words)
+    assert [block["input"] for block in made["content"] if block["type"] == "tool_use"] == calls[1]
+    assert made["stop_reason"] == "tool_use"
+    assert (made["usage"]["input_tokens"], made["usage"]["output_tokens"]) == (3, 2)
+
+
+def test_calls_that_come_one_after_the_other_have_blocks_one_after_the_other() -> None:
+    encoder = MessagesEncoder(model="m", id="msg_1", request_id="r", thoughts=True)
+    sent = encoder.encode(
+        [ToolCallDelta(0, "a", "f"), ToolCallDelta(0, arguments="{}"), ToolCallDelta(1, "b", "g", '{"x":1}')]
+    )
+    first_end = sent.index(b'"content_block_stop","index":0')
+    assert first_end < sent.index(b'"content_block_start","index":1')
+
+
+def kept(*blocks: dict[str, Any]) -> Delta:
+    chunk = {"choices": [{"index": 0, "delta": {"thinking_blocks": list(blocks)}}]}
+    return Extra(Original("openai.chunk", json.dumps(chunk).encode()))
+
+
+def test_signed_thoughts_are_blocks_even_where_nobody_asked() -> None:
+    signed = {"index": 0, "type": "thinking", "thinking": "hm", "signature": "Eq"}
+    deltas: list[Delta] = [ReasoningDelta("hm"), kept(signed), TextDelta("a"), Finished("stop")]
+    expected = {"type": "thinking", "thinking": "hm", "signature": "Eq"}
+    assert both(deltas)["content"] == [expected, {"type": "text", "text": "a"}]
+    assert both(deltas, thoughts=False)["content"][0] == expected
+    hidden = {"index": 0, "type": "redacted_thinking", "data": "xx"}
+    assert both([kept(hidden), TextDelta("a"), Finished("stop")])["content"][0] == {
+        "type": "redacted_thinking",
+        "data": "xx",
+    }
+
+
+def test_unsigned_thoughts_are_blocks_where_they_are_wanted_only() -> None:
+    deltas: list[Delta] = [
+        ReasoningDelta("hm"),
+        TextDelta("a"),
+        ReasoningDelta("so"),
+        TextDelta("b"),
+        Finished("stop"),
+    ]
+    assert [block["type"] for block in both(deltas)["content"]] == ["thinking", "text", "thinking", "text"]
+    assert both(deltas, thoughts=False)["content"] == [{"type": "text", "text": "ab"}]
+
+
+@pytest.mark.parametrize(
+    ("deltas", "reason"),
+    [
+        ([TextDelta("a"), Finished("stop")], "end_turn"),
+        ([TextDelta("a"), Finished("length")], "max_tokens"),
+        ([Finished("content_filter")], "refusal"),
+        ([RefusalDelta("no"), Finished("stop")], "refusal"),
+        ([ToolCallDelta(0, "a", "f"), Finished("stop")], "tool_use"),
+        ([TextDelta("a"), Finished("odd")], "end_turn"),
+        (
+            [TextDelta("a"), Finished("stop", original=Original("openai.chunk", b'{"choices":[]}'))],
+            "end_turn",
+        ),
+    ],
+)
+def test_each_reason_has_its_word(deltas: list[Delta], reason: str) -> None:
+    assert both(deltas)["stop_reason"] == reason
+
+
+def test_a_native_reason_stays_what_it_was() -> None:
+    data = b'{"choices":[{"delta":{},"finish_reason":"stop","native_finish_reason":"pause_turn"}]}'
+    finished = Finished("stop", original=Original("openai.chunk", data))
+    assert both([TextDelta("a"), finished])["stop_reason"] == "pause_turn"
+
+
+@pytest.mark.parametrize("arguments", ["{not json", "[1]", "1", "null", '{"a":'])
+def test_arguments_that_are_no_object_are_an_error_unless_the_limit_cut_them(arguments: str) -> None:
+    call: list[Delta] = [ToolCallDelta(0, "a", "f"), ToolCallDelta(0, arguments=arguments)]
+    for form in (streamed, whole):
+        with pytest.raises(UpstreamInvalid):
+            form([*call, Finished("tool_calls")])
+    cut = whole([*call, Finished("length")])
+    assert (cut["content"][0]["input"], cut["stop_reason"]) == ({}, "max_tokens")
+
+
+def test_a_call_without_arguments_has_an_empty_input() -> None:
+    assert both([ToolCallDelta(0, "a", "f"), Finished("tool_calls")])["content"][0]["input"] == {}
+
+
+def test_pieces_of_a_call_that_was_whole_are_an_error() -> None:
+    deltas: list[Delta] = [
+        ToolCallDelta(0, "a", "f", "{}"),
+        ToolCallDelta(1, "b", "g", "{}"),
+        ToolCallDelta(0, arguments="x"),
+        Finished("tool_calls"),
+    ]
+    with pytest.raises(UpstreamInvalid):
+        whole(deltas)
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        (Usage(9, 2, 11), (9, 0, 2)),
+        (Usage(9, 2, 11, raw=b'{"prompt_tokens_details":{"cached_tokens":4}}'), (5, 4, 2)),
+        (Usage(9, 2, 11, raw=b'{"prompt_tokens_details":{"cached_tokens":99}}'), (0, 9, 2)),
+        (Usage(9, 2, 11, raw=b'{"prompt_tokens_details":null}'), (9, 0, 2)),
+    ],
+)
+def test_what_a_cache_gave_is_not_among_the_input(usage: Usage, expected: tuple[int, int, int]) -> None:
+    told = both([TextDelta("a"), Finished("stop"), UsageDelta(usage)])["usage"]
+    assert (told["input_tokens"], told["cache_read_input_tokens"], told["output_tokens"]) == expected
+
+
+def test_the_services_own_figures_come_through_with_every_detail() -> None:
+    native = {
+        "input_tokens": 3,
+        "cache_creation_input_tokens": 7,
+        "output_tokens": 2,
+        "service_tier": "batch",
+    }
+    raw = json.dumps({"native_usage": native}).encode()
+    assert both([TextDelta("a"), Finished("stop"), UsageDelta(Usage(10, 2, 12, raw=raw))])["usage"] == native
+
+
+def test_figures_that_are_guessed_say_so() -> None:
+    assert both([TextDelta("a"), Finished("stop")])["usage"]["estimated"] is True
+
+
+@given(st.lists(st.text(min_size=1, max_size=5), max_size=4), call_pieces(), st.integers(1, 40))
+def test_what_we_write_is_read_back_by_our_own_reader(
+    words: list[str], calls: tuple[list[Delta], list[dict[str, Any]]], size: int
+) -> None:
+    encoder = MessagesEncoder(model="m", id="msg_1", request_id="req_1", thoughts=True)
+    deltas: list[Delta] = [*map(TextDelta, words), *calls[0], Finished("tool_calls")]
+    sent = encoder.encode(deltas) + encoder.finish(Usage(1, 1, 2))
+    reader = MessagesReader()
+    read: list[Delta] = []
+    for at in range(0, len(sent), size):
+        read += reader.feed(sent[at : at + size])
+    read += reader.eof()
+    assert "".join(delta.text for delta in read if isinstance(delta, TextDelta)) == "".join(words)
+    for position, value in enumerate(calls[1]):
+        pieces = [d.arguments for d in read if isinstance(d, ToolCallDelta) and d.position == position]
+        assert json.loads("".join(pieces)) == value

@@ -1,0 +1,62 @@
+"""What only Anthropic's dialect knows is taken out of a chat for upstreams of OpenAI's."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from server.chat import ChatRequest, JsonObject
+from server.openai_wire import narrowed
+
+MARK = {"type": "ephemeral"}
+
+
+def narrow(**fields: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
+    asked = {"model": "m", "messages": [{"role": "user", "content": "hi"}], **fields}
+    chat, warnings = narrowed(ChatRequest(JsonObject(json.dumps(asked).encode()), wide=True))
+    return json.loads(chat.body), warnings
+
+
+def test_marks_for_a_cache_are_taken_out_wherever_they_stand() -> None:
+    part = {"type": "text", "text": "a"}
+    tool = {"type": "function", "function": {"name": "cache_control"}}
+    made, warnings = narrow(
+        messages=[{"role": "user", "content": [part | {"cache_control": MARK}, part]}],
+        tools=[tool | {"cache_control": MARK}, tool],
+        cache_control=MARK,
+    )
+    assert made == {
+        "model": "m",
+        "messages": [{"role": "user", "content": [part, part]}],
+        "tools": [tool] * 2,
+    }
+    assert warnings == ()
+
+
+def test_what_is_missed_is_told_and_an_effort_stays_one() -> None:
+    made, warnings = narrow(
+        thinking={"type": "enabled"}, metadata={"user_id": "u"}, output_config={"effort": "low"}, top_k=1
+    )
+    assert made["reasoning_effort"] == "low"
+    assert made["top_k"] == 1
+    assert not {"thinking", "metadata", "output_config"} & made.keys()
+    assert warnings == ("thinking was left out", "metadata was left out")
+    assert narrow(service_tier="standard_only")[1] == ("service_tier was left out",)
+    assert narrow(service_tier="auto")[0]["service_tier"] == "auto"
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [("no such file", "Error: no such file"), ("error: no", "error: no"), ("", "Error: ")],
+)
+def test_a_result_that_is_an_error_says_so(content: str, expected: str) -> None:
+    turn = {"role": "tool", "tool_call_id": "a", "content": content}
+    assert narrow(messages=[turn | {"is_error": True}])[0]["messages"] == [turn | {"content": expected}]
+    assert narrow(messages=[turn | {"is_error": False}])[0]["messages"] == [turn]
+
+
+def test_signed_thoughts_are_for_their_own_service_alone() -> None:
+    turn = {"role": "assistant", "content": "a", "reasoning_content": "b"}
+    assert narrow(messages=[turn | {"thinking_blocks": [{"type": "thinking"}]}])[0]["messages"] == [turn]
