@@ -7,11 +7,14 @@ switch that gives tool calls as a list, and errors, told by Spark's own codes wh
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import msgspec
 
 from server.chat import ChatRequest
-from server.errors import ServerError
+from server.deltas import Batch, Finished, has_content
+from server.errors import ContentFiltered, ServerError
 from server.settings import Channel
 from server.spark.codes import frame_error
 from server.upstreams.base import Call
@@ -30,6 +33,19 @@ class SparkHttpUpstream(OpenAIUpstream):
         base_url = channel.base_url or BASE_URL
         # It tells of usage unasked, and stream_options is none of its fields.
         super().__init__(msgspec.structs.replace(channel, base_url=base_url, stream_usage="refused"), client)
+
+    async def stream(self, chat: ChatRequest, call: Call) -> AsyncGenerator[Batch, None]:
+        """Yield the answer's batches; see ``upstreams.base.Upstream``. Moderation may cut it: that is an end."""
+        spoken = False
+        try:
+            async with aclosing(super().stream(chat, call)) as batches:
+                async for batch in batches:
+                    spoken = spoken or has_content(batch)
+                    yield batch
+        except ContentFiltered:
+            if not spoken:
+                raise
+            yield [Finished("content_filter")]
 
     def body(self, chat: ChatRequest, call: Call) -> bytes:
         """The request's bytes; with tools, their calls are asked for as a list."""

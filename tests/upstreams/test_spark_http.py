@@ -95,6 +95,26 @@ async def test_an_error_after_text_ends_the_stream_without_done() -> None:
         assert json.loads(lines[-1])["error"]["details"]["upstream_code"] == 10012
 
 
+@pytest.mark.parametrize("shape", ["event", "maas"])
+@pytest.mark.parametrize("code", [10013, 10014, 10021, 10022])
+async def test_moderation_after_text_ends_the_stream_as_filtered(shape: str, code: int) -> None:
+    async with SparkSimulator() as sim, antiphon(serving(sim)) as server:
+        queue(sim, text="one two three", chunks=3, error_code=code, error_after=1, http_error=shape)
+        lines = data_lines((await post(server, ask(stream=True))).body)
+        assert lines[-1] == b"[DONE]"
+        assert json.loads(lines[-2])["choices"][0]["finish_reason"] == "content_filter"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_warning_stays_in_the_answers_own_code(stream: bool) -> None:
+    async with SparkSimulator() as sim, antiphon(serving(sim)) as server:
+        queue(sim, text="one two", error_code=10019)
+        answer = await post(server, ask(stream=stream))
+        assert b'"code":10019' in answer.body
+        told = chunks_of(answer.body)[-1] if stream else answer.json()
+        assert told["choices"][0]["finish_reason"] == "stop"
+
+
 async def test_a_refused_password_is_the_operators_trouble() -> None:
     async with SparkSimulator(keys=()) as sim, antiphon(serving(sim)) as server:
         assert error_of(await post(server, ask()), 502)["code"] == "upstream_auth"
