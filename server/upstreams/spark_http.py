@@ -35,7 +35,7 @@ class SparkHttpUpstream(OpenAIUpstream):
         super().__init__(msgspec.structs.replace(channel, base_url=base_url, stream_usage="refused"), client)
 
     async def stream(self, chat: ChatRequest, call: Call) -> AsyncGenerator[Batch, None]:
-        """Yield the answer's batches; see ``upstreams.base.Upstream``. Moderation may cut it: that is an end."""
+        """Yield the answer's batches; see ``upstreams.base.Upstream``. Where moderation cuts it, it ends."""
         spoken = False
         try:
             async with aclosing(super().stream(chat, call)) as batches:

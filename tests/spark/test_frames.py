@@ -26,8 +26,8 @@ def item(**fields: Any) -> Any:
     frame = read(choices={"status": 1, "seq": 0, "text": [fields]})
     assert frame.payload is not None
     assert frame.payload.choices is not None
-    (only,) = frame.payload.choices.text or ()
-    return only
+    assert frame.payload.choices.text is not None
+    return frame.payload.choices.text[0]
 
 
 def test_a_frame_as_the_vendor_prints_it_is_read_whole() -> None:
