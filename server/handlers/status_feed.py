@@ -109,7 +109,7 @@ class RunTexts:
         self._run = run
         self._include = include
         self._sent: dict[tuple[str, str], int] = {}
-        self._progress: dict[str, tuple[float, int]] = {}
+        self._progress: dict[str, tuple[float, int]] = {}  # when the next is due, and what was told
         self._tick_s = TICK_S
         self._next_tick = 0.0
         self._promised: float | None = None  # when the next delta was to be sent
@@ -117,6 +117,8 @@ class RunTexts:
         self.wants_progress = "progress" in include
         if self.wants_text:
             run.watch_text()
+        if self.wants_progress:
+            self._progress = {name: (0.0, sum(lane.chars.values())) for name, lane in run.lanes.items()}
         self._phase = run.text_watchers % GROUPS * TICK_S / GROUPS
         if cursors is None:
             for lane in run.lanes.values():
@@ -142,6 +144,11 @@ class RunTexts:
                 if item is not None:
                     items.append(item)
         return items
+
+    def end_of(self, member_id: str, number: int) -> list[Item]:
+        """What of a member is to be told before its end, which is told next."""
+        self._progress[member_id] = (float("inf"), 0)  # there is no more of it
+        return self.pull(number, member_id)
 
     def pull_ticked(self, now: float) -> list[Item]:
         """The text of this tick, and the progress that is due; nothing between two ticks."""
@@ -227,7 +234,7 @@ def _items_of(
     items: list[Item] = []
     if texts is not None:
         if kind in MEMBER_ENDS and event.member is not None:
-            items = texts.pull(event.sequence_number - 1, event.member.id)
+            items = texts.end_of(event.member.id, event.sequence_number - 1)
         elif kind in SUMMARY_ENDS:
             items = texts.pull(event.sequence_number - 1, "summary")
         elif event.data.terminal:

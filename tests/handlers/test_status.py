@@ -311,6 +311,26 @@ async def test_progress_is_told_without_text() -> None:
         assert "xxx" not in json.dumps(messages)
 
 
+@pytest.mark.parametrize("late", [False, True])
+async def test_of_a_member_that_has_ended_no_progress_is_told(late: bool) -> None:
+    """A watcher that counts by progress would go back from the exact number to an estimate."""
+    async with watching() as (shown, watcher):
+        script = shown.script()
+        run = script.begin()
+        if not late:
+            await watcher.subscribe(f"run:{run.id}", include=["progress"])
+        script.say(M1, "x" * 100)
+        script.finish(M1)
+        if late:
+            await watcher.subscribe(f"run:{run.id}", include=["progress"])
+        script.say(M2, "y" * 100)
+        messages = await watcher.until("next")
+        while told(messages)[-1]["type"] != "model.progress":
+            messages += await watcher.until("next")
+        progress = [event for event in told(messages) if event["type"] == "model.progress"]
+        assert [event["member"]["id"] for event in progress] == ["m2"]
+
+
 # Who may
 
 
