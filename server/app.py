@@ -27,6 +27,7 @@ from server.handlers import (
     models,
     runs,
     status,
+    surfaces,
     tickets,
 )
 from server.handlers.body import defer_continue
@@ -40,6 +41,7 @@ from server.routing.upkeep import Upkeep
 from server.run_log import Runs
 from server.settings import Channel, Images, Settings
 from server.settings import Combination as CombinationSettings
+from server.surfaces import SURFACES
 from server.tasks import TaskOwner
 from server.tickets import Tickets
 from server.upstreams.base import Upstream
@@ -149,6 +151,7 @@ def _routes() -> Iterable[web.RouteDef]:
         ("POST", "/runs/{run}/answer_now", runs.answer_now),
         ("POST", "/runs/{run}/members/{member}/cancel", runs.cancel_member),
     ]
+    api += [("POST", one.path, surfaces.handler_of(one)) for one in SURFACES]
     for method, path, handler in api:
         for prefix in ("/v1", ""):
             for end in ("", "/") if not path.endswith(".+}") else ("",):  # that pattern takes the slash

@@ -18,6 +18,7 @@ from server.errors import InvalidRequest
 from server.settings import AUTO, Channel
 from server.spark.models import MODELS, canonical_name, with_overrides
 from server.spark.parameters import SparkOptions, instruction, parameters
+from server.surfaces import can_offer
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _ODD_PATH = re.compile(r"//|/\.{1,2}(/|$)|\\|%(00|0a|0d|2e|2f|5c)", re.IGNORECASE)
@@ -36,6 +37,7 @@ def check_channels(found: Findings, *, others_can_read: bool) -> None:
     for channel in channels:
         check_name(found, under(found, channel, "name"), channel.name, "a channel's name")
         _check_models(found, channel)
+        _check_surfaces(found, channel)
         if channel.kind == "openai":
             _check_openai(found, channel, others_can_read)
         elif channel.kind == "anthropic":
@@ -63,6 +65,23 @@ def _check_models(found: Findings, channel: Channel) -> None:
             found.wrong(
                 (*path, step, "model"), "must not be empty; leave it out if the name is the same there"
             )
+
+
+def _check_surfaces(found: Findings, channel: Channel) -> None:
+    own = under(found, channel, "surfaces")
+    named = [(own, channel.surfaces)]
+    if isinstance(channel.models, dict):
+        path = under(found, channel, "models")
+        named += [((*path, name, "surfaces"), model.surfaces) for name, model in channel.models.items()]
+    for here, surfaces in named:
+        if surfaces is None:
+            continue
+        if not surfaces:
+            found.wrong(here, "names nothing that is offered; leave it out for the default")
+        check_unique(found, [((*here, at), one) for at, one in enumerate(surfaces)], "this surface")
+        if set(surfaces) - {"chat"} and not can_offer(channel):
+            kind = f"preset {channel.preset}" if channel.preset else f"kind {channel.kind}"
+            found.wrong(here, f"may name chat alone: channels of {kind} offer nothing else")
 
 
 def _check_openai(found: Findings, channel: Channel, others_can_read: bool) -> None:

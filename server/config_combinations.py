@@ -14,6 +14,7 @@ from server.config_strategies import references as strategy_references
 from server.config_types import nearest
 from server.config_yaml import Entries, Items, Node, Path, Scalar, dotted, printable
 from server.settings import AUTO, Channel, ChannelModel, Combination, Member, Settings, Summary
+from server.surfaces import offers
 
 MAX_DEPTH = 2
 BEST_DRAFT = "best_draft"
@@ -153,6 +154,8 @@ def _check_reference(found: Findings, path: Path, name: str, names: Names) -> No
             found.wrong(
                 path, f"no model or combination is called {printable(name)}{nearest(name, names.all())}"
             )
+    elif path[0] == "combinations" and not any(offers(*one, "chat") for one in served):
+        found.wrong(path, f"takes no chats, by the surfaces of its channel ({served[0][0].name})")
     elif not any(channel.enabled for channel, _ in served):
         found.doubt(path, f"only a disabled channel serves it ({served[0][0].name}): calls will fail")
 

@@ -190,6 +190,13 @@ class UpstreamRefused(ServerError):
     status, type, code = 400, "invalid_request_error", "invalid_request_error"
 
 
+class SurfaceNotOffered(ServerError):
+    """The model has no channel that takes such requests, or the upstream does not know the path."""
+
+    status, type, code = 400, "invalid_request_error", "surface_not_offered"
+    retryable = True  # on another channel
+
+
 class ContentFiltered(UpstreamRefused):
     """Moderation refused the request."""
 

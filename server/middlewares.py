@@ -52,7 +52,6 @@ _JSON = ("", "application/json")
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 _NOT_OFFERED = {
     "responses": "The Responses API is",
-    "embeddings": "Embeddings are",
 }  # what clients ask for by default or by habit, by the first part of the path
 REQUEST_ID_THERE = "Request-Id"
 """Where Anthropic's clients look for the request's id."""

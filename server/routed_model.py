@@ -23,6 +23,7 @@ from server.errors import (
     NoChannel,
     RateLimited,
     ServerError,
+    SurfaceNotOffered,
     UpstreamAuth,
     UpstreamTimeout,
 )
@@ -330,7 +331,7 @@ class RoutedModel:
 
 def _once_more(failed: list[Failed]) -> Candidate | None:
     """Who may be asked again when no other is left: the last one that failed only once and may recover."""
-    hopeless = (UpstreamAuth, InsufficientQuota, QueueFull, NoRoom)
+    hopeless = (UpstreamAuth, InsufficientQuota, QueueFull, NoRoom, SurfaceNotOffered)
     tried = [one.candidate for one in failed]
     return next(
         (

@@ -5,22 +5,30 @@ from __future__ import annotations
 import difflib
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TypeAlias
 
 from server.auth import Principal
 from server.errors import InvalidRequest, ModelNotFound, NotAllowed
 from server.hedged_model import HedgedModel
 from server.openai_wire import ModelCard
 from server.routed_model import RoutedModel
+from server.routed_surface import RoutedSurface, SurfacesOnly, combination_asked, not_offered
 from server.routing.channel import ChannelState, lent
 from server.settings import Channel, ChannelModel, Settings
 from server.settings import Combination as CombinationSettings
 from server.spark_ws import find_model, served_as, with_overrides
+from server.surface_settings import SurfaceName
+from server.surfaces import Surface, offers
 from server.upstreams.base import Upstream
 
 # A longer name than any model has is not searched for near ones: the search costs its length. (characters)
 MAX_NAME = 200
 # ``created`` of a model must be the same after each restart; we do not know better than a constant.
 CREATED = 1_763_683_200
+
+
+# A channel, and how it serves a model.
+Served: TypeAlias = tuple[ChannelState, ChannelModel]
 
 
 class ModelRouter:
@@ -39,13 +47,13 @@ class ModelRouter:
         rng = self._rng = rng or random.Random()
         self._settings = settings
         self.channels = dict(channels)
-        served: dict[str, list[tuple[ChannelState, ChannelModel]]] = {}
+        served: dict[str, list[Served]] = {}
         for channel in settings.channels:
             for name, model in _served(channel).items():
                 served.setdefault(name, []).append((self.channels[channel.name], model))
-        self.models = {
-            name: RoutedModel(name, states, rng, settings.routing.of(name)) for name, states in served.items()
-        }
+        self._served = served
+        self.models = {name: self._chats(name, states) for name, states in served.items()}
+        self._surfaces: dict[tuple[str, SurfaceName], RoutedSurface] = {}  # filled as they are asked for
         lenders = {name: _lenders(states) for name, states in served.items()}
         self._lenders = {name: states for name, states in lenders.items() if states}
         after_s = {name: settings.routing.of(name).hedge_after_s for name in self.models}
@@ -92,6 +100,25 @@ class ModelRouter:
             )
         return self.find(name)
 
+    def choose_surface(self, name: str, surface: Surface, principal: Principal) -> RoutedSurface:
+        """Who answers a client's request to a surface beside chats.
+
+        Raises as ``choose``, and ``SurfaceNotOffered`` where nobody would.
+        """
+        if not name and not surface.needs_model:
+            name = self._first_with(surface.name, principal)
+        real = self.choose(name, principal).name
+        if real in self.combinations:
+            raise combination_asked(real, surface.name)
+        if (made := self._surfaces.get((real, surface.name))) is not None:
+            return made
+        states = [one for one in self._served[real] if offers(one[0].settings, one[1], surface.name)]
+        if not states:
+            raise not_offered(real, surface.name, [state.name for state, _ in self._served[real]])
+        made = RoutedSurface(real, states, self._rng, self._settings.routing.of(real))
+        self._surfaces[real, surface.name] = made
+        return made
+
     def lend(self, name: str, principal: Principal) -> Upstream:
         """Who answers a client's request that brings credentials of its own: for this request alone.
 
@@ -133,6 +160,21 @@ class ModelRouter:
             raise _not_found(name, [one.id for one in self.cards(principal)])
         return self._card(name)
 
+    def _chats(self, name: str, states: list[Served]) -> RoutedModel:
+        """Who answers the chats of a model."""
+        routing = self._settings.routing.of(name)
+        takers = [one for one in states if offers(one[0].settings, one[1], "chat")]
+        if not takers:
+            return SurfacesOnly(name, states, self._rng, routing)
+        return RoutedModel(name, takers, self._rng, routing)
+
+    def _first_with(self, surface: SurfaceName, principal: Principal) -> str:
+        """The first model whose channel says that it offers ``surface``; "" if none does."""
+        for name, states in self._served.items():
+            if self._may(principal, name) and any(surface in _said(*one) for one in states):
+                return name
+        return ""
+
     def _real(self, name: str) -> str:
         seen: set[str] = set()
         while name in self._aliases and name not in seen:  # loops are refused at load
@@ -167,10 +209,18 @@ class ModelRouter:
         extra_fields: dict[str, object] = {"kind": "model"} | {
             k: v for k, v in known.items() if v is not None
         }
+        if surfaces := list(dict.fromkeys(one for served in self._served[real] for one in _said(*served))):
+            extra_fields["surfaces"] = surfaces
         if kinds == {"local"}:
             extra_fields["description"] = "demo model: fluent English, unreliable facts, poor Chinese"
             return ModelCard(name, CREATED, "antiphon-local", alias | extra_fields)
         return ModelCard(name, CREATED, model.channels[0][0].name, alias | extra_fields)
+
+
+def _said(state: ChannelState, model: ChannelModel) -> tuple[SurfaceName, ...]:
+    """The surfaces that the configuration names for a channel's model."""
+    said = state.settings.surfaces if model.surfaces is None else model.surfaces
+    return said or ()
 
 
 def _served(channel: Channel) -> dict[str, ChannelModel]:
@@ -182,7 +232,7 @@ def _served(channel: Channel) -> dict[str, ChannelModel]:
     return {name: served_as(one, find_model(one.model or name, None, models)) for name, one in served.items()}
 
 
-def _lenders(states: list[tuple[ChannelState, ChannelModel]]) -> list[tuple[ChannelState, ChannelModel]]:
+def _lenders(states: list[Served]) -> list[Served]:
     """The channels that serve callers with credentials of their own."""
     return [
         (state, model)

@@ -26,6 +26,7 @@ from server.strategy_settings import (
     Steps,
     Vote,
 )
+from server.surface_settings import SurfaceName
 from server.watch_settings import Events as Events
 from server.watch_settings import Runs as Runs
 
@@ -145,6 +146,7 @@ class ChannelModel(_Frozen, frozen=True):
     vision: bool | None = None  # None: unknown, images go through
     tools: bool | None = None
     context_length: Whole1 | None = None
+    surfaces: tuple[SurfaceName, ...] | None = None  # None: as the channel says
 
 
 Policy: TypeAlias = Literal["weight", "least_latency", "least_busy"]
@@ -190,6 +192,7 @@ class Channel(_Frozen, frozen=True):
     list_only: tuple[str, ...] = ()  # with models auto: patterns such as gpt-*; empty: all
     list_every_s: From0 = 3600  # 0: once
     test_every_s: From0 = 0  # 0: never
+    surfaces: tuple[SurfaceName, ...] | None = None  # None: of kind openai all, of others chat
     preset: Literal["spark-http"] | None = None
     base_url: str | None = None
     api_key: str | None = None

@@ -93,6 +93,10 @@ def test_a_wrong_channel_is_refused_without_its_secrets(read: Read, change: str,
             "channels[0].kind: is missing; it must be anthropic, local, openai or spark",
         ),
         ("{name: c, kind: anthropic, models: [a]}", "api_key: is missing; kind anthropic wants a key"),
+        (
+            f"{{{ANTHROPIC}, surfaces: [embeddings]}}",
+            "surfaces: may name chat alone: channels of kind",
+        ),
         (f"{{{ANTHROPIC}, base_url: https://x/v1}}", "base_url: must end before /v1/messages"),
         (f"{{{ANTHROPIC}, auth: bearer}}", "auth: has no use here; kind anthropic has anthropic.auth"),
         (f"{{{ANTHROPIC}, anthropic: {{beta: ['a,b']}}}}", "anthropic.beta: must be one word"),
@@ -215,3 +219,23 @@ def test_a_name_that_may_be_listed_later_is_a_doubt_and_no_fault(read: Read) -> 
     text = AUTO_CHANNEL + "aliases: {fast: gpt-5-mini}\nrouting: {models: {gpt-5-mini: {attempts: 2}}}\n"
     [found] = warnings(read, text)
     assert "aliases.fast: is a model only if c lists it" in found
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("surfaces: []", "surfaces: names nothing that is offered"),
+        ("surfaces: [chat, chat]", "surfaces[1]: this surface stands twice"),
+        ("surfaces: [embedding]", "surfaces[0]: must be"),
+        ("preset: spark-http, surfaces: [chat, speech]", "surfaces: may name chat alone: channels of preset"),
+    ],
+)
+def test_surfaces_are_those_that_there_are(read: Read, change: str, message: str) -> None:
+    (found,) = faults(read, channel(change))
+    assert f"channels[0].{message}" in found
+
+
+def test_a_models_surfaces_are_looked_at_like_its_channels(read: Read) -> None:
+    text = CHANNEL.replace("[a, b, d]", "{a: {surfaces: []}, b: {surfaces: [embeddings]}}")
+    (found,) = faults(read, text)
+    assert "channels[0].models.a.surfaces: names nothing" in found

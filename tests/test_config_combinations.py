@@ -290,3 +290,10 @@ def test_what_a_slip_may_have_named_is_not_told_as_unknown(read: Read, good: str
         """
     assert read(text).settings.aliases
     assert not [one for one in faults(read, text.replace(good, slip)) if "is called" in one]
+
+
+def test_a_member_that_takes_no_chats_is_refused_while_an_alias_may_name_it(read: Read) -> None:
+    embeds = CHANNEL.replace("[a, b, d]", "{a: {surfaces: [embeddings]}}")
+    (found,) = faults(read, embeds + "combinations: [{name: p, strategy: direct, model: a}]")
+    assert "combinations[0].model: takes no chats, by the surfaces of its channel (c)" in found
+    assert read(embeds + "aliases: {fast: a}").settings.aliases == {"fast": "a"}

@@ -152,7 +152,6 @@ async def test_a_refusal_by_aiohttp_itself_looks_like_all_others() -> None:
         ("/v1/responses", "Responses API"),
         ("/responses/", "Responses API"),
         ("/v1/responses/resp_1/cancel", "Responses API"),
-        ("/v1/embeddings", "Embeddings"),
     ],
 )
 async def test_what_clients_look_for_in_vain_is_named_with_the_way_to_ask(path: str, named: str) -> None:

@@ -21,6 +21,7 @@ from server.logs import set_up_logging
 from server.serving import CannotListen, ServeOptions, serve
 from server.serving import run as run_loop
 from server.settings import Images, Runs, Settings
+from server.surfaces import chat_models
 
 log = logging.getLogger("antiphon")
 
@@ -149,7 +150,7 @@ def _environment(options: argparse.Namespace) -> Mapping[str, str]:
 def _greeting(url: str, settings: Settings) -> str:
     model = next((one.name for one in settings.combinations), None)
     if model is None:
-        model = next((name for channel in settings.channels for name in channel.served()), "MODEL")
+        model = next((name for channel in settings.channels for name in chat_models(channel)), "MODEL")
     body = (
         f'{{"model":"{model}","stream":true,"messages":[{{"role":"user","content":"Why is the sky blue?"}}]}}'
     )

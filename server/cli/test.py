@@ -20,6 +20,7 @@ from server.routing.channel import ChannelState
 from server.routing.trial import ChannelTrial, Trial, try_channel
 from server.routing.upkeep import allowed
 from server.settings import AUTO, Channel, Logging, Settings
+from server.surfaces import chat_models
 from server.upstreams.factory import build_upstreams, client_session
 from server.upstreams.listing import ModelLister
 
@@ -61,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     channels = [known[name] for name in dict.fromkeys(named)]
     if options.model is not None:
         channels = [one for one in channels if one.models == AUTO or options.model in one.served()]
-    channels = [channel for channel in channels if channel.models]
+    channels = [one for one in channels if one.models == AUTO or chat_models(one)]
     if not channels:
         print("antiphon: there is no such channel to try; see 'antiphon check'", file=sys.stderr)
         return 2
@@ -99,7 +100,7 @@ async def _trials(
     session = client_session(settings.images)
     try:
         for channel in channels:
-            asked = model or next(iter(channel.served()), None)
+            asked = model or next(iter(chat_models(channel)), None)
             if asked is None:
                 try:
                     asked = await _first_listed(channel, session.lister)

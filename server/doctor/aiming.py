@@ -6,6 +6,7 @@ import msgspec
 
 from server.settings import Access, Channel, Logging, Routing, Settings, Timeouts, TimeoutsPatch
 from server.simulators.spark_signature import SparkKey
+from server.surfaces import chat_models
 
 SHORTEST = Timeouts(connect_s=0.5, first_token_s=0.5, idle_s=0.5, total_s=3)
 """What longer time-outs are brought down to. One that is switched off stays off."""
@@ -21,7 +22,7 @@ def targets(settings: Settings) -> list[tuple[str, list[Channel]]]:
     by_model: dict[str, list[Channel]] = {}
     for channel in settings.channels:
         if channel.enabled and channel.weight > 0 and channel.kind != "local":
-            for model in channel.served():
+            for model in chat_models(channel):
                 by_model.setdefault(model, []).append(channel)
     found: dict[tuple[str, ...], tuple[str, list[Channel]]] = {}
     for model, channels in by_model.items():

@@ -12,6 +12,7 @@ from server.errors import InvalidRequest, NotAllowed, NotFound
 from server.handlers.body import read_body
 from server.routing.channel import ChannelState
 from server.routing.trial import try_channel
+from server.surfaces import chat_models
 
 
 class _Wish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,9 +40,9 @@ async def test_channel(request: web.Request) -> web.Response:
         raise NotFound(
             f"There is no channel {name[:100]!r}; there are {', '.join(channels)}.", code="channel_not_found"
         )
-    model = _wanted(await read_body(request)).model or next(iter(channel.settings.served()), None)
+    model = _wanted(await read_body(request)).model or next(iter(chat_models(channel.settings)), None)
     if model is None:
-        raise NotFound("This channel serves no model.", code="model_not_found")
+        raise NotFound("This channel serves no model that takes chats.", code="model_not_found")
     if model not in channel.settings.served():
         served = ", ".join(channel.settings.served())
         raise NotFound(

@@ -22,7 +22,7 @@ from server.openai_wire.errors import (
 from server.openai_wire.models import ModelCard, model_body, models_body
 from server.openai_wire.narrowing import narrowed
 from server.openai_wire.plain import completion_as_chunks, decode_completion
-from server.openai_wire.request import parse_chat, read_json
+from server.openai_wire.request import model_of, parse_chat, parse_object, read_json
 
 __all__ = [
     "MAX_ANSWER_BYTES",
@@ -41,9 +41,11 @@ __all__ = [
     "error_headers",
     "is_error_object",
     "model_body",
+    "model_of",
     "models_body",
     "narrowed",
     "parse_chat",
+    "parse_object",
     "read_json",
     "relayed",
     "retry_after",

@@ -56,6 +56,22 @@ def parse_chat(body: bytes, *, need_model: bool = True) -> ChatRequest:
     return chat
 
 
+def parse_object(body: bytes) -> JsonObject:
+    """Check and take in a body that is a JSON object of whatever fields. Raises ``InvalidRequest``."""
+    return read_json(body.removeprefix(_BOM), JsonObject)
+
+
+def model_of(json: JsonObject) -> str:
+    """The model that a request names; "" if it names none. Raises ``InvalidRequest`` for what is no name."""
+    raw = json.raw("model")
+    if raw is None or raw == b"null":
+        return ""
+    try:
+        return msgspec.json.decode(raw, type=str)
+    except msgspec.ValidationError:
+        raise InvalidRequest("model must be a string.", param="model", code="invalid_type") from None
+
+
 def read_json(body: bytes, read: Callable[[bytes], T]) -> T:
     """What ``read`` makes of a body that is JSON, its faults told as a client's.
 

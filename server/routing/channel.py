@@ -143,6 +143,12 @@ class ChannelState:
         self.enter()
         return ticket
 
+    async def take_counted(self, call: Call, tokens: int) -> Ticket | None:
+        """The same for a call that is no chat, and costs about so many tokens."""
+        ticket = None if self.gate is None else await self.gate.enter(call, tokens)
+        self.enter()
+        return ticket
+
     def ask(
         self, lane: Lane, chat: ChatRequest, call: Call, ticket: Ticket | None
     ) -> AsyncGenerator[Batch, None]:

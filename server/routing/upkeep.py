@@ -13,6 +13,7 @@ from server.errors import ServerError
 from server.routing.channel import ChannelState
 from server.routing.trial import ListModels, try_keys
 from server.settings import AUTO, Channel
+from server.surfaces import chat_models
 from server.tasks import TaskOwner
 
 log = logging.getLogger("antiphon.upkeep")
@@ -123,7 +124,7 @@ class Upkeep:
         while True:
             await asyncio.sleep(channel.test_every_s)
             state = self._state(channel.name)
-            model = next(iter(state.settings.served()), None) if state is not None else None
+            model = next(iter(chat_models(state.settings)), None) if state is not None else None
             if state is None or model is None:
                 continue
             failed = [trial for trial in await try_keys(state, model) if not trial.ok]

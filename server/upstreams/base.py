@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from functools import partial
 from typing import Protocol, TypeAlias
@@ -14,6 +14,7 @@ from server.deltas import Batch, Deltas, Usage
 from server.errors import ServerError
 from server.settings import Timeouts
 from server.spark_ws import Credentials
+from server.surfaces import AnswerHead, SurfaceRequest
 
 
 class Observer(Protocol):
@@ -154,6 +155,24 @@ class Upstream(Protocol):
     name: str
 
     def stream(self, chat: ChatRequest, call: Call) -> Deltas: ...
+
+
+class SurfaceCaller(Protocol):
+    """What a channel offers beside chats."""
+
+    def ask(
+        self, request: SurfaceRequest, model: str, call: Call
+    ) -> AsyncGenerator[AnswerHead | bytes, None]:
+        """Yield the answer's head, then its bytes as they come. ``model`` is the public name.
+
+        Raises a ``ServerError`` when it fails, before the head or after. Closing it closes the connection.
+        """
+
+
+def surfaces_of(upstream: Upstream) -> SurfaceCaller | None:
+    """What it offers beside chats; None for one that takes chats alone."""
+    offered: SurfaceCaller | None = getattr(upstream, "surfaces", None)
+    return offered
 
 
 Whole: TypeAlias = Callable[[ChatRequest, Call], Awaitable[Batch]]

@@ -10,8 +10,9 @@ from typing import Protocol
 from server.errors import ServerError, UpstreamError, UpstreamInvalid
 from server.openai_wire import MAX_ANSWER_BYTES, retry_after
 from server.settings import Channel
+from server.surfaces import Upload
 from server.upstreams.clocks import Clocks
-from server.upstreams.http import HttpAnswer, HttpClient, Target
+from server.upstreams.http import HttpAnswer, HttpClient, Target, Uploader
 
 MAX_ERROR_BYTES = 64 * 1024
 # The status tells the most; so long is waited for the words that go with it. (seconds)
@@ -48,6 +49,16 @@ class Exchange:
         """Send the request. Raises what its refusal means, and whatever ``HttpClient.post`` raises."""
         watch = self.clocks.watch
         answer = self._answer = await self._client.post(target, body, connect_s=self._connect_s, watch=watch)
+        watch(answer.fail)
+        self.clocks.head_came()
+        if not 200 <= answer.status < 300:
+            raise await _refusal(answer, self._read_refusal)
+        return answer
+
+    async def begin_upload(self, uploader: Uploader, target: Target, body: Upload) -> HttpAnswer:
+        """As ``begin``, with a body that is read while it is sent."""
+        watch = self.clocks.watch
+        answer = self._answer = await uploader.upload(target, body, connect_s=self._connect_s, watch=watch)
         watch(answer.fail)
         self.clocks.head_came()
         if not 200 <= answer.status < 300:

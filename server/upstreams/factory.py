@@ -19,6 +19,7 @@ from server.upstreams.local_process import LocalProcess
 from server.upstreams.openai import OpenAIUpstream
 from server.upstreams.spark import SparkUpstream
 from server.upstreams.spark_http import SparkHttpUpstream
+from server.upstreams.surfaces import SurfaceUpstream
 
 ChannelUpstream: TypeAlias = OpenAIUpstream | AnthropicUpstream | SparkUpstream | LocalUpstream
 
@@ -27,12 +28,12 @@ class Clients:
     """The HTTP clients of the process; each keeps its connections for all channels that use it.
 
     ``images`` is where upstreams that take only bytes get a chat's images from, ``lister`` reads what models
-    upstreams say they have.
+    upstreams say they have, ``uploader`` sends what is too large for memory.
     """
 
     def __init__(self, images: Images) -> None:
         self._fast = FastClient()
-        self._aiohttp = AiohttpClient()
+        self._aiohttp = self.uploader = AiohttpClient()
         self.images = ImageSource(images)
         self.lister = ModelLister()
 
@@ -70,7 +71,8 @@ def build_upstream(channel: Channel, session: Clients) -> ChannelUpstream:
         case "openai" if channel.preset == "spark-http":
             return SparkHttpUpstream(channel, client)
         case "openai":
-            return OpenAIUpstream(channel, client)
+            surfaces = SurfaceUpstream(channel, client, session.uploader)
+            return OpenAIUpstream(channel, client, surfaces=surfaces)
         case "anthropic":
             return AnthropicUpstream(channel, client)
         case "spark":

@@ -17,6 +17,7 @@ from yarl import URL
 
 from server.errors import ServerError, UpstreamCut, UpstreamInvalid, UpstreamTimeout, UpstreamUnreachable
 from server.settings import Tls
+from server.surfaces import Upload
 from server.upstreams.clocks import Patrol
 
 # Of an answer's head, interim answers and trailers too.
@@ -122,6 +123,15 @@ class HttpClient(Protocol):
 
     async def aclose(self) -> None:
         """Close every connection."""
+
+
+class Uploader(Protocol):
+    """Sends requests whose bodies are too large to be held in memory."""
+
+    async def upload(
+        self, target: Target, body: Upload, *, connect_s: float, watch: Watch = nobody_watches
+    ) -> HttpAnswer:
+        """As ``HttpClient.post``; the body is read while it is sent, and no further if the answer comes."""
 
 
 class Target:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import functools
 import io
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 
 import aiohttp
 from aiohttp import ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
 from aiohttp.http_exceptions import ContentEncodingError
 
 from server.errors import UpstreamTimeout
+from server.surfaces import Upload
 from server.upstreams.clocks import Patrol
 from server.upstreams.http import (
     KEEP_S,
@@ -105,14 +106,27 @@ class AiohttpClient:
         """See ``http.HttpClient``."""
         return await watched(self._request(target, body, connect_s), watch, discard=AiohttpAnswer.close)
 
-    async def _request(self, target: Target, body: bytes, connect_s: float) -> AiohttpAnswer:
+    async def upload(
+        self, target: Target, body: Upload, *, connect_s: float, watch: Watch = nobody_watches
+    ) -> AiohttpAnswer:
+        """See ``http.Uploader``."""
+        return await watched(self._request(target, body, connect_s), watch, discard=AiohttpAnswer.close)
+
+    async def _request(self, target: Target, body: bytes | Upload, connect_s: float) -> AiohttpAnswer:
+        headers = target.headers
+        data: bytes | io.BytesIO | AsyncIterator[bytes]
+        if isinstance(body, bytes):
+            # aiohttp warns of large bytes, since it would send them at once; a file it sends in pieces.
+            data = body if len(body) <= LARGE_BYTES else io.BytesIO(body)
+        else:
+            data = body.pieces()
+            headers = {**headers, "Content-Length": str(body.size)}
         try:
             response = await self._session.request(
                 "POST",
                 target.url,
-                # aiohttp warns of large bytes, since it would send them at once; a file it sends in pieces.
-                data=body if len(body) <= LARGE_BYTES else io.BytesIO(body),
-                headers=target.headers,
+                data=data,
+                headers=headers,
                 allow_redirects=False,
                 ssl=target.tls or True,
                 proxy=target.proxy,

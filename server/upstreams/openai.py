@@ -11,7 +11,7 @@ from server.chat import ChatRequest
 from server.deltas import Delta
 from server.openai_wire import AnswerReader, decode_whole, narrowed, upstream_error
 from server.settings import Channel
-from server.upstreams.base import Call
+from server.upstreams.base import Call, SurfaceCaller
 from server.upstreams.exchange import rest
 from server.upstreams.http import HttpAnswer, HttpClient, Target
 from server.upstreams.http_upstream import HttpUpstream, channel_target
@@ -24,7 +24,7 @@ class OpenAIUpstream(HttpUpstream):
     """One channel of kind ``openai``; see ``HttpUpstream``.
 
     ``find_target`` is awaited before each call where the address is not fixed (the embedded model); ``mend``
-    repairs each event's data, or drops it by giving None.
+    repairs each event's data, or drops it by giving None. ``surfaces`` takes what is no chat.
     """
 
     skips = "unreadable lines"
@@ -37,9 +37,11 @@ class OpenAIUpstream(HttpUpstream):
         *,
         find_target: Callable[[], Awaitable[Target]] | None = None,
         mend: Callable[[bytes], bytes | None] | None = None,
+        surfaces: SurfaceCaller | None = None,
     ) -> None:
         super().__init__(channel, client)
         self._find_target = find_target
+        self.surfaces = surfaces
         self._mend = mend
         self._targets = {} if find_target else {0: fixed_target(channel)}  # by how deep a call is
 

@@ -1,0 +1,107 @@
+"""A public model's surfaces beside chats: the same channels, attempts and failover, bytes for deltas."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from time import monotonic
+
+from server.chat import ChatRequest
+from server.errors import ServerError, SurfaceNotOffered
+from server.routed_model import Failed, RoutedModel
+from server.routing.channel import BYTES_PER_TOKEN, ChannelState, Lane
+from server.routing.limits import Ticket
+from server.surfaces import AnswerHead, SurfaceRequest
+from server.upstreams.base import Call, surfaces_of
+
+
+class RoutedSurface(RoutedModel):
+    """One model, over those of its channels that offer a certain surface."""
+
+    async def ask(self, request: SurfaceRequest, call: Call) -> AsyncGenerator[AnswerHead | bytes, None]:
+        """Yield the head and the bytes of the first channel that answers; see ``SurfaceCaller``.
+
+        Another channel is tried before the head only. What each attempt tells counts for the channel's
+        standing with this model, chats included.
+        """
+        failed: list[Failed] = []
+        own_time = call.deadline is None
+        spoken = False
+        if (first := self._first(began := monotonic(), call)) is None:
+            first, began = await self._patience.ready(call), monotonic()
+        candidate = first
+        while True:
+            state, health = candidate.state, candidate.health
+            probe = health.begin() if health.breaker.until else False
+            lane = self._prepare(state, failed, call, began)
+            try:
+                ticket = await self._take(state, request, call)
+                try:
+                    if call.observer is not None:
+                        call.observer.attempt(call.attempts_made, state.name)
+                    async with aclosing(self._answer(lane, request, call, ticket)) as parts:
+                        async for part in parts:
+                            if not spoken and (probe or self._timed):
+                                self._spoke(candidate, monotonic() - began, call, probe=probe)
+                                probe = False
+                            spoken = True
+                            yield part
+                finally:
+                    state.give(ticket)
+                state.count(state.name, "ok")
+                health.breaker.succeeded(monotonic())
+                return
+            except ServerError as error:
+                self._note(candidate, lane, error, call, probe=probe, own_time=own_time)
+                probe = False
+                if spoken:
+                    raise
+                failed.append(Failed(candidate, lane, error))
+                candidate = await self._next(failed, call)
+                began = monotonic()
+            finally:
+                if probe:
+                    health.abandoned(monotonic())
+
+    async def _take(self, state: ChannelState, request: SurfaceRequest, call: Call) -> Ticket | None:
+        return await state.take_counted(call, 0 if request.surface.form else request.size // BYTES_PER_TOKEN)
+
+    async def _answer(
+        self, lane: Lane, request: SurfaceRequest, call: Call, ticket: Ticket | None
+    ) -> AsyncGenerator[AnswerHead | bytes, None]:
+        surfaces = surfaces_of(lane.upstream)
+        assert surfaces is not None  # the router asks only for what a channel can offer
+        async with aclosing(surfaces.ask(request, self.name, call)) as parts:
+            async for part in parts:
+                if ticket is not None and isinstance(part, AnswerHead) and part.usage is not None:
+                    ticket.used = part.usage.total_tokens
+                yield part
+
+
+class SurfacesOnly(RoutedModel):
+    """A model none of whose channels takes chats."""
+
+    def _fitting(self, chat: ChatRequest) -> ChatRequest:
+        raise not_offered(self.name, "chat", [state.name for state, _ in self.channels])
+
+
+def not_offered(model: str, surface: str, channels: list[str]) -> SurfaceNotOffered:
+    """What a client is told that asks a model for what no channel of it takes."""
+    names = ", ".join(dict.fromkeys(channels))
+    what = "chats" if surface == "chat" else surface
+    error = SurfaceNotOffered(
+        f"{model} does not offer {what}; ask another model, or have the operator add {surface} to surfaces "
+        f"of its channel ({names}).",
+        param="model",
+    )
+    error.retryable = False
+    return error
+
+
+def combination_asked(name: str, surface: str) -> SurfaceNotOffered:
+    """What a client is told that asks a combination for anything but a chat."""
+    error = SurfaceNotOffered(
+        f"{name} is a combination, which answers chats only; ask a model for {surface}.", param="model"
+    )
+    error.retryable = False
+    return error

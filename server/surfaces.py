@@ -1,0 +1,117 @@
+"""The surfaces beside chats: requests that pass through as bytes, only the model's name is exchanged."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+import msgspec
+
+from server.chat import JsonObject
+from server.deltas import Usage
+from server.settings import Channel, ChannelModel
+from server.surface_settings import SurfaceName
+
+
+class Surface(msgspec.Struct, frozen=True):
+    """One endpoint. ``name`` is what channels call it, ``path`` comes after ``/v1``, here and upstream.
+
+    ``form``: its body is ``multipart/form-data``, else a JSON object. ``needs_model``: OpenAI's own wants the
+    model named; else the first one that offers the surface stands in.
+    """
+
+    name: SurfaceName
+    path: str
+    form: bool = False
+    needs_model: bool = True
+
+
+SURFACES = (
+    Surface("embeddings", "/embeddings"),
+    Surface("moderations", "/moderations", needs_model=False),
+)
+
+
+class Upload(Protocol):
+    """A body too large to be held in memory. It can be sent again: each ``pieces`` begins anew."""
+
+    size: int
+
+    def pieces(self) -> AsyncIterator[bytes]: ...
+
+
+class SurfaceRequest(Protocol):
+    """One request to a surface, ready to be sent to any channel, and more than once.
+
+    ``model`` is the public name that it was asked under, ``size`` its bytes, ``content_type`` the header.
+    """
+
+    surface: Surface
+    path: str
+    model: str
+    size: int
+    content_type: str
+
+    def body(self, model: str) -> bytes | Upload:
+        """The request as it came, under the model's name ``model``."""
+
+
+class JsonRequest:
+    """A request whose body is a JSON object; see ``SurfaceRequest``."""
+
+    content_type = "application/json"
+
+    def __init__(self, surface: Surface, model: str, json: JsonObject) -> None:
+        self.surface = surface
+        self.path = surface.path
+        self.model = model
+        self.size = len(json.data)
+        self._json = json
+
+    def body(self, model: str) -> bytes:
+        """See ``SurfaceRequest``."""
+        name = msgspec.json.encode(model)
+        return self._json.data if self._json.raw("model") == name else self._json.edit({"model": name})
+
+
+class AnswerHead(msgspec.Struct, frozen=True):
+    """What comes before an answer's bytes. ``length``: how many there will be, None if nobody knows.
+
+    ``usage`` is what a whole answer tells of its cost.
+    """
+
+    status: int
+    content_type: str
+    length: int | None = None
+    usage: Usage | None = None
+
+    @property
+    def is_events(self) -> bool:
+        """Are the bytes server-sent events?"""
+        return media_type(self.content_type) == "text/event-stream"
+
+
+def media_type(content_type: str) -> str:
+    """A Content-Type without its parameters, in lower case."""
+    return content_type.partition(";")[0].strip().lower()
+
+
+def offers(channel: Channel, model: ChannelModel, surface: SurfaceName) -> bool:
+    """Does the channel take requests of this surface for this model?
+
+    Where nothing is said, kind ``openai`` takes all of them, for its upstream to judge; others take chats.
+    """
+    said = channel.surfaces if model.surfaces is None else model.surfaces
+    if said is None:
+        return surface == "chat" or can_offer(channel)
+    return surface in said
+
+
+def chat_models(channel: Channel) -> list[str]:
+    """The public names of a channel's models that take chats, in their order."""
+    return [name for name, model in channel.served().items() if offers(channel, model, "chat")]
+
+
+def can_offer(channel: Channel) -> bool:
+    """Can a channel of this kind offer anything but chats?"""
+    return channel.kind == "openai" and channel.preset is None
