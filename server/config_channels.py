@@ -6,6 +6,7 @@ Messages never quote a secret, nor a value that may hold one.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path as FilePath
 from urllib.parse import SplitResult, urlsplit
 
@@ -23,7 +24,7 @@ from server.surfaces import can_offer
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _ODD_PATH = re.compile(r"//|/\.{1,2}(/|$)|\\|%(00|0a|0d|2e|2f|5c)", re.IGNORECASE)
 # Whose upstreams list their models.
-LISTING_KINDS = ("openai", "anthropic")
+LISTING_KINDS = ("openai", "anthropic", "gemini")
 # What the client library writes itself.
 _OUR_HEADERS = ("host", "content-length", "transfer-encoding", "connection")
 
@@ -42,6 +43,8 @@ def check_channels(found: Findings, *, others_can_read: bool) -> None:
             _check_openai(found, channel, others_can_read)
         elif channel.kind == "anthropic":
             _check_anthropic(found, channel, others_can_read)
+        elif channel.kind == "gemini":
+            _check_gemini(found, channel, others_can_read)
         elif channel.kind == "spark":
             _check_spark(found, channel, others_can_read)
         else:
@@ -100,33 +103,57 @@ def _check_openai(found: Findings, channel: Channel, others_can_read: bool) -> N
     _check_proxy(found, channel)
     _check_tls(found, channel)
     _unused(found, channel, ("path", "threads", "slots", "context"), "kind local")
-    _unused(found, channel, ("anthropic",), "kind anthropic")
+    _unused_kinds(found, channel)
 
 
 def _check_anthropic(found: Findings, channel: Channel, others_can_read: bool) -> None:
-    path = found.path(channel)
-    if channel.base_url is not None:
-        _check_base_url(found, (*path, "base_url"), channel)
-        if channel.base_url.rstrip("/").endswith(("/v1", "/messages")):
-            found.wrong((*path, "base_url"), "must end before /v1/messages, which the server adds")
-    if channel.api_key is not None:
-        check_secret(found, (*path, "api_key"), channel.api_key, others_can_read)
-    elif channel.enabled and not channel.api_keys and not found.excused(path, "api_key"):
-        found.wrong((*path, "api_key"), "is missing; kind anthropic wants a key")
-    settings = channel.anthropic
+    path, settings = found.path(channel), channel.anthropic
+    _check_native(found, channel, others_can_read, added=("/v1", "/messages"))
     for place, value in (("version", settings.version), *(("beta", one) for one in settings.beta)):
         if not value.isascii() or not value.isprintable() or not value or "," in value or " " in value:
             found.wrong((*path, "anthropic", place), "must be one word, as the vendor names it")
-    served = {model.model or name for name, model in channel.served().items()}
-    for name in settings.models:
-        if name not in served:
-            found.doubt((*path, "anthropic", "models", name), "is none of the channel's models there")
+    _check_own_models(found, channel, settings.models)
+    if found.given((*path, "auth")):
+        found.wrong((*path, "auth"), "has no use here; kind anthropic has anthropic.auth")
+
+
+def _check_gemini(found: Findings, channel: Channel, others_can_read: bool) -> None:
+    path, settings = found.path(channel), channel.gemini
+    _check_native(found, channel, others_can_read, added=("/v1beta", "/v1", "/models"))
+    if not re.fullmatch("[a-z0-9]+", settings.version):
+        found.wrong((*path, "gemini", "version"), "must be one word, such as v1beta")
+    _check_own_models(found, channel, settings.models)
+    _unused(found, channel, ("auth",), "another kind")
+
+
+def _check_native(
+    found: Findings, channel: Channel, others_can_read: bool, *, added: tuple[str, ...]
+) -> None:
+    """What kinds over HTTP with one vendor behind them share; ``added`` is what ends their URLs."""
+    path = found.path(channel)
+    if channel.base_url is not None:
+        _check_base_url(found, (*path, "base_url"), channel)
+        if channel.base_url.rstrip("/").endswith(added):
+            rest = {"anthropic": "/v1/messages", "gemini": "/v1beta"}[channel.kind]
+            found.wrong((*path, "base_url"), f"must end before {rest}, which the server adds")
+    if channel.api_key is not None:
+        check_secret(found, (*path, "api_key"), channel.api_key, others_can_read)
+    elif channel.enabled and not channel.api_keys and not found.excused(path, "api_key"):
+        found.wrong((*path, "api_key"), f"is missing; kind {channel.kind} wants a key")
     _check_headers(found, channel)
     _check_proxy(found, channel)
     _check_tls(found, channel)
-    if found.given((*path, "auth")):
-        found.wrong((*path, "auth"), "has no use here; kind anthropic has anthropic.auth")
     _unused(found, channel, ("preset", "stream_usage", "path", "threads", "slots", "context"), "another kind")
+    _unused_kinds(found, channel)
+
+
+def _check_own_models(found: Findings, channel: Channel, models: Mapping[str, object]) -> None:
+    """What is said of models that the channel does not serve is of no use."""
+    served = {model.model or name for name, model in channel.served().items()}
+    for name in models:
+        if name not in served:
+            path = (*found.path(channel), channel.kind, "models", name)
+            found.doubt(path, "is none of the channel's models there")
 
 
 def _check_headers(found: Findings, channel: Channel) -> None:
@@ -225,7 +252,8 @@ def _check_spark(found: Findings, channel: Channel, others_can_read: bool) -> No
     _check_proxy(found, channel)
     _check_tls(found, channel)
     unused = ("preset", "auth", "headers", "stream_usage", "http", "path", "threads", "slots", "context")
-    _unused(found, channel, (*unused, "anthropic"), "another kind")
+    _unused(found, channel, unused, "another kind")
+    _unused_kinds(found, channel)
 
 
 def _check_spark_value(found: Findings, path: Path, name: str, value: object) -> None:
@@ -248,7 +276,14 @@ def _check_local(found: Findings, channel: Channel) -> None:
         found.wrong((*path, "path"), "names no file that can be found")
     unused = ("preset", "api_key", "auth", "headers", "stream_usage", "proxy", "tls")
     _unused(found, channel, unused, "kind openai")
-    _unused(found, channel, ("anthropic",), "kind anthropic")
+    _unused_kinds(found, channel)
+
+
+def _unused_kinds(found: Findings, channel: Channel) -> None:
+    """Settings of kinds that this channel is not of."""
+    for kind in ("anthropic", "gemini"):
+        if channel.kind != kind:
+            _unused(found, channel, (kind,), f"kind {kind}")
 
 
 def _is_file(name: str) -> bool:

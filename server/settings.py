@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from server.anthropic_settings import Anthropic
+from server.gemini_settings import Gemini
 from server.spark_settings import Spark
 from server.strategy_settings import (
     BestOf,
@@ -187,7 +188,7 @@ class Channel(_Frozen, frozen=True):
     """A configured upstream."""
 
     name: str
-    kind: Literal["openai", "anthropic", "spark", "local"]
+    kind: Literal["openai", "anthropic", "gemini", "spark", "local"]
     models: tuple[str, ...] | dict[str, ChannelModel] | Literal["auto"] = ()
     list_only: tuple[str, ...] = ()  # with models auto: patterns such as gpt-*; empty: all
     list_every_s: From0 = 3600  # 0: once
@@ -218,6 +219,8 @@ class Channel(_Frozen, frozen=True):
     tls: Tls = Tls()
     # kind anthropic
     anthropic: Anthropic = Anthropic()
+    # kind gemini
+    gemini: Gemini = Gemini()
     # kind spark
     app_id: str | None = None
     api_secret: str | None = None

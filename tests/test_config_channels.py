@@ -9,6 +9,7 @@ import pytest
 from tests.config_files import CHANNEL, Read, faults, reader, warnings
 
 ANTHROPIC = "name: c, kind: anthropic, api_key: k, models: [a]"
+GEMINI = "name: c, kind: gemini, api_key: k, models: [a]"
 SPARK = "name: c, kind: spark, app_id: a, api_key: k, api_secret: s"
 LENDING = "name: c, kind: spark, models: [spark-max], spark: {client_credentials: true}"
 
@@ -90,7 +91,7 @@ def test_a_wrong_channel_is_refused_without_its_secrets(read: Read, change: str,
         ("{kind: local, models: [a]}", "channels[0].name: is missing"),
         (
             "{name: c, models: [a]}",
-            "channels[0].kind: is missing; it must be anthropic, local, openai or spark",
+            "channels[0].kind: is missing; it must be anthropic, gemini, local, openai or spark",
         ),
         ("{name: c, kind: anthropic, models: [a]}", "api_key: is missing; kind anthropic wants a key"),
         (
@@ -100,6 +101,11 @@ def test_a_wrong_channel_is_refused_without_its_secrets(read: Read, change: str,
         (f"{{{ANTHROPIC}, base_url: https://x/v1}}", "base_url: must end before /v1/messages"),
         (f"{{{ANTHROPIC}, auth: bearer}}", "auth: has no use here; kind anthropic has anthropic.auth"),
         (f"{{{ANTHROPIC}, anthropic: {{beta: ['a,b']}}}}", "anthropic.beta: must be one word"),
+        ("{name: c, kind: gemini, models: [a]}", "api_key: is missing; kind gemini wants a key"),
+        (f"{{{GEMINI}, base_url: https://x/v1beta/}}", "base_url: must end before /v1beta"),
+        (f"{{{GEMINI}, gemini: {{version: v1/beta}}}}", "gemini.version: must be one word"),
+        (f"{{{GEMINI}, gemini: {{safety: {{FUN: OFF}}}}}}", "gemini.safety"),
+        (f"{{{GEMINI}, gemini: {{safety: {{HARASSMENT: LOW}}}}}}", "gemini.safety.HARASSMENT"),
         ("{name: c, kind: spark, models: [spark-max], app_id: a, api_key: k}", "api_secret: is missing"),
         (f"{{{SPARK}, models: [spark-9]}}", "models: Spark has no model spark-9; known are spark-lite"),
         (f"{{{SPARK}, models: [spark-max], base_url: https://x}}", "base_url: must begin with wss://"),

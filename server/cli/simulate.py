@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from server.serving import run as run_loop
 from server.simulators.anthropic import AnthropicSimulator
+from server.simulators.gemini import GeminiSimulator
 from server.simulators.openai import OpenAISimulator
 from server.simulators.simulator import Simulator
 from server.simulators.spark import SparkSimulator
@@ -31,6 +32,10 @@ def _anthropic(options: argparse.Namespace, port: int) -> AnthropicSimulator:
     return AnthropicSimulator(port, options.host, api_key=options.api_key)
 
 
+def _gemini(options: argparse.Namespace, port: int) -> GeminiSimulator:
+    return GeminiSimulator(port, options.host, api_key=options.api_key)
+
+
 def _spark(options: argparse.Namespace, port: int) -> SparkSimulator:
     key = SparkKey(options.app_id, options.api_key or _KEY.key, options.api_secret, options.api_password)
     return SparkSimulator(
@@ -47,6 +52,7 @@ _KINDS: dict[str, tuple[type[Simulator[Any]], _Maker]] = {
     "openai": (OpenAISimulator, _openai),
     "spark": (SparkSimulator, _spark),
     "anthropic": (AnthropicSimulator, _anthropic),
+    "gemini": (GeminiSimulator, _gemini),
 }
 
 
@@ -62,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, help=f"port to listen on (default: {ports})")
     parser.add_argument(
         "--api-key",
-        help="openai, anthropic: refuse requests that do not bring this key; "
+        help="openai, anthropic, gemini: refuse requests that do not bring this key; "
         f"spark: the APIKey (default: {_KEY.key})",
     )
     group = parser.add_argument_group("spark")

@@ -24,6 +24,7 @@ from server.foreign import (
     unsupported,
     wrong,
 )
+from server.gemini_settings import Category, Threshold
 from server.gemini_wire.conversation import converse
 from server.gemini_wire.models import GeminiModel
 from server.gemini_wire.schema import OpenApiSchemas
@@ -82,12 +83,12 @@ class GenerateRequest(msgspec.Struct, frozen=True):
 
 
 def generate_request(
-    chat: ChatRequest, model: GeminiModel, safety: Mapping[str, str] | None = None
+    chat: ChatRequest, model: GeminiModel, safety: Mapping[Category, Threshold] | None = None
 ) -> GenerateRequest:
     """The request to a model that takes what ``model`` says; its name goes into the URL.
 
-    ``safety`` is category → threshold, both without their prefixes or with none. Raises ``InvalidRequest``
-    with the field that cannot be carried out.
+    ``safety`` is sent along if there is any. Raises ``InvalidRequest`` with the field that cannot be carried
+    out.
     """
     _refuse(chat)
     talk = converse(chat, signed=model.signed)

@@ -20,7 +20,9 @@ KEPT_BODY_BYTES = 256 * 1024 * 1024
 
 # What is not shown to who asks over HTTP; in the process the record has it as it came.
 _SIGNATURE = re.compile("authorization=[^&]*")
-_SECRET_HEADERS = frozenset({"authorization", "api-key", "x-api-key", "cookie", "proxy-authorization"})
+_SECRET_HEADERS = frozenset(
+    {"authorization", "api-key", "x-api-key", "x-goog-api-key", "cookie", "proxy-authorization"}
+)
 
 
 @dataclass(slots=True, repr=False)

@@ -9,6 +9,7 @@ import msgspec
 
 from server.settings import Channel, Images
 from server.upstreams.anthropic import AnthropicUpstream
+from server.upstreams.gemini import GeminiUpstream
 from server.upstreams.http import HttpClient
 from server.upstreams.http_aiohttp import AiohttpClient
 from server.upstreams.http_fast import FastClient
@@ -21,7 +22,9 @@ from server.upstreams.spark import SparkUpstream
 from server.upstreams.spark_http import SparkHttpUpstream
 from server.upstreams.surfaces import SurfaceUpstream
 
-ChannelUpstream: TypeAlias = OpenAIUpstream | AnthropicUpstream | SparkUpstream | LocalUpstream
+ChannelUpstream: TypeAlias = (
+    OpenAIUpstream | AnthropicUpstream | GeminiUpstream | SparkUpstream | LocalUpstream
+)
 
 
 class Clients:
@@ -75,6 +78,8 @@ def build_upstream(channel: Channel, session: Clients) -> ChannelUpstream:
             return OpenAIUpstream(channel, client, surfaces=surfaces)
         case "anthropic":
             return AnthropicUpstream(channel, client)
+        case "gemini":
+            return GeminiUpstream(channel, client, session.images)
         case "spark":
             return SparkUpstream(channel, session.images)
         case "local":

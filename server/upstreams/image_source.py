@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
 
 from server.chat import ChatRequest
-from server.errors import InvalidRequest
+from server.errors import InvalidRequest, ServerError
 from server.settings import Images
 from server.upstreams.image_data import decode_data_uri
 from server.upstreams.image_fetch import ImageFetcher, image_type
@@ -66,6 +67,37 @@ class ImageSource:
         raw[place] = msgspec.json.encode(message)
         return chat.with_messages(raw)
 
+    async def inline_all(self, chat: ChatRequest, bounds: Bounds, keep: Callable[[str], bool]) -> ChatRequest:
+        """The request with every image as a data URI of a type within ``bounds``.
+
+        Fetched is what stands on the web, but for what ``keep`` says of its URL; data URIs are converted if
+        they are of another type, and else not looked into. Raises as ``inline`` does.
+        """
+        places = {
+            image.url: f"messages[{place}].content[{number}].image_url"
+            for place, message in reversed([*enumerate(chat.messages)])
+            for number, part in enumerate(message.content if isinstance(message.content, list) else ())
+            if part.type == "image_url" and (image := part.image_url) is not None
+            if not keep(image.url) and not _declared(image.url, bounds)
+        }
+        if not places:
+            return chat
+        failed: ServerError | None = None
+        try:
+            async with asyncio.TaskGroup() as group:
+                made = {
+                    url: group.create_task(self._fitting(url, bounds, param), name="image")
+                    for url, param in places.items()
+                }
+        except* ServerError as errors:
+            failed = next(one for one in errors.exceptions if isinstance(one, ServerError))
+        if failed is not None:
+            raise failed
+        return chat.with_messages(
+            _with_images(raw, {url: task.result() for url, task in made.items()})
+            for raw in chat.raw_messages()
+        )
+
     async def _fitting(self, url: str, bounds: Bounds, param: str) -> str:
         loop, settings = asyncio.get_running_loop(), self._settings
         if self._pool is None:
@@ -108,6 +140,25 @@ class ImageSource:
         if not self._told:
             self._told = True
             log.warning("images are refused that could be converted: install Pillow (the extra 'images')")
+
+
+def _declared(url: str, bounds: Bounds) -> bool:
+    """Is it a data URI that says to be of one of the types?"""
+    return any(url[: len(kind) + 6].lower() == f"data:{kind};" for kind in bounds.types)
+
+
+def _with_images(raw: bytes, images: Mapping[str, str]) -> bytes:
+    """A message with other URLs for its images; as it came if it has none of them."""
+    message: dict[str, Any] = msgspec.json.decode(raw)
+    content = message.get("content")
+    shown = [
+        part["image_url"]
+        for part in (content if isinstance(content, list) else ())
+        if part.get("type") == "image_url" and part["image_url"]["url"] in images
+    ]
+    for image in shown:
+        image["url"] = images[image["url"]]
+    return msgspec.json.encode(message) if shown else raw
 
 
 def _uri(kind: str, data: bytes) -> str:

@@ -1,7 +1,9 @@
 """Which models an upstream says it has: its own list, read over a connection of its own.
 
 Shapes: OpenAI's ``GET {base}/models`` is ``{"data": [{"id"}]}``; Anthropic's ``GET /v1/models`` is the same,
-in pages by ``after_id`` while ``has_more``. Kinds that have no such list give None.
+in pages by ``after_id`` while ``has_more``; Gemini's ``GET /v1beta/models`` is ``{"models": [{"name",
+"supportedGenerationMethods"}]}``, in pages by ``pageToken`` while there is a ``nextPageToken``. Kinds that
+have no such list give None.
 """
 
 from __future__ import annotations
@@ -15,10 +17,12 @@ from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, 
 from yarl import URL
 
 from server.errors import ServerError, UpstreamInvalid, UpstreamTimeout
+from server.gemini_wire import gemini_error
 from server.openai_wire import clean_error, upstream_error
 from server.settings import Channel, Timeouts
 from server.upstreams.anthropic import messages_target
 from server.upstreams.exchange import MAX_ERROR_BYTES, secrets_of
+from server.upstreams.gemini import models_target
 from server.upstreams.http import unreachable
 from server.upstreams.openai import fixed_target
 
@@ -47,6 +51,34 @@ class _Page(msgspec.Struct, frozen=True):
     data: list[_Card]
     has_more: bool = False
     last_id: str | None = None
+
+    def names(self) -> list[str]:
+        return [card.id for card in self.data]
+
+    def next(self) -> dict[str, str] | None:
+        """What the query has for the next page; None: this is the last."""
+        return {"after_id": self.last_id} if self.has_more and self.last_id is not None else None
+
+
+class _GeminiCard(msgspec.Struct, frozen=True, rename="camel"):
+    name: str
+    supported_generation_methods: list[str] = []
+
+
+class _GeminiPage(msgspec.Struct, frozen=True, rename="camel"):
+    models: list[_GeminiCard] = []
+    next_page_token: str | None = None
+
+    def names(self) -> list[str]:
+        """Of those that can chat."""
+        chatting = [
+            card.name for card in self.models if "generateContent" in card.supported_generation_methods
+        ]
+        return [name.removeprefix("models/") for name in chatting]
+
+    def next(self) -> dict[str, str] | None:
+        """What the query has for the next page; None: this is the last."""
+        return {"pageToken": self.next_page_token} if self.next_page_token else None
 
 
 class ModelLister:
@@ -83,6 +115,9 @@ class ModelLister:
                 target = messages_target(channel)
                 url = target.url.with_path(target.url.path.removesuffix("/messages") + "/models")
                 url = url.with_query(limit=1000)
+            case "gemini":
+                target = models_target(channel)
+                url = target.url.with_query(pageSize=1000)
             case _:
                 return None
         headers = {name: value for name, value in target.headers.items() if name != "Content-Type"}
@@ -111,11 +146,11 @@ class ModelLister:
                     timeout=ClientTimeout(total=self._patience_s, sock_connect=connect_s or None),
                     trace_request_ctx=timing,
                 ) as answer:
-                    page = _page(answer.status, await _bounded(answer))
-                names |= dict.fromkeys(card.id for card in page.data if _is_name(card.id))
-                if not page.has_more or page.last_id is None:
+                    page = _page(channel, answer.status, await _bounded(answer))
+                names |= dict.fromkeys(name for name in page.names() if _is_name(name))
+                if (query := page.next()) is None:
                     break
-                url = url.update_query(after_id=page.last_id)
+                url = url.update_query(query)
         except (aiohttp.ConnectionTimeoutError, aiohttp.SocketTimeoutError) as error:
             raise UpstreamTimeout("connect", connect_s) from error
         except TimeoutError as error:
@@ -141,12 +176,15 @@ async def _bounded(answer: aiohttp.ClientResponse) -> bytes:
     return b"".join(pieces)
 
 
-def _page(status: int, body: bytes) -> _Page:
+def _page(channel: Channel, status: int, body: bytes) -> _Page | _GeminiPage:
+    gemini = channel.kind == "gemini"
     if 300 <= status < 400:
         raise UpstreamInvalid("The upstream redirects; put its real address into base_url.")
     if status != 200:
-        raise upstream_error(status, body)
+        raise gemini_error(status, body) if gemini else upstream_error(status, body)
     try:
+        if gemini:
+            return msgspec.json.decode(body, type=_GeminiPage)
         return msgspec.json.decode(body, type=_Page)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise UpstreamInvalid("The upstream's list of models cannot be read.") from error

@@ -77,6 +77,25 @@ async def test_it_plays_anthropic_with_the_key_that_it_is_given(tmp_path: Path) 
         assert (done.status, done.err) == (0, "")
 
 
+async def test_it_plays_gemini_with_the_key_that_it_is_given(tmp_path: Path) -> None:
+    async with command(
+        "simulate", "gemini", "--port", "0", "--api-key", KEY, folder=tmp_path, PYTHONUNBUFFERED="1"
+    ) as running:
+        assert running.process.stdout is not None
+        greeting = (await running.process.stdout.readline()).decode()
+        port = int(greeting.partition("http://127.0.0.1:")[2].partition(" ")[0])
+        async with connect("127.0.0.1", port) as raw:
+            request = {"contents": [{"parts": [{"text": "hello"}]}]}
+            path = "/v1beta/models/gemini-sim:generateContent"
+            await raw.send(chat_request(request, "x-goog-api-key: other", path=path))
+            assert (await raw.answer()).status == 400
+            await raw.send(chat_request(request, f"x-goog-api-key: {KEY}", path=path))
+            assert b"You said: hello" in (await raw.answer()).body
+        running.signal(signal.SIGTERM)
+        done = await running.end()
+        assert (done.status, done.err) == (0, "")
+
+
 async def test_a_taken_port_is_told_in_one_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])

@@ -35,7 +35,7 @@ def result(id: str, content: Any = "fine") -> dict[str, Any]:
 def request(
     *messages: dict[str, Any],
     model: GeminiModel = BUDGET,
-    safety: dict[str, str] | None = None,
+    safety: Any = None,
     **fields: Any,
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The body that a chat becomes, and the warnings."""

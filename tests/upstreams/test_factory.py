@@ -7,6 +7,7 @@ import pytest
 from server.settings import Channel
 from server.upstreams.anthropic import AnthropicUpstream
 from server.upstreams.factory import Clients, build_upstream, client_session
+from server.upstreams.gemini import GeminiUpstream
 from server.upstreams.http_aiohttp import AiohttpClient
 from server.upstreams.http_fast import FastClient
 from server.upstreams.local import LocalUpstream
@@ -40,6 +41,8 @@ async def test_each_kind_has_its_upstream(clients: Clients) -> None:
     assert isinstance(openai, OpenAIUpstream)
     anthropic = build_upstream(Channel(name="b", kind="anthropic", api_key="k"), clients)
     assert isinstance(anthropic, AnthropicUpstream)
+    gemini = build_upstream(Channel(name="g", kind="gemini", api_key="k", models=("a",)), clients)
+    assert isinstance(gemini, GeminiUpstream)
     local = build_upstream(Channel(name="l", kind="local"), clients)
     assert isinstance(local, LocalUpstream)
     await openai.aclose()

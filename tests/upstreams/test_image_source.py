@@ -167,3 +167,51 @@ async def test_who_leaves_during_a_fetch_leaves_no_connection_behind() -> None:
             await gone.wait()
         with pytest.raises(asyncio.CancelledError):
             await asked
+
+
+def nothing_is_held(url: str) -> bool:
+    return False
+
+
+async def test_every_image_of_a_chat_is_put_in_and_all_else_keeps_its_bytes() -> None:
+    asked_for: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked_for.append(request.path)
+        return web.Response(body=encoded("JPEG"))
+
+    async with host(answer) as url, source(allow_hosts=("127.0.0.1",)) as images:
+        asked = chat("first", [url, uri(encoded())], "then", [url])
+        got = await images.inline_all(asked, BOUNDS, nothing_is_held)
+        held = await images.inline_all(asked, BOUNDS, lambda one: one == url)
+    jpeg = uri(encoded("JPEG"), "image/jpeg")
+    assert [[image.url for image in turn.images] for turn in got.messages] == [
+        [],
+        [jpeg, uri(encoded())],
+        [],
+        [jpeg],
+    ]
+    assert asked_for == ["/image"]  # once, though it stands there twice
+    assert got.raw_messages()[0] == asked.raw_messages()[0]
+    assert msgspec.json.decode(got.raw_messages()[1])["content"][1]["image_url"]["detail"] == "low"
+    assert held is asked
+
+
+async def test_a_data_uri_of_another_type_is_converted_and_the_others_not_looked_into() -> None:
+    asked = chat([uri(encoded("GIF"), "image/gif"), "data:image/png;base64,no+image"])
+    async with source() as images:
+        got = await images.inline_all(asked, BOUNDS, nothing_is_held)
+    converted, other = (image.url for image in got.messages[0].images)
+    assert converted.startswith("data:image/png;base64,")
+    assert other == "data:image/png;base64,no+image"
+
+
+async def test_one_image_of_many_that_cannot_be_had_is_named() -> None:
+    asked = chat([uri(encoded())], [uri(encoded()), "http://127.0.0.1:9/inside.png"])
+    async with source() as images:
+        with pytest.raises(InvalidRequest) as raised:
+            await images.inline_all(asked, BOUNDS, nothing_is_held)
+    assert (raised.value.param, raised.value.code) == (
+        "messages[1].content[2].image_url",
+        "invalid_image_url",
+    )

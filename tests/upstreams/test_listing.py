@@ -11,6 +11,7 @@ import pytest
 
 from server.errors import ServerError, UpstreamAuth, UpstreamInvalid, UpstreamTimeout, UpstreamUnreachable
 from server.settings import Channel
+from server.simulators.gemini import GeminiSimulator
 from server.simulators.openai import OpenAISimulator
 from server.upstreams.listing import MAX_LIST_BYTES, Listing, ModelLister
 from tests.upstreams.raw_upstream import Peer, raw_upstream
@@ -90,6 +91,44 @@ async def test_an_anthropic_server_lists_its_models_page_by_page() -> None:
     assert heads[0].startswith(b"GET /v1/models?limit=1000 HTTP/1.1\r\n")
     assert heads[1].startswith(b"GET /v1/models?limit=1000&after_id=two HTTP/1.1\r\n")
     assert b"x-api-key: k\r\n" in heads[0]
+
+
+async def test_a_gemini_lists_those_of_its_models_that_can_chat_page_by_page() -> None:
+    heads = []
+    chats, embeds = ["generateContent", "countTokens"], ["embedContent"]
+    pages = [
+        {
+            "models": [
+                {"name": "models/one", "supportedGenerationMethods": chats},
+                {"name": "models/vectors", "supportedGenerationMethods": embeds},
+            ],
+            "nextPageToken": "p2",
+        },
+        {"models": [{"name": "models/two", "supportedGenerationMethods": chats}, {"name": "models/odd"}]},
+    ]
+
+    async def behave(peer: Peer) -> None:
+        heads.append(await peer.head())
+        data = json.dumps(pages[len(heads) - 1]).encode()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(data) + data)
+
+    async with raw_upstream(behave) as upstream, lister() as made:
+        url = f"http://127.0.0.1:{upstream.port}"
+        found = await made.list(Channel("a", "gemini", base_url=url, api_key="k"))
+    assert found is not None
+    assert found.models == ("one", "two")
+    assert heads[0].startswith(b"GET /v1beta/models?pageSize=1000 HTTP/1.1\r\n")
+    assert heads[1].startswith(b"GET /v1beta/models?pageSize=1000&pageToken=p2 HTTP/1.1\r\n")
+    assert b"x-goog-api-key: k\r\n" in heads[0]
+
+
+async def test_a_gemini_that_refuses_the_key_is_told_as_such() -> None:
+    async with GeminiSimulator(api_key="k") as sim, lister() as made:
+        with pytest.raises(UpstreamAuth):
+            await made.list(Channel("a", "gemini", base_url=sim.url, api_key="other"))
+        found = await made.list(Channel("a", "gemini", base_url=sim.url, api_key="k"))
+        assert found is not None
+        assert found.models == ("gemini-sim",)
 
 
 async def test_a_server_that_always_has_more_is_believed_for_some_pages_only() -> None:

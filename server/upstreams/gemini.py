@@ -1,0 +1,135 @@
+"""Kind ``gemini``: Google's Gemini API in its own dialect."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import msgspec
+from yarl import URL
+
+from server.chat import ChatRequest
+from server.deltas import Batch
+from server.gemini_wire import GeminiModel, GeminiReader, gemini_error, generate_request, model_of
+from server.settings import Channel
+from server.upstreams.base import Call
+from server.upstreams.http import HttpClient, Target
+from server.upstreams.http_upstream import HttpUpstream, channel_target
+from server.upstreams.image_fitting import Bounds
+from server.upstreams.image_source import ImageSource
+
+log = logging.getLogger("antiphon.upstream")
+
+BASE_URL = "https://generativelanguage.googleapis.com"
+# A request may have 20 MB in all; larger sides are scaled there anyway.
+IMAGE_BOUNDS = Bounds(
+    types=frozenset({"image/png", "image/jpeg", "image/webp", "image/heic", "image/heif"}),
+    max_bytes=10 * 1024 * 1024,
+    max_side=8192,
+    max_pixels=8192 * 8192,
+)
+# What the service finds by itself: its own files, and films.
+_HELD = re.compile(r"https://[^/?#]+/v1(?:beta|alpha)?/files/|https://(?:www\.)?youtu(?:be\.com|\.be)/")
+
+
+class GeminiUpstream(HttpUpstream):
+    """One channel of kind ``gemini``; see ``HttpUpstream``.
+
+    ``images`` gives its requests the images that stand on the web; it belongs to whoever made it.
+    """
+
+    skips = "unknown parts"
+    read_refusal = staticmethod(gemini_error)
+
+    def __init__(self, channel: Channel, client: HttpClient, images: ImageSource) -> None:
+        super().__init__(channel, client)
+        self._images = images
+        self._targets = {
+            (theirs, stream): generate_target(channel, theirs, stream=stream)
+            for theirs in self._names.values()
+            for stream in (True, False)
+        }
+        self._models = {theirs: _model(channel, theirs) for theirs in self._names.values()}
+
+    def stream(self, chat: ChatRequest, call: Call) -> AsyncGenerator[Batch, None]:
+        """Yield the answer's batches; see ``upstreams.base.Upstream``."""
+        if _shows(chat):
+            return self._stream_of_shown(chat, call)
+        return super().stream(chat, call)
+
+    async def whole(self, chat: ChatRequest, call: Call) -> Batch:
+        """The answer to a plain request, as one batch; see ``upstreams.base.whole``."""
+        if _shows(chat):
+            chat = await self._images.inline_all(chat, IMAGE_BOUNDS, _held)
+        return await super().whole(chat, call)
+
+    async def _stream_of_shown(self, chat: ChatRequest, call: Call) -> AsyncGenerator[Batch, None]:
+        chat = await self._images.inline_all(chat, IMAGE_BOUNDS, _held)
+        async with aclosing(super().stream(chat, call)) as batches:
+            async for batch in batches:
+                yield batch
+
+    def target(self, chat: ChatRequest, call: Call) -> Target:
+        """By the model and by what is wanted, which both stand in the URL."""
+        theirs = self._names.get(chat.model, chat.model)
+        known = self._targets.get((theirs, chat.stream))
+        return known or generate_target(self._channel, theirs, stream=chat.stream)
+
+    def body(self, chat: ChatRequest, call: Call) -> bytes:
+        """What is sent for ``chat``. What had to be adapted is told, in names of fields alone."""
+        if self._params is not None:
+            chat = chat.edit(self._params.changes(chat))
+        theirs = self._names.get(chat.model, chat.model)
+        model = self._models.get(theirs) or _model(self._channel, theirs)
+        request = generate_request(chat, model, self._channel.gemini.safety)
+        if request.warnings:
+            call.warnings = (self.name, request.warnings)
+            log.info("channel %s: adapted: %s", self.name, "; ".join(request.warnings))
+        return request.body
+
+    def reader(self, *, stream: bool) -> GeminiReader:
+        """It takes a stream and a whole answer alike."""
+        return GeminiReader(secrets.token_hex(8))
+
+
+def generate_target(channel: Channel, model: str, *, stream: bool) -> Target:
+    """Where a channel's requests to a model go."""
+    path = model if model.startswith(("models/", "tunedModels/")) else f"models/{model}"
+    if stream:
+        return _target(channel, f"{path}:streamGenerateContent", alt="sse")
+    return _target(channel, f"{path}:generateContent")
+
+
+def models_target(channel: Channel) -> Target:
+    """Where the list of models is."""
+    return _target(channel, "models")
+
+
+def _target(channel: Channel, path: str, **query: str) -> Target:
+    """The key is in a header, never in the URL."""
+    base = URL((channel.base_url or BASE_URL).rstrip("/"))
+    headers = {"x-goog-api-key": channel.api_key} if channel.api_key else {}
+    url = base.joinpath(channel.gemini.version, path)
+    return channel_target(channel, url.with_query(query) if query else url, headers)
+
+
+def _shows(chat: ChatRequest) -> bool:
+    """Are there images in it that may have to be fetched or converted?"""
+    return any(message.images for message in chat.messages)
+
+
+def _held(url: str) -> bool:
+    return _HELD.match(url) is not None
+
+
+def _model(channel: Channel, name: str) -> GeminiModel:
+    """What a model takes: as its name tells, with the channel's own settings over it."""
+    own = channel.gemini.models.get(name)
+    known = model_of(name)
+    if own is None:
+        return known
+    mine = {key: value for key, value in msgspec.structs.asdict(own).items() if value is not None}
+    return msgspec.structs.replace(known, **mine)
