@@ -129,13 +129,13 @@ async def _lifetime(settings: Settings, app: web.Application) -> AsyncIterator[N
 
 def _routes() -> Iterable[web.RouteDef]:
     """Every route, each with and without ``/v1`` and with and without a slash at the end (B28)."""
-    yield web.get("/healthz", health.alive)
-    yield web.get("/health", health.alive)
-    yield web.get("/readyz", health.ready)
-    yield web.get("/metrics", health.metrics)
     yield web.get("/api/channels", channels.list_channels)
     yield web.post("/api/channels/{channel}/test", channels.test_channel)
     api: list[tuple[str, str, Handler]] = [
+        ("GET", "/healthz", health.alive),
+        ("GET", "/health", health.alive),
+        ("GET", "/readyz", health.ready),
+        ("GET", "/metrics", health.metrics),
         ("POST", "/chat/completions", chat.create_chat_completion),
         ("POST", "/completions", completions.create_completion),
         ("POST", "/messages", messages.create_message),

@@ -44,6 +44,18 @@ async def test_whoever_asks_hears_that_it_lives(path: str, method: str) -> None:
         assert not sim.requests
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
+async def test_each_answers_beneath_v1_and_with_a_slash_at_the_end_as_well(path: str) -> None:
+    """Whoever has configured a base URL once gets everything beneath it."""
+    async with both(settings) as (server, _sim):
+        plain = await get(server, path)
+        for other in (f"/v1{path}", f"{path}/", f"/v1{path}/"):
+            answer = await get(server, other)
+            assert (answer.status, answer.headers["content-type"]) == (200, plain.headers["content-type"])
+            error_of(await get(server, other, method="POST"), 405)
+        error_of(await get(server, f"/v1/v1{path}"), 404)
+
+
 async def test_ready_tells_of_each_part_without_a_key() -> None:
     async with both(with_keys) as (server, sim):
         answer = await get(server, "/readyz")
