@@ -316,3 +316,27 @@ async def test_it_may_speak_tls() -> None:
         await sim.wait_until(lambda: sim.requests[0].sent_chunks == 1)
         writer.transport.abort()
         await sim.wait_until(lambda: sim.requests[0].aborted)
+
+
+async def test_a_client_that_comes_while_it_stops_is_refused_or_closed_and_never_left_waiting() -> None:
+    async def reads_to_the_end(port: int) -> None:
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            return
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await reader.read()
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    for turns in range(8):
+        async with OpenAISimulator() as sim, asyncio.TaskGroup() as clients:
+            for _ in range(10):
+                clients.create_task(reads_to_the_end(sim.port))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await sim.stop_listening()
+            await sim.drop_connections()
