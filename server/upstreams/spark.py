@@ -59,7 +59,7 @@ from server.upstreams.image_source import ImageSource
 from server.upstreams.params import Params
 
 # So long a closing handshake may take; a call that was cancelled is gone within 50 ms. (seconds)
-CLOSE_S = 0.03
+CLOSE_S = 0.02
 # At debug the library writes the signed URL.
 _SOCKET_LOG = logging.getLogger("antiphon.upstream.socket")
 _SOCKET_LOG.setLevel(logging.WARNING)
