@@ -29,6 +29,9 @@ class Surface(msgspec.Struct, frozen=True):
 SURFACES = (
     Surface("embeddings", "/embeddings"),
     Surface("moderations", "/moderations", needs_model=False),
+    Surface("speech", "/audio/speech"),
+    Surface("images", "/images/generations", needs_model=False),
+    Surface("rerank", "/rerank"),
 )
 
 

@@ -16,7 +16,8 @@ from server.simulators.errors import Fault, Refused, error_body, fault_of, retry
 from server.simulators.playing import Answer
 from server.simulators.said import CREATED, completion, say
 from server.simulators.script import Script
-from server.simulators.steps import Step, plain_steps, stream_steps
+from server.simulators.steps import Step, part_steps, plain_steps, stream_steps
+from server.simulators.surfaces import Reply
 
 JSON = "application/json"
 SSE = "text/event-stream; charset=utf-8"
@@ -48,6 +49,16 @@ def plain_answer(
     elif script.redirect is None:
         whole = body()
     return _answer(script, number, now, status, media, lambda: plain_steps(script, whole), streamed=streamed)
+
+
+def surface_answer(script: Script, made: Callable[[Script], Reply], number: int, now: datetime) -> Answer:
+    """The answer to a request beside chats: in one piece, or in pieces that a script counts as chunks."""
+    if _is_error(script) or script.body is not None or script.error_after is not None:
+        return plain_answer(script, lambda: b"", number, now)
+    media, pieces, streamed = made(script)
+    return _answer(
+        script, number, now, script.status, media, lambda: part_steps(script, pieces), streamed=streamed
+    )
 
 
 def refusal(script: Script, fault: Fault, number: int, now: datetime) -> Answer:

@@ -15,6 +15,7 @@ from server.simulators.answers import (
     plain_answer,
     read_embedding_input,
     refusal,
+    surface_answer,
 )
 from server.simulators.asked import read_chat, refuse
 from server.simulators.connection import Connection
@@ -29,8 +30,10 @@ from server.simulators.script import (
     script_in_model,
 )
 from server.simulators.simulator import Simulator
+from server.simulators.surfaces import READERS
 
-_ROUTE = re.compile(r".*?/(chat/completions|embeddings|moderations|models(?:/(?P<id>.+))?)")
+_NAMES = "|".join(("chat/completions", "embeddings", "moderations", *READERS))
+_ROUTE = re.compile(rf".*?/({_NAMES}|models(?:/(?P<id>.+))?)")
 
 
 class OpenAISimulator(Simulator[Script]):
@@ -44,7 +47,7 @@ class OpenAISimulator(Simulator[Script]):
     """
 
     scripts = Script
-    routes = ("chat/completions", "embeddings", "moderations", "models")
+    routes = ("chat/completions", "embeddings", "moderations", *READERS, "models")
     help = HELP
     title = "An OpenAI upstream"
     default_port = 18901
@@ -108,6 +111,10 @@ class OpenAISimulator(Simulator[Script]):
                 record.number,
                 now,
             )
+        if (read := READERS.get(route)) is not None:
+            record.model, made = read(record.body, record.header("content-type") or "")
+            script = record.script = self._script_for(record, route, record.model, "")
+            return surface_answer(script, made, record.number, now)
         asked = read_chat(record.body)
         record.model = asked.model
         record.script = self._script_for(record, route, asked.model, asked.last_user)

@@ -247,8 +247,8 @@ HELP = """\
 Any model answers "You said: …". Say otherwise, first come first served, by
 
   1. a queue:           curl -d '{"chunks": 5, "cut_after": 3}' URL/sim/script    (one, or an array of them;
-                        ?for=models, embeddings or moderations for that route, ?model=NAME for one model,
-                        ?times=N for N requests; -X DELETE empties the queue)
+                        ?for=models, embeddings, audio/speech … for that route, ?model=NAME for one
+                        model, ?times=N for N requests; -X DELETE empties the queue)
   2. a header:          x-sim: {"status": 429, "retry_after": 2}
   3. the model's name:  sim-c20-d10-f100, see below
   4. a line in the last user message:   sim: {"text": "Good morning", "pace_ms": 50}

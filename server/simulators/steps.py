@@ -118,6 +118,16 @@ def plain_steps(script: Script, body: bytes) -> Iterator[Step]:
         left -= len(PADDING)
 
 
+def part_steps(script: Script, parts: Iterable[bytes]) -> Iterator[Step]:
+    """A body that comes in parts, each of them a chunk as a script counts."""
+    yield from _opening_waits(script, b"")
+    for count, part in enumerate(parts, 1):
+        if count > 1 and script.pace_ms:
+            yield Pause(script.pace_ms / 1000)
+        yield Piece(part, 1)
+        yield from _breaks(script, count, b"")
+
+
 def _opening_waits(script: Script, beat: bytes) -> Iterator[Step]:
     if script.first_ms:
         yield Pause(script.first_ms / 1000, script.keep_alive_ms / 1000, beat)

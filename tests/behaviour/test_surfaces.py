@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from server.app_keys import ACCOUNTS, METRICS, RUNS
-from server.settings import Access, AccessKey, Channel, ChannelModel, Combination, Settings
+from server.settings import Access, AccessKey, Channel, ChannelModel, Combination, Server, Settings
 from server.simulators.openai import OpenAISimulator
 from server.simulators.script import Script
 from tests.behaviour.asking import asked, assert_nothing_left, both, chat_request, error_of, get, post, until
@@ -257,3 +257,103 @@ async def test_a_models_card_tells_the_surfaces_that_were_configured(pair: Pair)
     assert cards["only"]["surfaces"] == ["embeddings", "moderations", "images"]
     assert cards["t"]["surfaces"] == ["chat"]
     assert "surfaces" not in cards["m"]
+
+
+async def test_speech_flows_while_it_comes(pair: Pair) -> None:
+    server, sim = pair
+    sim.script(Script(stall_after=1), route="audio/speech")
+    body = {"model": "m", "voice": "alloy", "input": "one two three"}
+    async with asked(server, chat_request(body, path="/v1/audio/speech")) as raw:
+        head = await raw.head()
+        assert (head.status, head.headers["content-type"]) == (200, "audio/mpeg")
+        assert head.headers["x-run-id"].startswith("run_")
+        assert (await raw.chunk()).startswith(b"ID3"), "the first sound, while the rest is not there yet"
+    await sim.wait_until(lambda: sim.stats()["live"] == 0)
+    await until(lambda: not (server.app[RUNS].in_progress or server.app[METRICS].in_flight))
+    assert_nothing_left(server)
+    assert [one.outcome for one in sim.requests] == ["aborted"]
+
+
+async def test_speech_through_the_official_client(pair: Pair) -> None:
+    server, sim = pair
+    async with client_of(server) as client:
+        create = client.audio.speech.with_streaming_response.create
+        async with create(model="m", voice="alloy", input="one two three", response_format="wav") as answer:
+            sound = b"".join([piece async for piece in answer.iter_bytes()])
+    assert sound.startswith(b"RIFF")
+    assert len(sound) == 44 + 3000
+    assert sim.requests[-1].json()["model"] == "theirs"
+
+
+async def test_a_cut_sound_never_looks_whole(pair: Pair) -> None:
+    server, sim = pair
+    body = {"model": "two", "voice": "alloy", "input": "one two three"}
+    for cut in ("fin", "rst"):
+        sim.script(Script(cut_after=1, cut=cut), route="audio/speech")
+        async with asked(server, chat_request(body, path="/v1/audio/speech")) as raw:
+            assert (await raw.head()).status == 200
+            assert await raw.chunk()
+            rest = await raw.rest()
+            assert not rest.endswith(b"0\r\n\r\n")
+    assert len(sim.requests) == 2, "nothing is glued on from another channel"
+    (run, *_) = (await get(server, "/v1/runs")).json()["data"]
+    assert run["status"] == "failed"
+
+
+async def test_a_cut_stream_of_events_ends_with_an_error_event(pair: Pair) -> None:
+    server, sim = pair
+    sim.script(Script(cut_after=1), route="audio/speech")
+    body = {"model": "m", "voice": "alloy", "input": "one two", "stream_format": "sse"}
+    answer = await post(server, body, path="/v1/audio/speech")
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    first, last, end = answer.body.split(b"\n\n")
+    assert b"speech.audio.delta" in first
+    assert b'"code":"upstream_cut"' in last
+    assert end == b""
+
+
+@pytest.mark.parametrize("script", [Script(status=503), Script(cut_after=0), Script(cut_head_at=0)])
+async def test_speech_that_did_not_begin_comes_from_another_channel(pair: Pair, script: Script) -> None:
+    server, sim = pair
+    sim.script(script, route="audio/speech")
+    body = {"model": "two", "voice": "alloy", "input": "one"}
+    answer = await post(server, body, path="/audio/speech")
+    assert answer.status == 200
+    assert answer.body.startswith(b"ID3")
+    assert len(sim.requests) == 2
+
+
+async def test_images_and_their_events(pair: Pair) -> None:
+    server, _ = pair
+    async with client_of(server) as client:
+        drawn = await client.images.generate(model="m", prompt="a cat", response_format="b64_json", n=2)
+        unnamed = await client.images.generate(prompt="a cat")
+        events = await client.images.generate(model="m", prompt="a cat", stream=True)
+        kinds = [event.type async for event in events]
+    assert [bool(one.b64_json) for one in drawn.data or []] == [True, True]
+    assert unnamed.data
+    assert kinds == ["image_generation.partial_image", "image_generation.completed"]
+
+
+async def test_rerank(pair: Pair) -> None:
+    server, sim = pair
+    body = {"model": "m", "query": "red apple", "documents": ["a pear", "a red apple"]}
+    answer = await post(server, body, path="/v1/rerank")
+    assert [one["index"] for one in answer.json()["results"]] == [1, 0]
+    assert answer.json()["model"] == "m"
+    sim.script(Script(body='[{"index":0,"score":1}]'), route="rerank")
+    assert (await post(server, body, path="/v1/rerank")).body == b'[{"index":0,"score":1}]'
+
+
+async def test_a_reader_that_takes_nothing_is_cut_off() -> None:
+    def hasty(sim: OpenAISimulator) -> Settings:
+        return Settings(server=Server(write_timeout_s=0.2), channels=(channel(sim),), logging=QUIET)
+
+    async with both(hasty) as (server, sim):
+        sim.script(Script(chunks=400), route="audio/speech")
+        body = {"model": "m", "voice": "alloy", "input": "word " * 40_000}
+        async with asked(server, chat_request(body, path="/v1/audio/speech")):
+            await sim.wait_until(lambda: sim.stats()["live"] == 1)
+            await sim.wait_until(lambda: sim.stats()["live"] == 0)
+        await until(lambda: not server.app[METRICS].in_flight)
+        assert_nothing_left(server)
