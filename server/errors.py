@@ -210,6 +210,12 @@ class Overloaded(ServerError):
     retryable = True
 
 
+class ImagesBusy(ServerError):
+    """Too many images are being fetched or made to fit. Ours is the queue: another channel is no help."""
+
+    status, code = 503, "overloaded"
+
+
 class NoChannel(ServerError):
     """Every channel of the model is cooling down, disabled or unable to serve."""
 

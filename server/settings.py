@@ -124,11 +124,13 @@ class Images(_Frozen, frozen=True):
     """Images that are fetched, or made to fit, for upstreams which take only bytes of some kinds."""
 
     allow_hosts: tuple[str, ...] = ()  # names or addresses that may be private
-    max_bytes: Whole1 = 20_000_000
-    max_pixels: Whole1 = 50_000_000
-    total_s: Above0 = 10
-    max_redirects: Whole0 = 3
-    at_once: Whole1 = 16
+    max_bytes: Annotated[int, Meta(ge=1, le=100_000_000)] = 20_000_000
+    # Decoding takes up to twenty bytes each, in two threads: this is a photograph of 16 megapixels, or an A4
+    # page scanned at 400 dpi, and some 300 MB.
+    max_pixels: Annotated[int, Meta(ge=1, le=50_000_000)] = 16_000_000
+    total_s: Annotated[float, Meta(gt=0, le=300)] = 10
+    max_redirects: Annotated[int, Meta(ge=0, le=20)] = 3
+    at_once: Annotated[int, Meta(ge=1, le=1000)] = 16
 
 
 class Tls(_Frozen, frozen=True):

@@ -9,7 +9,15 @@ import logging
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
-from server.errors import InsufficientQuota, Overloaded, RateLimited, ServerError, UpstreamAuth, UpstreamError
+from server.errors import (
+    ImagesBusy,
+    InsufficientQuota,
+    Overloaded,
+    RateLimited,
+    ServerError,
+    UpstreamAuth,
+    UpstreamError,
+)
 from server.errors import UpstreamTimeout as Slow
 from server.routing.breaker import Breaker
 from server.settings import Breaker as BreakerSettings
@@ -132,7 +140,7 @@ class Health:
         """
         change: Change | None = None
         self.last_code = error.code
-        if isinstance(error, QueueFull | NoRoom):
+        if isinstance(error, QueueFull | NoRoom | ImagesBusy):
             if probe:
                 self.breaker.abandoned(now)
         elif isinstance(error, UpstreamAuth | InsufficientQuota):
@@ -155,7 +163,7 @@ class Health:
         elif probe:
             self.breaker.answered()  # it judged the request, so it is there
             change = "closed"
-        if error.retry_after_s and not isinstance(error, QueueFull | NoRoom | InsufficientQuota):
+        if error.retry_after_s and not isinstance(error, QueueFull | NoRoom | ImagesBusy | InsufficientQuota):
             self._cool(error, key, now + min(error.retry_after_s, MAX_COOLING_S))
             change = change or "cooling"
         elif isinstance(error, RateLimited) and not isinstance(error, QueueFull):

@@ -15,6 +15,7 @@ from server.errors import ServerError
 from server.settings import Timeouts
 from server.spark_ws import Credentials
 from server.surfaces import AnswerHead, SurfaceRequest
+from server.upstreams.image_source import Inlined
 
 
 class Observer(Protocol):
@@ -96,6 +97,7 @@ class Call:
     the answer is complete, by whoever knows how it came about. ``begun`` is called once, when an answer made
     from others has its first word of a draft: from then on a failure need be no status any more.
     ``warnings`` are a channel and what it had to adapt in the request, in ASCII words; None: nothing.
+    ``inlined`` is the request with its images inside, once an attempt has made it: the next needs no fetch.
     ``credentials`` are the caller's own, in place of the channel's; no further call is given them.
     """
 
@@ -109,6 +111,7 @@ class Call:
         "credentials",
         "deadline",
         "depth",
+        "inlined",
         "observer",
         "run",
         "timeouts",
@@ -141,6 +144,7 @@ class Call:
         self.answer: AnswerInfo | None = None
         self.begun: Callable[[], None] | None = None
         self.warnings: tuple[str, tuple[str, ...]] | None = None
+        self.inlined: Inlined | None = None
 
 
 class Upstream(Protocol):

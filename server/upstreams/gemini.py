@@ -63,11 +63,11 @@ class GeminiUpstream(HttpUpstream):
     async def whole(self, chat: ChatRequest, call: Call) -> Batch:
         """The answer to a plain request, as one batch; see ``upstreams.base.whole``."""
         if _shows(chat):
-            chat = await self._images.inline_all(chat, IMAGE_BOUNDS, _held)
+            chat = await self._images.inline_all(chat, IMAGE_BOUNDS, _held, deadline=call.deadline)
         return await super().whole(chat, call)
 
     async def _stream_of_shown(self, chat: ChatRequest, call: Call) -> AsyncGenerator[Batch, None]:
-        chat = await self._images.inline_all(chat, IMAGE_BOUNDS, _held)
+        chat = await self._images.inline_all(chat, IMAGE_BOUNDS, _held, deadline=call.deadline)
         async with aclosing(super().stream(chat, call)) as batches:
             async for batch in batches:
                 yield batch

@@ -7,7 +7,7 @@ import binascii
 import re
 
 from server.errors import InvalidRequest
-from server.upstreams.image_fetch import image_type
+from server.upstreams.image_head import image_type
 
 _HEAD = re.compile(r"data:([\w.+-]+/[\w.+-]+)?(?:;[\w.-]+=[^;,]*)*;base64\Z", re.IGNORECASE | re.ASCII)
 _HEAD_LIMIT = 256  # characters; a media type with parameters is far shorter

@@ -12,33 +12,21 @@ from aiohttp.abc import AbstractResolver
 from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
-from server.errors import InvalidRequest, Overloaded
+from server.errors import InvalidRequest
 from server.upstreams.image_guard import GuardedResolver, checked_url, plain_host
+from server.upstreams.image_head import image_type
+from server.upstreams.image_places import Places
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CHUNK = 65_536
 
 
-def image_type(data: bytes) -> str | None:
-    """The media type by the first bytes (png, jpeg, gif, webp, bmp, tiff); None: another."""
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "image/png"
-    if data.startswith(b"\xff\xd8\xff"):
-        return "image/jpeg"
-    if data.startswith((b"GIF87a", b"GIF89a")):
-        return "image/gif"
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "image/webp"
-    if data.startswith((b"II*\0", b"MM\0*")):
-        return "image/tiff"
-    return "image/bmp" if data.startswith(b"BM") and len(data) > 26 else None
-
-
 class ImageFetcher:
     """Fetches images, ``at_once`` at a time. An async context manager: leaving it closes every socket.
 
-    ``max_bytes`` bounds the body, ``total_s`` (seconds) everything from DNS to the last byte, redirects
-    included. No cookie, key or header of the client goes out; no proxy of the environment is used.
+    ``max_bytes`` bounds the body, ``total_s`` (seconds) everything from waiting for a place to the last
+    byte, redirects included. No cookie, key or header of the client goes out; no proxy of the environment
+    is used.
     """
 
     def __init__(
@@ -55,7 +43,7 @@ class ImageFetcher:
         self._max_bytes = max_bytes
         self._total_s = total_s
         self._max_redirects = max_redirects
-        self._slots = asyncio.Semaphore(at_once)
+        self._places = Places(at_once, 4 * at_once, "fetched")
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 resolver=GuardedResolver(resolver or ThreadedResolver(), self._allow_hosts),
@@ -80,32 +68,28 @@ class ImageFetcher:
         """Close every socket."""
         await self._session.close()
 
-    async def fetch(self, url: str, param: str) -> bytes:
-        """The image's bytes. Raises InvalidRequest (``invalid_image_url``) that names ``param``.
+    async def fetch(self, url: str, param: str, *, deadline: float | None = None) -> bytes:
+        """The image's bytes, by ``deadline`` (event loop time, seconds) if that is sooner than ``total_s``.
 
+        Raises InvalidRequest (``invalid_image_url``) that names ``param``.
         What could not be reached and what is not public are told alike, so that our network stays unknown.
-        Raises Overloaded when none of the ``at_once`` places becomes free in ``total_s``.
+        Raises ImagesBusy when no place becomes free in that time, or too many wait for one.
         """
+        target = self._checked(url, param)
+        by = asyncio.get_running_loop().time() + self._total_s
+        if deadline is not None:
+            by = min(by, deadline)
+        await self._places.take(by)
         try:
-            async with asyncio.timeout(self._total_s):
-                await self._slots.acquire()
-        except TimeoutError:
-            raise Overloaded("Too many images are being fetched; try again in a moment.") from None
-        try:
-            async with asyncio.timeout(self._total_s):
-                return await self._follow(url, param)
-        except (
-            TimeoutError,
-            OSError,
-            UnicodeError,
-            aiohttp.ClientError,
-        ) as error:  # UnicodeError: no name of DNS
+            async with asyncio.timeout_at(by):
+                return await self._follow(target, param)
+        # ValueError: UnicodeError for no name of DNS, and answers that break their own grammar.
+        except (TimeoutError, OSError, ValueError, aiohttp.ClientError) as error:
             raise _refused(_UNREACHABLE, param) from error
         finally:
-            self._slots.release()
+            self._places.give()
 
-    async def _follow(self, url: str, param: str) -> bytes:
-        target = self._checked(url, param)
+    async def _follow(self, target: URL, param: str) -> bytes:
         for _ in range(self._max_redirects + 1):
             async with self._session.get(target, allow_redirects=False) as response:
                 if response.status not in _REDIRECTS:
@@ -126,14 +110,19 @@ class ImageFetcher:
     async def _read(self, response: aiohttp.ClientResponse, param: str) -> bytes:
         if response.status != 200 or response.headers.get("content-encoding", "identity") != "identity":
             raise _refused(_UNREACHABLE, param)
+        if (response.content_length or 0) > self._max_bytes:
+            raise self._too_large(param)
         data = bytearray()
         async for chunk in response.content.iter_chunked(_CHUNK):
             data += chunk
             if len(data) > self._max_bytes:
-                raise _refused(f"is larger than {self._max_bytes} bytes; send a smaller one", param)
+                raise self._too_large(param)
         if image_type(bytes(data[:32])) is None:
             raise _refused("is no image in a format that is known; send png or jpeg", param)
         return bytes(data)
+
+    def _too_large(self, param: str) -> InvalidRequest:
+        return _refused(f"is larger than {self._max_bytes} bytes; send a smaller one", param)
 
 
 _UNREACHABLE = (

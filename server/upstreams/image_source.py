@@ -1,16 +1,16 @@
 """A chat's images as an upstream that takes only bytes wants them: fetched, checked, made to fit.
 
-What fits is passed on as it came. The rest is converted by Pillow (extra ``images``), in threads of its own;
-without Pillow it is refused.
+What fits is passed on as it came, judged by its head alone. The rest is converted by Pillow (extra
+``images``), in threads of its own; without Pillow it is refused.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -19,13 +19,25 @@ from server.chat import ChatRequest
 from server.errors import InvalidRequest, ServerError
 from server.settings import Images
 from server.upstreams.image_data import decode_data_uri
-from server.upstreams.image_fetch import ImageFetcher, image_type
-from server.upstreams.image_fitting import Bounds, Unfit, can_convert, fit
+from server.upstreams.image_fetch import ImageFetcher
+from server.upstreams.image_fitting import Bounds, Fitted, NoPillow, Unfit, as_it_is, fit
+from server.upstreams.image_places import Places
 
 log = logging.getLogger("antiphon.upstream")
 
 # Images are converted by so many threads: each may hold a whole image's pixels.
 THREADS = 2
+# So many more wait for one, each with its bytes: a few seconds' work.
+WAITING = 8
+# Of one request with many images so many are in hand at a time, so that it does not fill the queue alone.
+_IN_HAND = 4
+
+
+class Inlined(msgspec.Struct, frozen=True):
+    """A request with its image inside. ``warning`` says in ASCII words what was done to it; "": nothing."""
+
+    chat: ChatRequest
+    warning: str = ""
 
 
 class ImageSource:
@@ -38,36 +50,52 @@ class ImageSource:
         self._settings = settings
         self._fetcher: ImageFetcher | None = None
         self._pool: ThreadPoolExecutor | None = None
+        self._places = Places(THREADS, WAITING, "converted")
+        self._converting: set[asyncio.Future[Fitted]] = set()
         self._told = False
 
     async def aclose(self) -> None:
-        """After the last request."""
+        """After the last request. A conversion that has begun cannot be stopped: its end is awaited."""
         if self._fetcher is not None:
             await self._fetcher.aclose()
+        if self._converting:
+            await asyncio.wait(self._converting)
         if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool.shutdown(wait=False)
 
-    async def inline(self, chat: ChatRequest, bounds: Bounds) -> ChatRequest:
+    async def inline(self, chat: ChatRequest, bounds: Bounds, *, deadline: float | None = None) -> Inlined:
         """The request with the image of its newest turn that bears one as a data URI within ``bounds``.
 
         Turns with several images, and older ones, stay as they are: what becomes of them is the upstream's
         rule. Raises ``InvalidRequest`` that names the part for an image that cannot be had, read or made to
-        fit, and ``Overloaded`` when too many are being fetched.
+        fit, and ``ImagesBusy`` when too many are being fetched or converted. No part of it goes on after
+        ``deadline`` (event loop time, seconds), but for a conversion that has begun, which nobody awaits.
         """
         bearing = [place for place, message in enumerate(chat.messages) if message.images]
         if not bearing or len(chat.messages[bearing[-1]].images) != 1:
-            return chat
+            return Inlined(chat)
         place = bearing[-1]
         raw = chat.raw_messages()
         message: dict[str, Any] = msgspec.json.decode(raw[place])
         number = next(at for at, part in enumerate(message["content"]) if part.get("type") == "image_url")
         image = message["content"][number]["image_url"]
         param = f"messages[{place}].content[{number}].image_url"
-        image["url"] = await self._fitting(image["url"], bounds, param)
+        fitted = await self._fitted(image["url"], bounds, param, deadline)
+        uri = fitted.uri
+        if uri == image["url"]:
+            return Inlined(chat)
+        image["url"] = uri
         raw[place] = msgspec.json.encode(message)
-        return chat.with_messages(raw)
+        return Inlined(chat.with_messages(raw), fitted.done and f"the image was {fitted.done}")
 
-    async def inline_all(self, chat: ChatRequest, bounds: Bounds, keep: Callable[[str], bool]) -> ChatRequest:
+    async def inline_all(
+        self,
+        chat: ChatRequest,
+        bounds: Bounds,
+        keep: Callable[[str], bool],
+        *,
+        deadline: float | None = None,
+    ) -> ChatRequest:
         """The request with every image as a data URI of a type within ``bounds``.
 
         Fetched is what stands on the web, but for what ``keep`` says of its URL; data URIs are converted if
@@ -82,11 +110,17 @@ class ImageSource:
         }
         if not places:
             return chat
+        turns = asyncio.Semaphore(_IN_HAND)
+
+        async def made_to_fit(url: str, param: str) -> str:
+            async with turns:
+                return (await self._fitted(url, bounds, param, deadline)).uri
+
         failed: ServerError | None = None
         try:
             async with asyncio.TaskGroup() as group:
                 made = {
-                    url: group.create_task(self._fitting(url, bounds, param), name="image")
+                    url: group.create_task(made_to_fit(url, param), name="image")
                     for url, param in places.items()
                 }
         except* ServerError as errors:
@@ -98,33 +132,20 @@ class ImageSource:
             for raw in chat.raw_messages()
         )
 
-    async def _fitting(self, url: str, bounds: Bounds, param: str) -> str:
-        loop, settings = asyncio.get_running_loop(), self._settings
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="images")
+    async def _fitted(self, url: str, bounds: Bounds, param: str, deadline: float | None) -> Fitted:
+        # Base64 is decoded here whatever its size: a thread would hold the interpreter just as long.
         if url[:5].lower() == "data:":
-            data = await loop.run_in_executor(
-                self._pool, lambda: decode_data_uri(url, max_bytes=settings.max_bytes, param=param)
-            )
+            data = decode_data_uri(url, max_bytes=self._settings.max_bytes, param=param)
         else:
-            data = await self._fetch(url, param)
-        if not can_convert():
-            kind = image_type(data)
-            if kind is None or kind not in bounds.types or len(data) > bounds.max_bytes:
-                self._tell_operator()
-                raise InvalidRequest(
-                    f"The image is {kind} of {len(data)} bytes; send {bounds.said()}.",
-                    param=param,
-                    code="invalid_image",
-                )
-            return _uri(kind, data)
+            data = await self._fetch(url, param, deadline)
         try:
-            fitting = await loop.run_in_executor(self._pool, fit, data, bounds, settings.max_pixels)
+            return as_it_is(data, bounds) or await self._convert(data, bounds, deadline)
         except Unfit as error:
+            if isinstance(error, NoPillow):
+                self._tell_operator()
             raise InvalidRequest(f"The image {error}.", param=param, code="invalid_image") from None
-        return _uri(*fitting)
 
-    async def _fetch(self, url: str, param: str) -> bytes:
+    async def _fetch(self, url: str, param: str, deadline: float | None) -> bytes:
         if self._fetcher is None:
             settings = self._settings
             self._fetcher = ImageFetcher(
@@ -134,7 +155,29 @@ class ImageSource:
                 max_redirects=settings.max_redirects,
                 at_once=settings.at_once,
             )
-        return await self._fetcher.fetch(url, param)
+        return await self._fetcher.fetch(url, param, deadline=deadline)
+
+    async def _convert(self, data: bytes, bounds: Bounds, deadline: float | None) -> Fitted:
+        """Convert it in a thread. The place is taken until the thread is done, whether or not we wait."""
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="images")
+        await self._places.take(deadline)
+        loop = asyncio.get_running_loop()
+        work = partial(fit, data, bounds, self._settings.max_pixels)
+        converting = loop.run_in_executor(self._pool, work)
+        self._converting.add(converting)
+        converting.add_done_callback(self._converted)
+        left_s = None if deadline is None else deadline - loop.time()
+        done, _ = await asyncio.wait((converting,), timeout=left_s)
+        if not done:
+            raise self._places.busy()
+        return converting.result()
+
+    def _converted(self, converting: asyncio.Future[Fitted]) -> None:
+        self._converting.discard(converting)
+        self._places.give()
+        if not converting.cancelled():
+            converting.exception()  # noted, though nobody may wait for it any more
 
     def _tell_operator(self) -> None:
         if not self._told:
@@ -159,7 +202,3 @@ def _with_images(raw: bytes, images: Mapping[str, str]) -> bytes:
     for image in shown:
         image["url"] = images[image["url"]]
     return msgspec.json.encode(message) if shown else raw
-
-
-def _uri(kind: str, data: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

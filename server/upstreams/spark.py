@@ -58,6 +58,8 @@ from server.upstreams.image_fitting import Bounds
 from server.upstreams.image_source import ImageSource
 from server.upstreams.params import Params
 
+log = logging.getLogger("antiphon.upstream")
+
 # So long a closing handshake may take; a call that was cancelled is gone within 50 ms. (seconds)
 CLOSE_S = 0.02
 # At debug the library writes the signed URL.
@@ -139,8 +141,10 @@ class SparkUpstream:
                 code="missing_api_key",
             )
         call_id = secrets.token_hex(8)
+        timeouts = call.timeouts or self._timeouts
+        deadline = _deadline(timeouts, call)
         if model.vision:
-            chat = await self._images.inline(chat, IMAGE_BOUNDS)
+            chat = await self._with_image(chat, call, deadline)
         request = request_frame(
             chat if self._params is None else chat.edit(self._params.changes(chat)),
             model,
@@ -151,9 +155,8 @@ class SparkUpstream:
         protocol = SparkProtocol.answering(
             request, answer_id=call_id, callers_own=credentials.callers_own, options=self._options
         )
-        timeouts = call.timeouts or self._timeouts
         # Spark always streams, so its silence is told even where the client waits for a whole answer.
-        clocks = Clocks(self._patrol, timeouts, plain=False, deadline=call.deadline)
+        clocks = Clocks(self._patrol, timeouts, plain=False, deadline=deadline)
         socket: _Socket | None = None
         try:
             async with asyncio.timeout_at(clocks.head_by):
@@ -185,6 +188,18 @@ class SparkUpstream:
         """End what is still closing."""
         self._patrol.stop()
         await self._closing.aclose()
+
+    async def _with_image(self, chat: ChatRequest, call: Call, deadline: float | None) -> ChatRequest:
+        """The request with its image inside; what was done to the images is told in ``call.warnings``."""
+        if call.inlined is None:
+            call.inlined = await self._images.inline(chat, IMAGE_BOUNDS, deadline=deadline)
+        warnings = [call.inlined.warning] if call.inlined.warning else []
+        if (older := sum(len(message.images) for message in chat.messages) - 1) > 0:
+            warnings.append(f"{older} older image{'s were' if older > 1 else ' was'} left out")
+        if warnings:
+            call.warnings = (self.name, tuple(warnings))
+            log.info("channel %s: adapted: %s", self.name, "; ".join(warnings))
+        return call.inlined.chat
 
     def _model(self, chat: ChatRequest) -> SparkModel:
         raw = chat.json.raw("version") if chat.model == "spark-api" else None
@@ -350,6 +365,14 @@ async def _send(socket: ClientConnection, data: bytes) -> None:
         await socket.send(data, text=True)
     except ConnectionClosed as error:
         raise unanswered() from error
+
+
+def _deadline(timeouts: Timeouts, call: Call) -> float | None:
+    """When the attempt must be over, the fetching of its image included (event loop time, seconds)."""
+    if not timeouts.total_s:
+        return call.deadline
+    total_by = asyncio.get_running_loop().time() + timeouts.total_s
+    return total_by if call.deadline is None else min(total_by, call.deadline)
 
 
 def _secrets(own: Credentials) -> tuple[str, ...]:

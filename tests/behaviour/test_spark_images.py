@@ -102,7 +102,7 @@ async def test_an_image_behind_a_url_is_fetched_and_made_one_that_spark_takes() 
         ("page", b"<html>not an image</html>", "invalid_image_url"),
         ("small", picture(size=(20, 20)), "invalid_image"),
         ("broken", picture()[:80], "invalid_image"),
-        ("bomb", picture(size=(4000, 4000)), "invalid_image"),
+        ("bomb", picture("WEBP", (4000, 4000)), "invalid_image"),
     ],
 )
 async def test_what_is_no_image_for_spark_is_the_requests_fault_and_asks_nobody(

@@ -11,7 +11,8 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.test_utils import TestServer
 
 from server.errors import InvalidRequest
-from server.upstreams.image_fetch import ImageFetcher, image_type
+from server.upstreams.image_fetch import ImageFetcher
+from server.upstreams.image_head import image_type
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"0" * 40
 

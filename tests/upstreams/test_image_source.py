@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import logging
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,11 +18,11 @@ from aiohttp import web
 from PIL import Image
 
 from server.chat import ChatRequest
-from server.errors import InvalidRequest, Overloaded
+from server.errors import ImagesBusy, InvalidRequest
 from server.openai_wire import parse_chat
 from server.settings import Images
 from server.upstreams.image_fitting import Bounds
-from server.upstreams.image_source import ImageSource
+from server.upstreams.image_source import THREADS, WAITING, ImageSource, Inlined
 
 BOUNDS = Bounds(
     types=frozenset({"image/png", "image/jpeg"}), max_bytes=100_000, max_side=500, max_pixels=100_000
@@ -82,22 +85,25 @@ async def host(answer: Any) -> AsyncIterator[str]:
 async def test_an_image_that_fits_goes_on_as_it_came_and_nothing_else_changes() -> None:
     asked = chat("first", [uri(encoded())])
     async with source() as images:
-        got = await images.inline(asked, BOUNDS)
-    assert url_of(got) == uri(encoded())
-    assert msgspec.json.decode(got.body) == msgspec.json.decode(asked.body)
+        assert await images.inline(asked, BOUNDS) == Inlined(asked)
 
 
 async def test_of_many_turns_the_newest_image_is_taken_and_the_others_left() -> None:
     async with source() as images:
-        got = await images.inline(chat([uri(b"broken")], [uri(encoded("GIF"), "image/gif")], "and?"), BOUNDS)
-    assert url_of(got, 0) == uri(b"broken")
-    assert url_of(got, 1).startswith("data:image/png;base64,")
+        asked = chat([uri(b"broken")], [uri(encoded("GIF"), "image/gif")], "and?")
+        got = await images.inline(asked, BOUNDS)
+    assert url_of(got.chat, 0) == uri(b"broken")
+    assert url_of(got.chat, 1).startswith("data:image/png;base64,")
+    assert got.warning == "the image was converted from gif to png"
+    before, after = (msgspec.json.decode(one.body) for one in (asked, got.chat))
+    before["messages"][1]["content"][1]["image_url"]["url"] = url_of(got.chat, 1)
+    assert after == before  # nothing else has changed
 
 
 async def test_what_has_no_image_or_several_in_a_turn_is_left_as_it_is() -> None:
     async with source() as images:
         for asked in (chat("text"), chat([uri(encoded()), uri(encoded())])):
-            assert await images.inline(asked, BOUNDS) is asked
+            assert (await images.inline(asked, BOUNDS)).chat is asked
 
 
 async def test_an_image_is_fetched_from_a_host_that_is_allowed() -> None:
@@ -106,7 +112,7 @@ async def test_an_image_is_fetched_from_a_host_that_is_allowed() -> None:
 
     async with host(answer) as url, source(allow_hosts=("127.0.0.1",)) as images:
         got = await images.inline(chat([url]), BOUNDS)
-    assert url_of(got).startswith("data:image/png;base64,")
+    assert url_of(got.chat).startswith("data:image/png;base64,")
 
 
 @pytest.mark.parametrize(
@@ -144,8 +150,8 @@ async def test_when_all_places_are_taken_the_others_are_told_to_come_again() -> 
         await arrived.wait()
         others = [images.inline(chat([url]), BOUNDS) for _ in range(2)]
         ends = await asyncio.gather(first, *others, return_exceptions=True)
-    # The first runs out of time; one other may have its place then; for the last the wait was too long.
-    assert [type(ends[0]), type(ends[-1])] == [InvalidRequest, Overloaded]
+    # The first runs out of time, and waiting for its place has taken all of the others'.
+    assert [type(ends[0]), type(ends[-1])] == [InvalidRequest, ImagesBusy]
 
 
 async def test_who_leaves_during_a_fetch_leaves_no_connection_behind() -> None:
@@ -215,3 +221,97 @@ async def test_one_image_of_many_that_cannot_be_had_is_named() -> None:
         "messages[1].content[2].image_url",
         "invalid_image_url",
     )
+
+
+async def test_more_than_a_few_conversions_do_not_queue_up() -> None:
+    asked, more = chat([uri(encoded("GIF"), "image/gif")]), 3
+    async with source() as images:
+        all_at_once = (images.inline(asked, BOUNDS) for _ in range(THREADS + WAITING + more))
+        ends = await asyncio.gather(*all_at_once, return_exceptions=True)
+    busy = [end for end in ends if isinstance(end, ImagesBusy)]
+    assert [(end.status, end.code, end.retry_after_s) for end in busy] == [(503, "overloaded", 1.0)] * more
+    assert sum(isinstance(end, Inlined) for end in ends) == THREADS + WAITING
+
+
+async def test_who_leaves_gives_the_place_back_and_what_nobody_waits_for_is_not_begun(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What is begun would be told in the log, for it is broken."""
+    caplog.set_level(logging.INFO, "antiphon.upstream")
+    good, broken = (
+        chat([uri(data, "image/gif")])
+        for data in (encoded("GIF", (2000, 2000)), encoded("GIF", (80, 80))[:-30])
+    )
+    async with source() as images:
+        for _ in range(3):
+            converting = [asyncio.ensure_future(images.inline(good, BOUNDS)) for _ in range(THREADS)]
+            waiting = [asyncio.ensure_future(images.inline(broken, BOUNDS)) for _ in range(WAITING)]
+            await asyncio.sleep(0)  # all have begun to wait
+            for one in (*waiting, *converting):
+                one.cancel()
+            ends = await asyncio.gather(*waiting, *converting, return_exceptions=True)
+            assert {type(end) for end in ends} == {asyncio.CancelledError}
+            await asyncio.gather(*[images.inline(good, BOUNDS) for _ in range(THREADS)])
+        assert "could not be converted" not in caplog.text
+        with pytest.raises(InvalidRequest):
+            await images.inline(broken, BOUNDS)
+    assert "could not be converted" in caplog.text
+
+
+async def test_the_callers_time_ends_a_fetch_and_the_wait_for_a_conversion() -> None:
+    gone = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.Response:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            gone.set()
+        return web.Response()
+
+    now = asyncio.get_running_loop().time
+    async with host(answer) as url, source(allow_hosts=("127.0.0.1",), total_s=300) as images:
+        with pytest.raises(InvalidRequest, match="could not be fetched"):
+            await images.inline(chat([url]), BOUNDS, deadline=now() + 0.2)
+        async with asyncio.timeout(10):
+            await gone.wait()
+        large = chat([uri(encoded("GIF", (3000, 3000)), "image/gif")])
+        with pytest.raises(ImagesBusy):
+            await images.inline(large, BOUNDS, deadline=now())
+
+
+# Run in a child that cannot import Pillow, as where the extra is not installed.
+WITHOUT_PILLOW = """
+import asyncio, logging, sys
+sys.modules["PIL"] = None
+from server.errors import InvalidRequest
+from server.openai_wire import parse_chat
+from server.settings import Images
+from server.upstreams.image_source import ImageSource
+from server.upstreams.spark import IMAGE_BOUNDS
+
+async def main():
+    logging.basicConfig(stream=sys.stdout, format="%(message)s")
+    images = ImageSource(Images())
+    for line in sys.stdin.buffer:
+        try:
+            print("went on" if await images.inline(parse_chat(line), IMAGE_BOUNDS) else "")
+        except InvalidRequest as error:
+            print(error.code, error.param, error.message)
+    await images.aclose()
+
+asyncio.run(main())
+"""
+
+
+def test_without_pillow_what_fits_goes_on_and_the_rest_is_told_what_is_missing() -> None:
+    asked = [chat([uri(encoded("PNG", (90, 60)))]), *[chat([uri(encoded("GIF", (90, 60)), "image/gif")])] * 2]
+    child = [sys.executable, "-c", WITHOUT_PILLOW]
+    lines = b"\n".join(one.body for one in asked)
+    told = subprocess.run(child, input=lines, capture_output=True, check=True, text=False).stdout.decode()
+    went_on, for_operator, *refused = told.splitlines()
+    assert went_on == "went on"
+    assert "install Pillow (the extra 'images')" in for_operator  # once
+    assert len(refused) == 2
+    assert refused[0].startswith("invalid_image messages[0].content[1].image_url The image would have to be")
+    assert "send jpeg or png of at most 4194304 bytes" in refused[0]
+    assert "'images'" in refused[0]
