@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 ARGS ?=
+QUICK ?=
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The lock is the whole closure, so pip has nothing to resolve; --require-hashes refuses what is not in it.
@@ -15,7 +16,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 	--custom-compile-command "make lock" --extra local --extra images --excludes requirements.exclude
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format install install-dev lock schemas clean
+.PHONY: help run test bench check format install install-dev lock schemas clean
 
 help: ## Show this list (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +28,9 @@ run: $(VENV)/installed ## Serve on 127.0.0.1:18888 with the embedded model
 
 test: $(VENV)/installed-dev ## Run the whole test suite
 	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(VENV)/installed ## Measure the speed beside a minimal relay (QUICK=1: two minutes; docs/speed.md)
+	@exec $(BIN)/python -m bench $(if $(filter-out 0,$(QUICK)),--quick) $(ARGS)
 
 check: $(VENV)/installed-dev ## Check format, lint, types and floors; changes nothing
 	$(BIN)/ruff format --check .

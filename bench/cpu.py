@@ -44,6 +44,23 @@ def seconds(pids: list[int]) -> float | None:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
+def waited(pids: list[int]) -> float | None:
+    """Seconds that the processes' threads were ready to run and had no core; None: cannot be known here.
+
+    Ended threads are forgotten, so it may be too little.
+    """
+    if not IS_KNOWN:
+        return None
+    nanoseconds = 0
+    for pid in pids:
+        for thread in (PROC / str(pid) / "task").glob("*/schedstat"):
+            try:
+                nanoseconds += int(thread.read_text().split()[1])
+            except (OSError, IndexError):
+                continue
+    return nanoseconds / 1e9
+
+
 def resident_mb(pids: list[int]) -> float | None:
     """Resident memory in MB, pages that are shared counted for each process: cheap enough to sample."""
     if not IS_KNOWN:

@@ -256,6 +256,7 @@ class Reading(NamedTuple):
     at_us: int
     server_s: float | None
     rig_s: float | None
+    waited_s: float | None
 
 
 class Meter:
@@ -268,8 +269,9 @@ class Meter:
 
     def read(self) -> Reading:
         server = cpu.seconds(self._server) if self._server else None
+        waited = cpu.waited(self._server) if self._server else None
         mock = cpu.seconds(self._mock)
-        return Reading(now_us(), server, None if mock is None else mock + time.process_time())
+        return Reading(now_us(), server, None if mock is None else mock + time.process_time(), waited)
 
     async def watch_memory(self) -> None:
         while self._server:
@@ -321,6 +323,7 @@ async def run(job: Job) -> Measured:
         transit_us=Spread.of(tally.transits),
         server_cpu_s=_between(opened.server_s, closed.server_s),
         rig_cpu_s=_between(opened.rig_s, closed.rig_s),
+        server_waited_s=_between(opened.waited_s, closed.waited_s),
         peak_mb=meter.peak_mb,
     )
 

@@ -27,6 +27,8 @@ POLL_S = 0.02
 SETTLE_S = 1.0  # until a server that has answered once is idle
 END_S = 6.0  # to end after SIGTERM, before SIGKILL
 NONCE = 1
+#: Everybody's environment. What configures an Antiphon of the user's own must not reach the one here.
+OUTSIDE = {name: value for name, value in os.environ.items() if not name.startswith("ANTIPHON_")}
 
 
 class RigFailure(Exception):
@@ -99,7 +101,7 @@ async def _spawn(
         return await asyncio.create_subprocess_exec(
             *command,
             cwd=cwd,
-            env={**os.environ, **(env or {})},
+            env={**OUTSIDE, **(env or {})},
             start_new_session=True,
             stdin=stdin,
             stdout=stdout,

@@ -46,6 +46,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     transit_us: Spread | None  # from the mock's write to the load's read
     server_cpu_s: float | None  # None: it cannot be known on this system, or there is no server
     rig_cpu_s: float | None  # mock and load together
+    server_waited_s: float | None  # ready to run, while something else had its core
     peak_mb: float | None  # resident, sampled
 
     @property
@@ -65,6 +66,11 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     def server_load(self) -> float | None:
         """The server's share of a core, 0 to 1 (more with more threads)."""
         return None if self.server_cpu_s is None else self.server_cpu_s / self.window_s
+
+    @property
+    def disturbance(self) -> float | None:
+        """The share of the window in which other work kept the server from its core."""
+        return None if self.server_waited_s is None else self.server_waited_s / self.window_s
 
     @property
     def rig_load(self) -> float | None:
