@@ -16,7 +16,17 @@ import msgspec
 from aiohttp import web
 
 from server.accounting import Accounts
-from server.app_keys import ACCOUNTS, CURRENT, METRICS, RUNS, TASKS, TICKETS, Current, Snapshot
+from server.app_keys import (
+    ACCOUNTS,
+    CURRENT,
+    KEPT_RESPONSES,
+    METRICS,
+    RUNS,
+    TASKS,
+    TICKETS,
+    Current,
+    Snapshot,
+)
 from server.coordinator import Combination
 from server.handlers import (
     channels,
@@ -25,6 +35,7 @@ from server.handlers import (
     health,
     messages,
     models,
+    responses,
     runs,
     status,
     surfaces,
@@ -33,6 +44,7 @@ from server.handlers import (
 from server.handlers.body import defer_continue
 from server.handlers.event_source import WATCHERS
 from server.handlers.web import Page
+from server.kept_responses import KeptResponses
 from server.metrics import Metrics
 from server.middlewares import Handler, attend
 from server.router import ModelRouter
@@ -64,6 +76,7 @@ def create_app(settings: Settings) -> web.Application:
     app[TICKETS] = Tickets(time.monotonic)
     current = app[CURRENT] = Current()
     runs_kept = app[RUNS] = Runs(settings.runs)
+    app[KEPT_RESPONSES] = KeptResponses(settings.responses)
     app[ACCOUNTS] = Accounts(
         metrics,
         known=lambda name: current.snapshot.router.knows(name),
@@ -138,6 +151,11 @@ def _routes() -> Iterable[web.RouteDef]:
         ("GET", "/metrics", health.metrics),
         ("POST", "/chat/completions", chat.create_chat_completion),
         ("POST", "/completions", completions.create_completion),
+        ("POST", "/responses", responses.create_response),
+        ("GET", "/responses/{response}", responses.retrieve_response),
+        ("DELETE", "/responses/{response}", responses.delete_response),
+        ("GET", "/responses/{response}/input_items", responses.list_input_items),
+        ("POST", "/responses/{response}/cancel", responses.cancel_response),
         ("POST", "/messages", messages.create_message),
         ("POST", "/messages/count_tokens", messages.count_tokens),
         ("GET", "/models", models.list_models),

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from server.accounting import Accounts, Record
 from server.auth import Keyring, Principal
+from server.kept_responses import KeptResponses
 from server.metrics import Metrics
 from server.router import ModelRouter
 from server.routing.trial import ListModels
@@ -56,6 +57,7 @@ class Current:
 
 CURRENT = web.AppKey("current", Current)
 RUNS = web.AppKey("runs", Runs)
+KEPT_RESPONSES = web.AppKey("kept_responses", KeptResponses)
 METRICS = web.AppKey("metrics", Metrics)
 ACCOUNTS = web.AppKey("accounts", Accounts)
 TICKETS = web.AppKey("tickets", Tickets)

@@ -51,7 +51,12 @@ _ENCODINGS = frozenset({"", "identity", "gzip", "deflate"})
 _JSON = ("", "application/json")
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 _NOT_OFFERED = {
-    "responses": "The Responses API is",
+    "conversations": "Conversations are",
+    "assistants": "Assistants are",
+    "threads": "Threads are",
+    "files": "Files are",
+    "batches": "Batches are",
+    "realtime": "Realtime sessions are",
 }  # what clients ask for by default or by habit, by the first part of the path
 REQUEST_ID_THERE = "Request-Id"
 """Where Anthropic's clients look for the request's id."""

@@ -29,6 +29,7 @@ from server.strategy_settings import (
 )
 from server.surface_settings import SurfaceName
 from server.watch_settings import Events as Events
+from server.watch_settings import Responses as Responses
 from server.watch_settings import Runs as Runs
 
 # What a number may be. ``config_types.py`` reads the bounds and says them in words.
@@ -396,5 +397,6 @@ class Settings(_Frozen, frozen=True):
     default_combination: str | None = None
     unknown_model: Literal["refuse", "default"] = "refuse"
     runs: Runs = Runs()
+    responses: Responses = Responses()
     events: Events = Events()
     logging: Logging = Logging()

@@ -28,6 +28,13 @@ class Runs(_Frozen, frozen=True):
     keep_text: bool = False
 
 
+class Responses(_Frozen, frozen=True):
+    """How long and how much of answered responses is kept in memory, for clients to go on from."""
+
+    keep_s: From0 = 86_400
+    max_bytes: Whole0 = 64 * 1024 * 1024
+
+
 class Events(_Frozen, frozen=True):
     """The status channel."""
 

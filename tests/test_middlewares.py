@@ -149,9 +149,9 @@ async def test_a_refusal_by_aiohttp_itself_looks_like_all_others() -> None:
 @pytest.mark.parametrize(
     ("path", "named"),
     [
-        ("/v1/responses", "Responses API"),
-        ("/responses/", "Responses API"),
-        ("/v1/responses/resp_1/cancel", "Responses API"),
+        ("/v1/conversations", "Conversations"),
+        ("/files/", "Files"),
+        ("/v1/threads/thread_1/runs", "Threads"),
     ],
 )
 async def test_what_clients_look_for_in_vain_is_named_with_the_way_to_ask(path: str, named: str) -> None:

@@ -1,0 +1,292 @@
+"""Deltas → the items of a response, and the events that tell of them.
+
+One state machine for the stream and for the whole response, so the two cannot differ. An item ends when the
+next begins, but for a call whose arguments are not whole yet: where an upstream sends the pieces of several
+calls in turns, these items are open side by side.
+"""
+
+from __future__ import annotations
+
+from typing import Any, assert_never
+
+import msgspec
+
+from server.deltas import (
+    Batch,
+    Delta,
+    Extra,
+    Finished,
+    Opening,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+    UsageDelta,
+)
+from server.errors import UpstreamInvalid
+from server.responses_wire.items import signed
+from server.responses_wire.response import status_of
+
+Event = dict[str, Any]
+"""An event without its number."""
+
+_KEPT = b'"thinking_blocks"'
+
+
+class _Function(msgspec.Struct):
+    delta: dict[str, Any] = {}
+
+
+class _Chunk(msgspec.Struct):
+    choices: list[_Function] = []
+
+
+_CHUNK = msgspec.json.Decoder(_Chunk)
+
+
+class _Item:
+    """One item as it grows; texts are kept in pieces."""
+
+    __slots__ = ("blocks", "call_id", "ended", "fields", "id", "index", "kind", "name", "parts", "pieces")
+
+    def __init__(self, kind: str, id: str, index: int) -> None:
+        self.kind = kind
+        self.id = id
+        self.index = index
+        self.ended = False
+        self.call_id = ""
+        self.name = ""
+        self.parts: list[str] = []  # of a message: output_text, refusal
+        self.pieces: list[list[str]] = []  # of each part; a call has one, of its arguments
+        self.blocks: list[dict[str, Any]] = []  # signed thoughts
+        self.fields: dict[str, Any] | None = None  # when it has ended
+
+    def text(self, part: int = 0) -> str:
+        return "".join(self.pieces[part]) if self.pieces else ""
+
+
+class Output:
+    """One answer as items, whose ids begin with the response's own ``stem``.
+
+    ``summaries``: thoughts are told as their summary, which is what clients of the vendor's models see.
+    ``reason`` and ``usage`` are known after the last batch.
+    """
+
+    def __init__(self, stem: str, *, summaries: bool) -> None:
+        self.reason = "stop"
+        self.usage: Usage | None = None
+        self._stem = stem
+        self._summaries = summaries
+        self._items: list[_Item] = []
+        self._open: _Item | None = None  # the message or the thoughts under way
+        self._calls: dict[int, _Item] = {}
+        self._call: _Item | None = None  # the one that came last, while nothing came behind it
+
+    def say(self, batch: Batch) -> list[Event]:
+        """The events of a batch. Only the first choice is heard: no other can be asked for."""
+        events: list[Event] = []
+        for delta in batch:
+            self._take(delta, events)
+        return events
+
+    def end(self) -> list[Event]:
+        """The answer is complete: what is still open ends."""
+        events: list[Event] = []
+        status = status_of(self.reason)
+        for item in self._items:
+            if not item.ended:
+                self._finish(item, events, status)
+        return events
+
+    def items(self) -> list[dict[str, Any]]:
+        """All items as they stand; of those that have not ended, what there is."""
+        return [item.fields or self._fields(item, "incomplete") for item in self._items]
+
+    def _take(self, delta: Delta, events: list[Event]) -> None:
+        match delta:
+            case TextDelta(text, 0):
+                if text:
+                    self._words("output_text", text, events)
+            case RefusalDelta(text, 0):
+                if text:
+                    self._words("refusal", text, events)
+            case ReasoningDelta(text, 0):
+                if text:
+                    self._think(text, events)
+            case ToolCallDelta() if delta.index == 0:
+                self._take_call(delta, events)
+            case Finished(reason, 0):
+                self.reason = reason
+            case UsageDelta(usage):
+                self.usage = usage
+            case Extra(original):
+                if original is not None and _KEPT in original.data:
+                    for choice in _CHUNK.decode(original.data).choices:
+                        self._keep(choice.delta.get("thinking_blocks", ()), events)
+            case Opening() | TextDelta() | RefusalDelta() | ReasoningDelta() | ToolCallDelta() | Finished():
+                pass
+            case _ as never:
+                assert_never(never)
+
+    # What is said
+
+    def _words(self, kind: str, text: str, events: list[Event]) -> None:
+        item = self._open
+        if item is None or item.kind != "message":
+            item = self._open = self._begin("message", events)
+        if not item.parts or item.parts[-1] != kind:
+            if item.parts:
+                self._finish_part(item, events)
+            item.parts.append(kind)
+            item.pieces.append([])
+            part = _part(kind, "")
+            events.append(self._within(item, "response.content_part.added", part=part))
+        item.pieces[-1].append(text)
+        event = self._within(item, f"response.{kind}.delta", delta=text)
+        if kind == "output_text":
+            event["logprobs"] = []
+        events.append(event)
+
+    def _finish_part(self, item: _Item, events: list[Event]) -> None:
+        kind, text = item.parts[-1], item.text(-1)
+        if kind == "output_text":
+            events.append(self._within(item, "response.output_text.done", text=text, logprobs=[]))
+        else:
+            events.append(self._within(item, "response.refusal.done", refusal=text))
+        events.append(self._within(item, "response.content_part.done", part=_part(kind, text)))
+
+    # What is thought
+
+    def _thoughts(self, events: list[Event]) -> _Item:
+        item = self._open
+        if item is None or item.kind != "reasoning":
+            item = self._open = self._begin("reasoning", events)
+        return item
+
+    def _think(self, text: str, events: list[Event]) -> None:
+        item = self._thoughts(events)
+        if not item.pieces:
+            item.pieces.append([])
+            events.append(self._thought(item, "part.added", part=self._thought_part("")))
+        item.pieces[0].append(text)
+        events.append(self._thought(item, "text.delta", delta=text))
+
+    def _keep(self, blocks: Any, events: list[Event]) -> None:
+        """Thoughts that must come back as they are; with them the item ends."""
+        item = self._thoughts(events)
+        item.blocks += [{key: value for key, value in one.items() if key != "index"} for one in blocks]
+        self._close(events)
+
+    def _finish_thoughts(self, item: _Item, events: list[Event]) -> None:
+        if item.pieces:
+            text = item.text()
+            events.append(self._thought(item, "text.done", text=text))
+            events.append(self._thought(item, "part.done", part=self._thought_part(text)))
+
+    def _thought(self, item: _Item, what: str, **fields: Any) -> Event:
+        if self._summaries:
+            name, place = f"response.reasoning_summary_{what}", "summary_index"
+        elif what.startswith("part"):
+            name, place = f"response.content_{what}", "content_index"
+        else:
+            name, place = f"response.reasoning_{what}", "content_index"
+        return {"type": name, "item_id": item.id, "output_index": item.index, place: 0, **fields}
+
+    def _thought_part(self, text: str) -> dict[str, str]:
+        return {"type": "summary_text" if self._summaries else "reasoning_text", "text": text}
+
+    # What is called
+
+    def _take_call(self, delta: ToolCallDelta, events: list[Event]) -> None:
+        item = self._calls.get(delta.position)
+        if item is None:
+            item = self._begin(
+                "function_call",
+                events,
+                call_id=delta.id or f"call_{delta.position}",
+                name=delta.name or "",
+            )
+            self._open = None
+            self._calls[delta.position] = self._call = item
+        if not delta.arguments:
+            return
+        if item.ended:
+            raise UpstreamInvalid("The upstream went on with a call that was whole; try again.")
+        item.pieces[0].append(delta.arguments)
+        name = "response.function_call_arguments.delta"
+        events.append(
+            {"type": name, "item_id": item.id, "output_index": item.index, "delta": delta.arguments}
+        )
+
+    # Items
+
+    def _begin(self, kind: str, events: list[Event], *, call_id: str = "", name: str = "") -> _Item:
+        self._close(events)
+        index = len(self._items)
+        prefix = {"message": "msg", "reasoning": "rs", "function_call": "fc"}[kind]
+        item = _Item(kind, f"{prefix}_{self._stem}_{index}", index)
+        item.call_id, item.name = call_id, name
+        if kind == "function_call":
+            item.pieces.append([])
+        self._items.append(item)
+        fields = self._fields(item, "in_progress")
+        events.append({"type": "response.output_item.added", "output_index": index, "item": fields})
+        return item
+
+    def _close(self, events: list[Event]) -> None:
+        """Something else begins: end what is under way, or a call that is whole."""
+        if self._open is not None:
+            self._finish(self._open, events, "completed")
+            self._open = None
+        if self._call is not None:
+            if _is_whole(self._call.text()):
+                self._finish(self._call, events, "completed")
+            self._call = None
+
+    def _finish(self, item: _Item, events: list[Event], status: str) -> None:
+        item.ended = True
+        if item.kind == "message":
+            self._finish_part(item, events)
+        elif item.kind == "reasoning":
+            self._finish_thoughts(item, events)
+        else:
+            name = "response.function_call_arguments.done"
+            place = {"item_id": item.id, "output_index": item.index}
+            events.append({"type": name, **place, "name": item.name, "arguments": item.text()})
+        item.fields = self._fields(item, status)
+        events.append({"type": "response.output_item.done", "output_index": item.index, "item": item.fields})
+
+    def _within(self, item: _Item, name: str, **fields: Any) -> Event:
+        place = {"item_id": item.id, "output_index": item.index, "content_index": len(item.parts) - 1}
+        return {"type": name, **place, **fields}
+
+    def _fields(self, item: _Item, status: str) -> dict[str, Any]:
+        fields: dict[str, Any] = {"id": item.id, "type": item.kind}
+        if item.kind == "function_call":
+            call = {"call_id": item.call_id, "name": item.name, "arguments": item.text()}
+            return fields | {"status": status} | call
+        if item.kind == "message":
+            content = [_part(kind, item.text(at)) for at, kind in enumerate(item.parts)]
+            return fields | {"status": status, "role": "assistant", "content": content}
+        told = [self._thought_part(item.text())] if item.pieces else []
+        fields["summary"] = told if self._summaries else []
+        if not self._summaries:
+            fields["content"] = told
+        if item.blocks:
+            fields["encrypted_content"] = signed(item.blocks)
+        return fields
+
+
+def _part(kind: str, text: str) -> dict[str, Any]:
+    if kind == "refusal":
+        return {"type": kind, "refusal": text}
+    return {"type": kind, "text": text, "annotations": [], "logprobs": []}
+
+
+def _is_whole(arguments: str) -> bool:
+    try:
+        msgspec.json.decode(arguments)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True

@@ -1,0 +1,125 @@
+"""Deltas as items: streamed and whole alike, whatever the split."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.deltas import (
+    Delta,
+    Extra,
+    Finished,
+    Opening,
+    Original,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+    UsageDelta,
+)
+from server.errors import UpstreamInvalid
+from server.responses_wire import Head, ResponseCollector, ResponseEncoder, Whole
+from tests.messages_wire.test_speech import call_pieces
+from tests.responses_wire.spoken import joined
+
+HEAD = Head("resp_1", "m", 5, {"store": True})
+
+
+def streamed(deltas: list[Delta], *, summaries: bool = False, batches: int = 1) -> dict[str, Any]:
+    kept: list[Whole] = []
+    encoder = ResponseEncoder(HEAD, summaries=summaries, keep=kept.append)
+    sent = b"".join(encoder.encode(deltas[at : at + batches]) for at in range(0, len(deltas), batches))
+    made = joined(sent + encoder.finish(None))
+    assert json.loads(kept[0].body) == made
+    assert [json.loads(item) for item in kept[0].output] == made["output"]
+    return made
+
+
+def both(deltas: list[Delta], *, summaries: bool = False) -> dict[str, Any]:
+    """The response, which is the same in both forms."""
+    kept: list[Whole] = []
+    collector = ResponseCollector(HEAD, summaries=summaries, keep=kept.append)
+    collector.add(deltas)
+    made: dict[str, Any] = json.loads(collector.encode())
+    assert json.loads(kept[0].body) == made == streamed(deltas, summaries=summaries)
+    return made
+
+
+@given(st.lists(st.text(max_size=6)), call_pieces(), st.integers(1, 5))
+def test_words_and_calls_survive_any_split(
+    words: list[str], calls: tuple[list[Delta], list[dict[str, Any]]], batches: int
+) -> None:
+    deltas = [
+        Opening(),
+        *map(TextDelta, words),
+        *calls[0],
+        Finished("tool_calls"),
+        UsageDelta(Usage(3, 2, 5)),
+    ]
+    made = both(deltas)
+    assert streamed(deltas, batches=batches) == made
+    texts = [item["content"][0]["text"] for item in made["output"] if item["type"] == "message"]
+    assert "".join(texts) == "".join(words)
+    called = [item for item in made["output"] if item["type"] == "function_call"]
+    assert [json.loads(item["arguments"]) for item in called] == calls[1]
+    assert [item["call_id"] for item in called] == [f"call_{at}" for at in range(len(called))]
+    assert made["usage"]["total_tokens"] == 5
+
+
+def test_arguments_are_told_as_they_were_written() -> None:
+    made = both([ToolCallDelta(0, "a", "f"), ToolCallDelta(0, arguments="{not json"), Finished("tool_calls")])
+    assert made["output"][0]["arguments"] == "{not json"
+    assert both([ToolCallDelta(0, "a", "f"), Finished("tool_calls")])["output"][0]["arguments"] == ""
+
+
+def test_pieces_of_a_call_that_was_whole_are_an_error() -> None:
+    deltas: list[Delta] = [ToolCallDelta(0, "a", "f", "{}"), ToolCallDelta(1, "b", "g", "{}")]
+    with pytest.raises(UpstreamInvalid):
+        streamed([*deltas, ToolCallDelta(0, arguments="x")])
+
+
+def kept(*blocks: dict[str, Any]) -> Delta:
+    chunk = {"choices": [{"index": 0, "delta": {"thinking_blocks": list(blocks)}}]}
+    return Extra(Original("openai.chunk", json.dumps(chunk).encode()))
+
+
+def test_thoughts_are_an_item_each_time_they_begin() -> None:
+    signature = {"index": 0, "type": "thinking", "thinking": "hm", "signature": "Eq"}
+    deltas: list[Delta] = [ReasoningDelta("h"), ReasoningDelta("m"), kept(signature), TextDelta("a")]
+    deltas += [ReasoningDelta("so"), TextDelta("b"), Finished("stop")]
+    full = both(deltas)["output"]
+    assert [item["type"] for item in full] == ["reasoning", "message", "reasoning", "message"]
+    assert full[0]["content"] == [{"type": "reasoning_text", "text": "hm"}]
+    assert full[0]["encrypted_content"].startswith("antiphon:")
+    assert "encrypted_content" not in full[2]
+    brief = both(deltas, summaries=True)["output"]
+    assert brief[0]["summary"] == [{"type": "summary_text", "text": "hm"}]
+    alone = both([kept({"type": "redacted_thinking", "data": "x"}), TextDelta("a"), Finished("stop")])
+    assert alone["output"][0]["content"] == []
+
+
+def test_a_refusal_is_a_part_of_its_own() -> None:
+    made = both([TextDelta("Well. "), RefusalDelta("No"), RefusalDelta("."), Finished("stop")])
+    (item,) = made["output"]
+    assert [part["type"] for part in item["content"]] == ["output_text", "refusal"]
+    assert item["content"][1]["refusal"] == "No."
+
+
+@pytest.mark.parametrize(
+    ("reason", "status", "why"),
+    [
+        ("stop", "completed", None),
+        ("tool_calls", "completed", None),
+        ("odd", "completed", None),
+        ("length", "incomplete", {"reason": "max_output_tokens"}),
+        ("content_filter", "incomplete", {"reason": "content_filter"}),
+    ],
+)
+def test_each_reason_has_its_status(reason: str, status: str, why: object) -> None:
+    made = both([TextDelta("a"), Finished(reason)])
+    assert (made["status"], made["incomplete_details"], made["output"][0]["status"]) == (status, why, status)
