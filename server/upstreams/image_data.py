@@ -11,8 +11,15 @@ from server.upstreams.image_head import image_type
 
 _HEAD = re.compile(r"data:([\w.+-]+/[\w.+-]+)?(?:;[\w.-]+=[^;,]*)*;base64\Z", re.IGNORECASE | re.ASCII)
 _HEAD_LIMIT = 256  # characters; a media type with parameters is far shorter
-_BLANKS = str.maketrans("", "", " \t\r\n")
-_TO_STANDARD = str.maketrans("-_", "+/")
+_BLANKS = " \t\r\n"
+_TO_STANDARD = str.maketrans("-_", "+/", _BLANKS)
+# What some clients call them.
+_ALIASES = {
+    "image/jpg": "image/jpeg",
+    "image/pjpeg": "image/jpeg",
+    "image/x-png": "image/png",
+    "image/x-ms-bmp": "image/bmp",
+}
 
 
 def decode_data_uri(uri: str, *, max_bytes: int, param: str) -> bytes:
@@ -25,9 +32,13 @@ def decode_data_uri(uri: str, *, max_bytes: int, param: str) -> bytes:
     head = _HEAD.match(uri[:comma]) if comma >= 0 else None
     if head is None:
         raise _refused("must be given as data:image/png;base64,… or the like", param)
-    text = uri[comma + 1 :].translate(_BLANKS).translate(_TO_STANDARD).rstrip("=")
+    # Counted before anything is copied; the padding counts for two bytes at most.
+    length = len(uri) - comma - 1 - sum(uri.count(blank, comma) for blank in _BLANKS)
+    if length * 3 // 4 > max_bytes + 2:
+        raise _too_large(max_bytes, param)
+    text = uri[comma + 1 :].translate(_TO_STANDARD).rstrip("=")
     if len(text) * 3 // 4 > max_bytes:
-        raise _refused(f"is larger than {max_bytes} bytes; send a smaller one", param)
+        raise _too_large(max_bytes, param)
     try:
         data = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
@@ -35,10 +46,14 @@ def decode_data_uri(uri: str, *, max_bytes: int, param: str) -> bytes:
     found = image_type(data)
     if found is None:
         raise _refused("is in no format that is known; send png or jpeg", param)
-    declared = (head[1] or found).lower().replace("image/jpg", "image/jpeg")
-    if declared != found:
+    declared = (head[1] or found).lower()
+    if _ALIASES.get(declared, declared) != found:
         raise _refused(f"is {found} by its first bytes, not what its data URI declares", param)
     return data
+
+
+def _too_large(max_bytes: int, param: str) -> InvalidRequest:
+    return _refused(f"is larger than {max_bytes} bytes; send a smaller one", param)
 
 
 def _refused(what: str, param: str) -> InvalidRequest:

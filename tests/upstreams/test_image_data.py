@@ -30,6 +30,33 @@ def test_every_spelling_of_base64_gives_the_same_bytes(
 
 
 @pytest.mark.parametrize(
+    ("declared", "data"),
+    [
+        ("image/x-png", PNG),
+        ("IMAGE/PNG", PNG),
+        ("image/jpg", b"\xff\xd8\xff\xe0"),
+        ("image/pjpeg", b"\xff\xd8\xff\xe0"),
+        ("image/x-ms-bmp", b"BM" + bytes(30)),
+        ("image/png;charset=utf-8", PNG),
+        ("", PNG),
+    ],
+)
+def test_the_types_other_names_are_known(declared: str, data: bytes) -> None:
+    assert decoded(f"data:{declared};base64,{base64.b64encode(data).decode()}") == data
+
+
+@given(st.integers(990, 1010), st.booleans())
+def test_the_limit_is_that_of_the_bytes_and_blanks_do_not_count(size: int, blank: bool) -> None:
+    text = base64.b64encode(PNG + bytes(size - len(PNG))).decode()
+    uri = "data:image/png;base64," + ("\r\n".join(text) if blank else text)
+    if size <= 1000:
+        assert len(decoded(uri)) == size
+    else:
+        with pytest.raises(InvalidRequest, match="larger than 1000 bytes"):
+            decoded(uri)
+
+
+@pytest.mark.parametrize(
     ("uri", "words"),
     [
         ("data:image/png,abc", "base64"),
