@@ -292,7 +292,7 @@ def _sign(contents: list[Content]) -> bool:
     lacking = False
     for content in reversed(contents):
         if content.role == "user":
-            if any("functionResponse" not in part for part in content.parts):
+            if not content.results or any("text" in part for part in content.parts):
                 break
             continue
         first = next((part for part in content.parts if "functionCall" in part), None)

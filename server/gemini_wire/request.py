@@ -154,12 +154,12 @@ def _tool(raw: Raw, at: int, schemas: OpenApiSchemas | None) -> dict[str, Any]:
         if schemas is None:
             made["parametersJsonSchema"] = function.parameters
         else:
-            found = schemas.convert(
-                msgspec.json.decode(function.parameters), f"tools[{at}].function.parameters"
-            )
+            own = OpenApiSchemas()
+            found = own.convert(msgspec.json.decode(function.parameters), f"tools[{at}].function.parameters")
             # A function without parameters has no schema there; one of no properties is refused.
             if found.get("properties"):
                 made["parameters"] = found
+                schemas.left_out |= own.left_out
     return made
 
 

@@ -80,6 +80,7 @@ class _Schema:
         if isinstance(parts := schema.get("allOf"), list):
             for one in parts:
                 made = self.converted(one, within) | made
+        self._complete(made)
         return made
 
     def _referred(self, schema: dict[str, Any], within: tuple[str, ...]) -> dict[str, Any]:
@@ -113,6 +114,15 @@ class _Schema:
                 self._left_out.add("enum")
         elif isinstance(form := schema.get("format"), str) and form in _FORMATS:
             made["format"] = form
+
+    def _complete(self, made: dict[str, Any]) -> None:
+        """An object without properties is refused there, and so is an array that does not say of what."""
+        if made.get("type") == "OBJECT" and not made.get("properties"):
+            made.pop("properties", None)
+            del made["type"]
+            self._left_out.add("type")
+        elif made.get("type") == "ARRAY":
+            made.setdefault("items", {})
 
     def _put_choices(self, choices: list[Any], made: dict[str, Any], within: tuple[str, ...]) -> None:
         kept = [one for one in choices if not (isinstance(one, dict) and one.get("type") == "null")]

@@ -29,7 +29,7 @@ def check_schema(schema: object, where: str) -> str | None:
     enum = schema.get("enum", [])
     if enum and (str(kind).upper() != "STRING" or any(not isinstance(one, str) or not one for one in enum)):
         return f"* GenerateContentRequest.{where}.enum: only allowed for STRING type\n"
-    if str(kind).upper() == "OBJECT" and schema.get("properties") == {}:
+    if str(kind).upper() == "OBJECT" and not schema.get("properties"):
         return f"* GenerateContentRequest.{where}.properties: should be non-empty for OBJECT type\n"
     if str(kind).upper() == "ARRAY" and "items" not in schema:
         return f"* GenerateContentRequest.{where}.items: missing field.\n"

@@ -6,11 +6,14 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from server.errors import InvalidRequest
-from server.gemini_wire import GeminiModel, generate_request
+from server.gemini_wire import GeminiModel, generate_request, model_of
 from server.openai_wire import parse_chat
-from tests.gemini_wire.generated import BUDGET, LEVEL, OLD, request
+from server.simulators.gemini_asked import read_generate
+from tests.gemini_wire.generated import BUDGET, LEVEL, OLD, called, request, result
 
 SCHEMA = {
     "type": "object",
@@ -211,3 +214,66 @@ def test_what_only_steers_is_left_out_and_told() -> None:
 
 def test_the_model_stands_in_the_url_and_not_in_the_body() -> None:
     assert "model" not in json.loads(json.dumps(request()[0]))
+
+
+TEXTS = st.sampled_from(["", " ", "hello", "é\u2028🙂", '{"a": 1}'])
+PARTS = st.lists(
+    st.one_of(
+        TEXTS.map(lambda text: {"type": "text", "text": text}),
+        st.just({"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}),
+        st.just({"type": "file", "file": {"file_data": "data:application/pdf;base64,JVBERi0="}}),
+    ),
+    max_size=3,
+)
+SCHEMAS = st.sampled_from(
+    [
+        None,
+        {},
+        {"type": "object", "properties": {}},
+        SCHEMA,
+        {"$defs": {"c": {"enum": ["a", None]}}, "properties": {"c": {"$ref": "#/$defs/c"}}, "type": "object"},
+        {
+            "type": "object",
+            "properties": {"n": {"const": 1}, "l": {"type": "array", "items": {"type": "string"}}},
+        },
+    ]
+)
+
+
+@st.composite
+def steps(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Something said by a user or an assistant, or calls with their results in any order."""
+    kind = draw(st.sampled_from(["user", "assistant", "system", "calls"]))
+    if kind != "calls":
+        return [{"role": kind, "content": draw(TEXTS if kind != "user" else TEXTS | PARTS)}]
+    ids = draw(st.lists(st.sampled_from(["a", "b", "call_1", "ü"]), min_size=1, max_size=3, unique=True))
+    said = called(*ids, signature=draw(st.sampled_from([None, "E=="])), content=draw(TEXTS))
+    return [said, *(result(id, draw(TEXTS | PARTS)) for id in draw(st.permutations(ids)))]
+
+
+@given(
+    st.lists(steps(), min_size=1, max_size=6),
+    st.sampled_from(
+        ["gemini-2.0-flash", "gemini-2.5-pro", "gemini-2.5-flash", "gemini-3-pro", "gemini-4-argon"]
+    ),
+    st.lists(SCHEMAS, max_size=2),
+    st.sampled_from([None, "none", "minimal", "medium", "xhigh"]),
+    SCHEMAS,
+)
+def test_whatever_is_sent_the_service_takes(
+    talk: list[list[dict[str, Any]]], name: str, parameters: list[Any], effort: str | None, schema: Any
+) -> None:
+    fields: dict[str, Any] = {"reasoning_effort": effort}
+    if parameters:
+        fields["tools"] = [tool(name=f"f{at}", parameters=one) for at, one in enumerate(parameters)]
+        fields["tool_choice"] = {"type": "function", "function": {"name": "f0"}}
+    if schema:
+        fields["response_format"] = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    messages = [message for step in talk for message in step]
+    asked = {"model": "m", "messages": messages, **fields}
+    try:
+        made = generate_request(parse_chat(json.dumps(asked).encode()), model_of(name))
+    except InvalidRequest as error:
+        assert error.param == "messages"  # noqa: PT017 - nothing was said in it
+        return
+    assert read_generate(made.body, name, stream=True).model == name

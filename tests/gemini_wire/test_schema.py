@@ -45,6 +45,11 @@ def converted(schema: Any) -> dict[str, Any]:
             {"type": "OBJECT", "properties": {"a": {}, "b": {}}, "required": ["a"]},
         ),
         (
+            {"type": "object", "properties": {"any": {"type": "object", "title": "x"}}},
+            {"type": "OBJECT", "properties": {"any": {"title": "x"}}},
+        ),
+        ({"type": "array"}, {"type": "ARRAY", "items": {}}),
+        (
             {"$defs": {"a/b": {"type": "string"}}, "$ref": "#/$defs/a~1b", "description": "x"},
             {"type": "STRING", "description": "x"},
         ),

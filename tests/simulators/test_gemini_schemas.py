@@ -32,6 +32,7 @@ def test_its_own_schemas_are_taken(schema: dict[str, Any]) -> None:
         ({"type": "INTEGER", "enum": [1]}, "only allowed for STRING"),
         ({"type": "STRING", "enum": [""]}, "only allowed for STRING"),
         ({"type": "OBJECT", "properties": {}}, "should be non-empty"),
+        ({"type": "object"}, "should be non-empty"),
         ({"type": "ARRAY"}, "p.items: missing field"),
         ({"type": "ARRAY", "items": {"const": 1}}, "at 'p.items'"),
         ({"type": "OBJECT", "properties": {"a": {"$ref": "#"}}}, "at 'p.properties[a]'"),
