@@ -6,10 +6,12 @@ that is told as one, and a whole answer where the fault does not matter: one gar
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from server.simulators.anthropic_said import AnthropicScript
+from server.simulators.gemini_said import GeminiScript
 from server.simulators.script import Script
 from server.simulators.spark_script import SparkScript
 
@@ -25,7 +27,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     name: str
-    kind: Literal["openai", "spark"]
+    kind: Literal["openai", "anthropic", "gemini", "spark"]
     script: Script
     sees: Seen
     statuses: tuple[int, ...] = ()
@@ -36,7 +38,12 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 
 def catalogue() -> tuple[Fault, ...]:
     """Every fault, in the order of the scorecard; the names are unique."""
-    return (*_statuses(), *_connections(), *_bodies(), *_streams(), *_harmless(), *_spark())
+    return (
+        *(*_statuses(), *_connections(), *_bodies(), *_streams(), *_harmless()),
+        *_native("anthropic", AnthropicScript),
+        *_native("gemini", GeminiScript),
+        *_spark(),
+    )
 
 
 def _openai(name: str, script: Script, *statuses: int, sees: Seen = "error", retried: bool = True) -> Fault:
@@ -118,6 +125,40 @@ def _harmless() -> list[Fault]:
         harmless("comments", Script(comments_first=5, comments_between=True)),
         harmless("byte-by-byte", Script(chunks=2, split_at=1)),
         harmless("wrong-content-type", Script(content_type="text/plain")),
+    ]
+
+
+def _native(kind: Literal["anthropic", "gemini"], script: type[Script]) -> list[Fault]:
+    """What each dialect over HTTP tells in its own way; what HTTP alone tells is the same for all."""
+
+    def native(name: str, *statuses: int, sees: Seen = "error", retried: bool = True, **fields: Any) -> Fault:
+        return Fault(
+            name=f"{kind}-{name}",
+            kind=kind,
+            script=script(**fields),
+            sees=sees,
+            statuses=statuses,
+            retried=retried,
+        )
+
+    def after(name: str, **fields: Any) -> Fault:
+        return native(f"{name}-after-content", sees="cut", retried=False, chunks=5, **fields)
+
+    return [
+        native("no-fault", sees="whole", retried=False),
+        native("key-refused", 502, status=403),
+        native("bad-request", 400, status=400, retried=False),
+        native("rate-limit", 429, status=429, retry_after=1),
+        native("overloaded", 503, status=503),
+        native("never-answers", 504, silent=True),
+        native("garbage", 502, body="not json"),
+        native("dropped", 502, cut_after=0),
+        native("silent", 504, stall_after=0),
+        after("dropped", cut_after=2),
+        after("reset", cut_after=2, cut="rst"),
+        after("ended", cut_after=2, cut="clean"),
+        after("stall", stall_after=2),
+        after("error", error_after=2),
     ]
 
 

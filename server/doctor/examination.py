@@ -7,6 +7,7 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import Any
 
 import aiohttp
 import msgspec
@@ -17,8 +18,10 @@ from server.app import create_app
 from server.doctor.aiming import aimed, attempts, targets
 from server.doctor.catalogue import Fault, Seen
 from server.settings import Channel, Settings
+from server.simulators.anthropic import AnthropicSimulator
+from server.simulators.gemini import GeminiSimulator
 from server.simulators.openai import OpenAISimulator
-from server.simulators.script import Script
+from server.simulators.simulator import Simulator
 from server.simulators.spark import SparkSimulator
 from server.simulators.spark_script import SparkScript
 
@@ -31,6 +34,9 @@ MOST_CALLS = 100
 
 WRONG_CLOCK_S = -900.0
 """Spark takes signatures of the last and the next 300 seconds."""
+
+# Those of kinds over HTTP that are no OpenAI.
+_HTTP: dict[str, Callable[[], Simulator[Any]]] = {"anthropic": AnthropicSimulator, "gemini": GeminiSimulator}
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -153,19 +159,20 @@ def judge(case: Case, told: Told, calls: int, allowed: int) -> str:
 
 async def _upstream(
     stack: AsyncExitStack, channel: Channel, fault: Fault | None
-) -> tuple[OpenAISimulator | SparkSimulator, str]:
+) -> tuple[Simulator[Any], str]:
     """A simulator for a channel, and where the channel will look for it."""
-    simulator: OpenAISimulator | SparkSimulator
     if channel.kind == "spark":
-        simulator = SparkSimulator()
-        await stack.enter_async_context(simulator)
+        spark = SparkSimulator()
+        await stack.enter_async_context(spark)
         if fault is not None and isinstance(fault.script, SparkScript):
-            simulator.script(fault.script, times=MOST_CALLS)  # queued: a handshake knows no default
-            simulator.clock_offset_s = WRONG_CLOCK_S if fault.place == "clock" else 0.0
-        return simulator, simulator.ws_url
-    simulator = OpenAISimulator(default=fault.script if fault is not None else Script())
+            spark.script(fault.script, times=MOST_CALLS)  # queued: a handshake knows no default
+            spark.clock_offset_s = WRONG_CLOCK_S if fault.place == "clock" else 0.0
+        return spark, spark.ws_url
+    simulator: Simulator[Any] = _HTTP.get(channel.kind, OpenAISimulator)()
+    if fault is not None:
+        simulator.default = fault.script
     await stack.enter_async_context(simulator)
-    url = simulator.base_url
+    url = simulator.base_url if isinstance(simulator, OpenAISimulator) else simulator.url
     match fault.place if fault is not None else "answer":
         case "refused":
             held = stack.enter_context(socket.socket())

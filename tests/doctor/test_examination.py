@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from server.doctor.catalogue import catalogue
@@ -44,6 +46,18 @@ async def test_a_time_out_that_is_switched_off_is_found() -> None:
     sick = _channel("a", timeouts=TimeoutsPatch(idle_s=0, total_s=0))
     (found,) = await _examined(_settings(sick), "stall-after-content")
     assert "time-out switched off" in found.wrong
+
+
+@pytest.mark.parametrize("kind", ["anthropic", "gemini"])
+async def test_other_dialects_have_faults_of_their_own_and_rescue_as_siblings(kind: Any) -> None:
+    native = Channel(name="n", kind=kind, models=("m",), api_key="k")
+    own = [fault.name for fault in catalogue() if fault.kind == kind]
+    assert len(own) > 10
+    found = await _examined(_settings(native, _channel("b")), *own)
+    assert [(one.fault, one.wrong) for one in found if one.wrong] == []
+    assert any(one.rescued for one in found)
+    rescued = await _examined(_settings(_channel("b", priority=1), native), "status-500")
+    assert [one.wrong for one in rescued] == ["", ""]
 
 
 @pytest.mark.parametrize(
