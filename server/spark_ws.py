@@ -181,7 +181,7 @@ class SparkProtocol:
         deltas = self._read(frame.payload) if frame.payload else []
         if header.code == codes.WARNED:
             self._warned = True
-            if not self._spoken:
+            if not self._spoken and frame.is_last:
                 raise self._error(frame)
         if not self.done and frame.is_last:
             if self._warned:
@@ -192,7 +192,7 @@ class SparkProtocol:
         return deltas
 
     def _moderate(self, frame: str | bytes) -> Sequence[Delta]:
-        """What comes behind the last frame: all has been said, and only a verdict on it is of account."""
+        """What comes behind the last frame: a verdict on what was said, or its figures."""
         try:
             late = decode_frame(frame)
         except ServerError:
@@ -201,6 +201,8 @@ class SparkProtocol:
             self._warned = True
             deltas = self._read(late.payload) if late.payload else []
             return deltas if self.done else deltas + self._end(self._reason())
+        if late.header.code == codes.OK and late.payload and self._usage is None:
+            self._usage = late.payload.usage.text if late.payload.usage else None
         return self._end("content_filter") if late.header.code in codes.MODERATED else ()
 
     def _opening(self, deltas: list[Delta]) -> list[Delta]:

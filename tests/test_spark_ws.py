@@ -376,6 +376,21 @@ def test_other_frames_after_the_last_change_nothing(late: str | bytes) -> None:
     assert said(text("a", 2), late) == [Opening(), TextDelta("a"), Finished("stop")]
 
 
+def test_figures_behind_the_last_frame_count_if_there_were_none() -> None:
+    late = json.dumps({"header": {"code": 0, "status": 2}, "payload": {"usage": {"text": USAGE}}})
+    assert said(text("a", 2), late)[-2:] == [Finished("stop"), USED]
+    other = json.dumps({"header": {"code": 0}, "payload": {"usage": {"text": {"prompt_tokens": 99}}}})
+    assert said(text("a", 2, usage=USAGE), other)[-1] == USED
+
+
+def test_a_warning_before_the_text_lets_it_be_said() -> None:
+    assert said(error(10019, status=1), text("a", 1), text("b", 2))[1:] == [
+        TextDelta("a"),
+        TextDelta("b"),
+        Finished("content_filter"),
+    ]
+
+
 def test_frames_after_the_end_are_not_read() -> None:
     wire = protocol()
     wire.receive(text("a", 2))
