@@ -15,7 +15,15 @@ from typing import Protocol, TypeAlias, TypeVar
 
 from yarl import URL
 
-from server.errors import ServerError, UpstreamCut, UpstreamInvalid, UpstreamTimeout, UpstreamUnreachable
+from server.errors import (
+    ServerError,
+    UpstreamAuth,
+    UpstreamCut,
+    UpstreamError,
+    UpstreamInvalid,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
 from server.settings import Tls
 from server.surfaces import Upload
 from server.upstreams.clocks import Patrol
@@ -201,6 +209,13 @@ def unreachable() -> UpstreamUnreachable:
     return UpstreamUnreachable(
         "The upstream cannot be reached; check address, DNS, TLS and proxy of the channel."
     )
+
+
+def refused_by_proxy(status: int) -> UpstreamError:
+    """The channel's proxy answered in place of the upstream: it made no connection to it."""
+    if status == 407:
+        return UpstreamAuth("The channel's proxy wants another user and password (status 407); mend proxy.")
+    return UpstreamUnreachable(f"The channel's proxy did not connect to the upstream (status {status}).")
 
 
 def unanswered() -> UpstreamUnreachable:

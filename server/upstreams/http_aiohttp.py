@@ -23,6 +23,7 @@ from server.upstreams.http import (
     cut,
     nobody_watches,
     not_http,
+    refused_by_proxy,
     unanswered,
     unreachable,
     unreadable,
@@ -136,6 +137,8 @@ class AiohttpClient:
             raise UpstreamTimeout("connect", connect_s) from error
         except aiohttp.ServerDisconnectedError as error:
             raise unanswered() from error
+        except aiohttp.ClientHttpProxyError as error:
+            raise refused_by_proxy(error.status) from error
         except (aiohttp.ClientResponseError, aiohttp.ClientPayloadError) as error:
             raise not_http() from error
         except (
