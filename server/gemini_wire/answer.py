@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+from msgspec import Raw
 
 from server.deltas import Delta, Usage, UsageDelta
 from server.errors import ContentFiltered, ServerError, UpstreamCut, UpstreamEmpty, UpstreamInvalid
@@ -37,7 +38,7 @@ class GeminiReader:
         self._size = 0
         self._between = True  # does the decoder hold nothing of an event that has begun?
         self._heard = False
-        self._usage: dict[str, Any] = {}
+        self._usage = Raw()
         self._failed: ServerError | None = None
 
     @property
@@ -119,7 +120,7 @@ class GeminiReader:
         if said.error is not None:
             raise fault_error(said.error)
         if said.usage_metadata:  # cumulative: each replaces the one before
-            self._usage |= said.usage_metadata
+            self._usage = said.usage_metadata
         deltas: list[Delta] = []
         for candidate in said.candidates or ():
             deltas += self._candidates.take(candidate)
@@ -137,9 +138,10 @@ class GeminiReader:
         if not candidates.begun:
             raise UpstreamCut("The upstream's answer was cut off before its end; try again.")
         deltas = candidates.end()
-        if candidates.silent and not _figure(self._usage, "candidatesTokenCount"):
+        usage = _figures(self._usage)
+        if candidates.silent and not _figure(usage, "candidatesTokenCount"):
             raise UpstreamEmpty("The upstream answered without any content; try again later.")
-        return [*deltas, UsageDelta(usage_of(self._usage))] if self._usage else deltas
+        return [*deltas, UsageDelta(usage_of(usage))] if usage else deltas
 
 
 def _read(data: bytes) -> Said:
@@ -165,6 +167,9 @@ def _whole_events(data: bytes) -> list[bytes] | None:
     This is what nearly every read brings, with CRLF or LF, and costs a third of what lines cost.
     """
     if data.endswith(b"\r\n\r\n"):
+        end = len(data) - 4
+        if data.startswith(b"data: ") and data.find(b"\r") == end and data.find(b"\n") == end + 1:
+            return [data[6:end]]  # one, as they come
         events, line_ends = data[:-4].split(b"\r\n\r\n"), data.count(b"\r")
     elif data.endswith(b"\n\n") and b"\r" not in data:
         events, line_ends = data[:-2].split(b"\n\n"), data.count(b"\n")
@@ -174,6 +179,12 @@ def _whole_events(data: bytes) -> list[bytes] | None:
         return None
     found = [event[6:] for event in events if event.startswith(b"data: ")]
     return found if len(found) == len(events) else None
+
+
+def _figures(usage: Raw) -> dict[str, Any]:
+    """The usage as it came last; none where there was none, or nothing of the kind."""
+    found = msgspec.json.decode(usage) if bytes(usage) else None
+    return found if isinstance(found, dict) else {}
 
 
 def usage_of(native: dict[str, Any]) -> Usage:

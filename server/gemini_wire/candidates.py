@@ -48,7 +48,7 @@ _FAILED = frozenset(
         "MISSING_THOUGHT_SIGNATURE",
     }
 )
-_UNSAID = (None, "", "FINISH_REASON_UNSPECIFIED")
+_UNSAID = ("", "FINISH_REASON_UNSPECIFIED")
 
 
 class Candidates:
@@ -78,11 +78,11 @@ class Candidates:
             deltas.append(Opening(index))
         for part in (candidate.content.parts if candidate.content else None) or ():
             deltas += self._part(choice, index, part)
-        reason = candidate.finish_reason
-        if reason in _FAILED:
-            raise UpstreamInvalid(f"The upstream's model went astray ({reason}); try again.")
-        if reason not in _UNSAID:
-            choice.reason = reason
+        if (reason := candidate.finish_reason) is not None:
+            if reason in _FAILED:
+                raise UpstreamInvalid(f"The upstream's model went astray ({reason}); try again.")
+            if reason not in _UNSAID:
+                choice.reason = reason
         return deltas
 
     def end(self) -> list[Delta]:

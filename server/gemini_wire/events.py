@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 from msgspec import Raw
 
@@ -56,11 +54,14 @@ class Feedback(msgspec.Struct, rename="camel"):
 
 
 class Said(msgspec.Struct, rename="camel"):
-    """The whole body of a plain answer, or one event of a stream: an answer, or an error."""
+    """The whole body of a plain answer, or one event of a stream: an answer, or an error.
+
+    The usage is kept as it came: it is in every event, and only the last one counts.
+    """
 
     candidates: list[Candidate] | None = None
     prompt_feedback: Feedback | None = None
-    usage_metadata: dict[str, Any] | None = None
+    usage_metadata: Raw = Raw()
     error: Fault | None = None
 
 

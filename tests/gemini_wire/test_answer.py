@@ -165,6 +165,14 @@ def test_a_stream_of_nothing_but_usage_is_cut() -> None:
         read(event({"usageMetadata": {"promptTokenCount": 1}}))
 
 
+@pytest.mark.parametrize("odd", [7, None, [1], {"promptTokenCount": "many", "candidatesTokenCount": -1}])
+def test_odd_figures_are_none(odd: Any) -> None:
+    deltas = read(event(said({"text": "a"}, finish="STOP", usageMetadata=odd)))
+    assert finish_of(deltas) == ["stop"]
+    counted = [delta.usage.total_tokens for delta in deltas if type(delta) is UsageDelta]
+    assert counted == ([0] if isinstance(odd, dict) else [])
+
+
 def test_every_candidate_needs_its_own_finish() -> None:
     two = event(
         {
