@@ -286,7 +286,7 @@ def _expected_number(kind: types.IntType | types.FloatType, path: Path) -> str:
         if name.endswith(ending):
             words += f" of {unit}"
     if kind.ge is not None and kind.le is not None:
-        return f"{words} from {kind.ge:g} to {kind.le:g}"
+        return f"{words} from {kind.ge} to {kind.le}"
     if kind.gt is not None and kind.le is not None:
         return f"{words} above {kind.gt:g}, at most {kind.le:g}"
     if kind.gt is not None:

@@ -232,4 +232,6 @@ def _fitted(head: Head, picture: Image.Image, data: bytes, kind: str) -> Fitted:
     if sorted(picture.size) != sorted((head.width, head.height)):
         sizes = f"{head.width} x {head.height} to {picture.width} x {picture.height}"
         done.append(f"scaled from {sizes} pixels")
-    return Fitted(kind, data, " and ".join(done) or "encoded anew")
+    if head.orientation != 1:
+        done.append("set upright")
+    return Fitted(kind, data, ", ".join(done) or "encoded anew")

@@ -74,7 +74,7 @@ def test_an_image_that_lies_on_its_side_is_set_upright() -> None:
     exif[0x0112] = 6
     got = fit(encoded("JPEG", (80, 20), exif=exif), BOUNDS, MANY)
     image = opened(got.data)
-    assert (got.kind, image.size, got.done) == ("image/jpeg", (20, 80), "encoded anew")
+    assert (got.kind, image.size, got.done) == ("image/jpeg", (20, 80), "set upright")
     assert image.getexif().get(0x0112, 1) == 1
 
 

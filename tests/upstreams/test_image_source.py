@@ -315,3 +315,10 @@ def test_without_pillow_what_fits_goes_on_and_the_rest_is_told_what_is_missing()
     assert refused[0].startswith("invalid_image messages[0].content[1].image_url The image would have to be")
     assert "send jpeg or png of at most 4194304 bytes" in refused[0]
     assert "'images'" in refused[0]
+
+
+async def test_one_request_with_very_many_images_does_not_fill_the_queue_alone() -> None:
+    gifs = [uri(encoded("GIF", (60, 40 + at)), "image/gif") for at in range(2 * (THREADS + WAITING))]
+    async with source() as images:
+        got = await images.inline_all(chat(gifs), BOUNDS, nothing_is_held)
+    assert all(image.url.startswith("data:image/png;base64,") for image in got.messages[0].images)
