@@ -34,8 +34,12 @@ _IN_HAND = 4
 
 
 class Inlined(msgspec.Struct, frozen=True):
-    """A request with its image inside. ``warning`` says in ASCII words what was done to it; "": nothing."""
+    """A request with its image inside, and the one it was made of.
 
+    ``warning`` says in ASCII words what was done to the image; "": nothing.
+    """
+
+    asked: ChatRequest
     chat: ChatRequest
     warning: str = ""
 
@@ -73,7 +77,7 @@ class ImageSource:
         """
         bearing = [place for place, message in enumerate(chat.messages) if message.images]
         if not bearing or len(chat.messages[bearing[-1]].images) != 1:
-            return Inlined(chat)
+            return Inlined(chat, chat)
         place = bearing[-1]
         raw = chat.raw_messages()
         message: dict[str, Any] = msgspec.json.decode(raw[place])
@@ -83,10 +87,10 @@ class ImageSource:
         fitted = await self._fitted(image["url"], bounds, param, deadline)
         uri = fitted.uri
         if uri == image["url"]:
-            return Inlined(chat)
+            return Inlined(chat, chat)
         image["url"] = uri
         raw[place] = msgspec.json.encode(message)
-        return Inlined(chat.with_messages(raw), fitted.done and f"the image was {fitted.done}")
+        return Inlined(chat, chat.with_messages(raw), fitted.done and f"the image was {fitted.done}")
 
     async def inline_all(
         self,

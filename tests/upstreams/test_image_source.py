@@ -85,7 +85,7 @@ async def host(answer: Any) -> AsyncIterator[str]:
 async def test_an_image_that_fits_goes_on_as_it_came_and_nothing_else_changes() -> None:
     asked = chat("first", [uri(encoded())])
     async with source() as images:
-        assert await images.inline(asked, BOUNDS) == Inlined(asked)
+        assert await images.inline(asked, BOUNDS) == Inlined(asked, asked)
 
 
 async def test_of_many_turns_the_newest_image_is_taken_and_the_others_left() -> None:
