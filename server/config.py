@@ -243,7 +243,8 @@ def _channel_line(settings: Settings, at: int) -> str:
     if channel.models == AUTO:
         models = " ".join(("what its upstream lists", *channel.list_only))
     keys = f", {len(channel.api_keys)} keys" if channel.api_keys else ""
-    return f"{channel.name}  {channel.kind}, {models}{keys}, priority {channel.priority}{state}"
+    kind = channel.kind if channel.preset is None else f"{channel.kind} (preset {channel.preset})"
+    return f"{channel.name}  {kind}, {models}{keys}, priority {channel.priority}{state}"
 
 
 def _combination(one: Combination) -> list[str]:

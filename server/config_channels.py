@@ -14,8 +14,10 @@ import msgspec
 
 from server.chat import ChatRequest, JsonObject
 from server.config_checks import Findings, check_name, check_secret, check_unique, is_loopback, under
+from server.config_types import nearest
 from server.config_yaml import Path
 from server.errors import InvalidRequest
+from server.presets import PRESETS, preset_of
 from server.settings import AUTO, Channel
 from server.spark.models import MODELS, canonical_name, with_overrides
 from server.spark.parameters import SparkOptions, instruction, parameters
@@ -57,6 +59,8 @@ def _check_models(found: Findings, channel: Channel) -> None:
         check_unique(found, [((*path, at), name) for at, name in enumerate(channel.models)], "this model")
     if channel.models == AUTO and channel.kind not in LISTING_KINDS:
         found.wrong(path, f"kind {channel.kind} has no list to take them from: name them")
+    elif channel.models == AUTO and channel.preset in PRESETS and not preset_of(channel).lists:
+        found.wrong(path, f"the vendor of preset {channel.preset} has no list to take them from: name them")
     if channel.models != AUTO:
         _unused(found, channel, ("list_only", "list_every_s"), "models: auto")
     if not channel.models and channel.enabled and not found.excused(found.path(channel), "models"):
@@ -89,6 +93,7 @@ def _check_surfaces(found: Findings, channel: Channel) -> None:
 
 def _check_openai(found: Findings, channel: Channel, others_can_read: bool) -> None:
     path = found.path(channel)
+    _check_preset(found, channel)
     if channel.base_url is not None:
         _check_base_url(found, (*path, "base_url"), channel)
     elif channel.enabled and channel.preset is None and not found.excused(path, "base_url"):
@@ -104,6 +109,24 @@ def _check_openai(found: Findings, channel: Channel, others_can_read: bool) -> N
     _check_tls(found, channel)
     _unused(found, channel, ("path", "threads", "slots", "context"), "kind local")
     _unused_kinds(found, channel)
+
+
+def _check_preset(found: Findings, channel: Channel) -> None:
+    path = found.path(channel)
+    if channel.preset is None:
+        return
+    if channel.preset not in PRESETS:
+        known = list(PRESETS)
+        near = nearest(channel.preset, known) or f"; known are {', '.join(known)}"
+        found.wrong((*path, "preset"), f"is none of the presets{near}")
+        return
+    preset = preset_of(channel)
+    templated = channel.base_url is None and "{" in preset.base_url
+    if templated and channel.enabled and not found.excused(path, "base_url"):
+        found.wrong((*path, "base_url"), f"is missing; for this preset it is {preset.base_url}")
+    no_key = channel.api_key is None and not channel.api_keys and channel.base_url is None
+    if preset.key and no_key and channel.enabled and not found.excused(path, "api_key"):
+        found.wrong((*path, "api_key"), f"is missing; preset {channel.preset} wants a key")
 
 
 def _check_anthropic(found: Findings, channel: Channel, others_can_read: bool) -> None:

@@ -30,6 +30,7 @@ class ServerError(Exception):
     should_retry: bool | None = None
     # What an upstream that speaks OpenAI's dialect said, as it came: for who knows its own codes.
     upstream_code = ""
+    upstream_type = ""
     upstream_said = ""
 
     def __init__(

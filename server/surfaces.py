@@ -117,4 +117,4 @@ def chat_models(channel: Channel) -> list[str]:
 
 def can_offer(channel: Channel) -> bool:
     """Can a channel of this kind offer anything but chats?"""
-    return channel.kind == "openai" and channel.preset is None
+    return channel.kind == "openai" and channel.preset != "spark-http"

@@ -245,3 +245,36 @@ def test_a_models_surfaces_are_looked_at_like_its_channels(read: Read) -> None:
     text = CHANNEL.replace("[a, b, d]", "{a: {surfaces: []}, b: {surfaces: [embeddings]}}")
     (found,) = faults(read, text)
     assert "channels[0].models.a.surfaces: names nothing" in found
+
+
+PRESET = "name: c, kind: openai, api_key: k, models: [a]"
+
+
+def test_a_preset_needs_no_address(read: Read) -> None:
+    assert warnings(read, f"channels: [{{{PRESET}, preset: deepseek}}]") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"{PRESET}, preset: depseek", "preset: is none of the presets, did you mean deepseek?"),
+        (f"{PRESET}, preset: zzzzzzzz", "preset: is none of the presets; known are openai, mistral,"),
+        (
+            f"{PRESET}, preset: cloudflare",
+            "base_url: is missing; for this preset it is https://api.cloudflare",
+        ),
+        ("name: c, kind: openai, preset: groq, models: [a]", "api_key: is missing; preset groq wants a key"),
+        (
+            "name: c, kind: openai, preset: zhipu, api_key: k, models: auto",
+            "models: the vendor of preset zhipu",
+        ),
+    ],
+)
+def test_what_a_preset_wants_is_told(read: Read, text: str, message: str) -> None:
+    (found,) = faults(read, f"channels: [{{{text}}}]")
+    assert f"channels[0].{message}" in found
+
+
+def test_a_preset_at_home_or_at_an_address_of_ones_own_needs_no_key(read: Read) -> None:
+    for more in ("preset: ollama", "preset: groq, base_url: http://127.0.0.1:1/v1"):
+        assert warnings(read, f"channels: [{{name: c, kind: openai, {more}, models: [a]}}]") == []

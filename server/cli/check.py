@@ -8,17 +8,24 @@ import sys
 from pathlib import Path
 
 from server.config import ConfigError, default_path, describe, load
+from server.presets import table
 from server.settings import Channel
 from server.upstreams.local_engine import BROKEN_ENGINE, try_engine, what_is_missing
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's own options."""
+    parser.add_argument(
+        "--presets", action="store_true", help="list the presets of kind openai, and what each does"
+    )
     parser.add_argument("file", nargs="?", type=Path, help="configuration file (default: as for 'serve')")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print what would be served, or every fault with its place."""
+    if options.presets:
+        print(table())
+        return 0
     path = default_path(options.file)
     try:
         loaded = load(path)

@@ -124,7 +124,8 @@ def upstream_error(
     error = kind(fault, status)
     error.upstream_status = status
     if fault is not None:
-        error.upstream_code, error.upstream_said = fault.code, fault.message
+        error.upstream_code, error.upstream_type = fault.code, fault.type
+        error.upstream_said = fault.message
     if wait_s is not None and error.status in (429, 503):
         error.retry_after_s = wait_s
     error.message = clean(error.message, secrets=secrets, names=names)
@@ -133,7 +134,7 @@ def upstream_error(
 
 def is_error_object(value: object) -> bool:
     """Does this JSON object, received with a 200, tell of an error?"""
-    if not isinstance(value, dict) or "choices" in value:
+    if not isinstance(value, dict) or value.get("choices") is not None:
         return False
     if value.get("error"):
         return True

@@ -251,4 +251,9 @@ def _standing(key: KeyHealth, model: str, now: float) -> tuple[bool, float]:
 
 
 def _same_place(before: Channel, now: Channel) -> bool:
-    return (before.kind, before.base_url, before.path) == (now.kind, now.base_url, now.path)
+    return (before.kind, before.preset, before.base_url, before.path) == (
+        now.kind,
+        now.preset,
+        now.base_url,
+        now.path,
+    )

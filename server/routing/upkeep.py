@@ -149,4 +149,8 @@ def _wants(channel: Channel) -> bool:
 
 
 def _same_list(before: Channel, now: Channel) -> bool:
-    return now.models == AUTO and (before.kind, before.base_url) == (now.kind, now.base_url)
+    return now.models == AUTO and (before.kind, before.preset, before.base_url) == (
+        now.kind,
+        now.preset,
+        now.base_url,
+    )

@@ -19,6 +19,7 @@ from yarl import URL
 from server.errors import ServerError, UpstreamInvalid, UpstreamTimeout
 from server.gemini_wire import gemini_error
 from server.openai_wire import clean_error, upstream_error
+from server.presets import preset_of
 from server.settings import Channel, Timeouts
 from server.upstreams.anthropic import messages_target
 from server.upstreams.exchange import MAX_ERROR_BYTES, secrets_of
@@ -107,7 +108,7 @@ class ModelLister:
         if channel.api_keys:
             channel = msgspec.structs.replace(channel, api_key=channel.api_keys[0], api_keys=())
         match channel.kind:
-            case "openai":
+            case "openai" if preset_of(channel).lists:
                 target = fixed_target(channel)
                 path = target.url.path.removesuffix("/chat/completions")
                 url = target.url.with_path(path.rstrip("/") + "/models")
@@ -135,6 +136,7 @@ class ModelLister:
         connect_s = channel.timeouts.over(Timeouts()).connect_s
         timing: dict[str, float] = {}
         names: dict[str, None] = {}
+        prefix = preset_of(channel).list_prefix
         try:
             for _ in range(MAX_PAGES):
                 async with self._session.get(
@@ -147,7 +149,7 @@ class ModelLister:
                     trace_request_ctx=timing,
                 ) as answer:
                     page = _page(channel, answer.status, await _bounded(answer))
-                names |= dict.fromkeys(name for name in page.names() if _is_name(name))
+                names |= dict.fromkeys(name.removeprefix(prefix) for name in page.names() if _is_name(name))
                 if (query := page.next()) is None:
                     break
                 url = url.update_query(query)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -9,13 +10,19 @@ from yarl import URL
 
 from server.chat import ChatRequest
 from server.deltas import Delta
+from server.errors import ServerError
 from server.openai_wire import AnswerReader, decode_whole, narrowed, upstream_error
-from server.settings import Channel
+from server.presets import base_url_of, preset_of, usage_of
+from server.settings import Channel, Timeouts
 from server.upstreams.base import Call, SurfaceCaller
 from server.upstreams.exchange import rest
 from server.upstreams.http import HttpAnswer, HttpClient, Target
 from server.upstreams.http_upstream import HttpUpstream, channel_target
+from server.upstreams.preset_rules import PresetRules, fit
 
+log = logging.getLogger("antiphon.upstream")
+
+CHAT_PATH = "/chat/completions"
 # Fields that are between the client and us.
 OURS = ("antiphon", "conversation_id")
 
@@ -40,18 +47,24 @@ class OpenAIUpstream(HttpUpstream):
         surfaces: SurfaceCaller | None = None,
     ) -> None:
         super().__init__(channel, client)
+        preset = preset_of(channel)
+        self._timeouts = channel.timeouts.over(preset.timeouts.over(Timeouts()))
+        self._usage = usage_of(channel)
+        self._preset = PresetRules(preset) if channel.preset is not None else None
         self._find_target = find_target
         self.surfaces = surfaces
-        self._mend = mend
-        self._targets = {} if find_target else {0: fixed_target(channel)}  # by how deep a call is
+        self._mend = self._preset.mend if self._preset is not None and self._preset.mends else mend
+        # By how deep a call is, and the path of models that have one of their own.
+        self._targets = {} if find_target else {(0, CHAT_PATH): fixed_target(channel)}
 
     def target(self, chat: ChatRequest, call: Call) -> Target | Awaitable[Target]:
         """Where this call goes. From within combinations it says so, lest servers ask each other for ever."""
         if self._find_target is not None:
             return self._find_target()
-        target = self._targets.get(call.depth)
+        path = CHAT_PATH if self._preset is None else self._preset.of(self._their_name(chat)).path
+        target = self._targets.get((call.depth, path))
         if target is None:
-            target = self._targets[call.depth] = fixed_target(self._channel, call.depth)
+            target = self._targets[call.depth, path] = fixed_target(self._channel, call.depth, path)
         return target
 
     def reader(self, *, stream: bool) -> AnswerReader:
@@ -60,40 +73,56 @@ class OpenAIUpstream(HttpUpstream):
 
     def read_at_once(self, data: bytes) -> list[Delta] | None:
         """A completion, which nearly all answers are."""
-        return decode_whole(data) if data.startswith(b"{") else None
+        return self._decode(data) if data.startswith(b"{") else None
+
+    def explained(self, error: ServerError) -> ServerError:
+        """By the preset's codes."""
+        return error if self._preset is None else self._preset.explained(error)
 
     async def _read_whole(self, answer: HttpAnswer, data: bytes) -> list[Delta]:
         if data.startswith(b"{"):
-            return decode_whole(await rest(answer, data))
+            return self._decode(await rest(answer, data))
         return await super()._read_whole(answer, data)
+
+    def _decode(self, data: bytes) -> list[Delta]:
+        return decode_whole(data if self._mend is None else self._mend(data) or data)
+
+    def _their_name(self, chat: ChatRequest) -> str:
+        return self._names.get(chat.model, chat.model)
 
     def body(self, chat: ChatRequest, call: Call) -> bytes:
         """The request's bytes for this upstream: its own model name, usage asked for, the channel's rules."""
+        theirs = self._their_name(chat)
+        warnings: tuple[str, ...] = ()
         if chat.wide:
             chat, warnings = narrowed(chat)
-            if warnings:
-                call.warnings = (self.name, warnings)
         changes: dict[str, bytes | None] = {} if self._params is None else self._params.changes(chat)
-        theirs = self._names.get(chat.model, chat.model)
+        if self._preset is not None:
+            asks = self._usage == "ask"
+            chat, more = fit(chat.edit(changes), self._preset.of(theirs), ask_usage=asks)
+            changes, warnings = {}, warnings + more
+        if warnings:
+            call.warnings = (self.name, warnings)
+            log.info("channel %s: adapted: %s", self.name, "; ".join(warnings))
         if theirs != chat.model:
             changes["model"] = msgspec.json.encode(theirs)
         for field in OURS:
             if field in chat.json:
                 changes[field] = None
-        if self._channel.stream_usage == "refused":
+        if self._usage == "refused":
             changes["stream_options"] = None
-        elif self._channel.stream_usage == "ask" and chat.stream and not chat.include_usage:
+        elif self._usage == "ask" and chat.stream and not chat.include_usage:
             changes["stream_options"] = _ask_usage(chat)
         return chat.json.edit(changes) if changes else chat.body
 
 
-def fixed_target(channel: Channel, depth: int = 0) -> Target:
+def fixed_target(channel: Channel, depth: int = 0, path: str = CHAT_PATH) -> Target:
     """Where a channel's chat requests go. A base URL that already names the endpoint is taken whole.
 
     ``depth`` is told if a request comes from within so many combinations.
     """
-    base = (channel.base_url or "").rstrip("/")
-    path = "" if base.endswith("/chat/completions") else "/chat/completions"
+    base = base_url_of(channel)
+    path = "" if base.endswith(CHAT_PATH) else path
     headers = auth_headers(channel, channel.api_key)
     if depth:
         headers["X-Antiphon-Depth"] = str(depth)

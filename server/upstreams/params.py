@@ -31,7 +31,7 @@ class Params:
         """
         changed: dict[str, bytes | None] = {name: None for name in self._drop if name in chat.json}
         for name, bounds in self._clamp.items():
-            if (value := _clamped(chat.json.raw(name), bounds)) is not None:
+            if (value := clamped(chat.json.raw(name), bounds)) is not None:
                 changed[name] = value
         changed |= {
             name: value
@@ -42,7 +42,7 @@ class Params:
         return changed
 
 
-def _clamped(raw: bytes | None, bounds: Range) -> bytes | None:
+def clamped(raw: bytes | None, bounds: Range) -> bytes | None:
     """The bound that a number is beyond, as JSON; None if it is not, or is no number."""
     value = None if raw is None else msgspec.json.decode(raw)
     if not isinstance(value, int | float) or isinstance(value, bool):

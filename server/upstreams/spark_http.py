@@ -10,29 +10,19 @@ import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-import msgspec
-
 from server.chat import ChatRequest
 from server.deltas import Batch, Finished, has_content
 from server.errors import ContentFiltered, ServerError
-from server.settings import Channel
 from server.spark.codes import frame_error
 from server.upstreams.base import Call
-from server.upstreams.http import HttpClient
 from server.upstreams.openai import OpenAIUpstream
 
-BASE_URL = "https://spark-api-open.xf-yun.com/v1"
 _CODE = re.compile(r"1[01]\d{3}")
 _SID = re.compile(r"\bsid: *([\w@-]+)")
 
 
 class SparkHttpUpstream(OpenAIUpstream):
     """One channel with this preset; else as ``OpenAIUpstream``."""
-
-    def __init__(self, channel: Channel, client: HttpClient) -> None:
-        base_url = channel.base_url or BASE_URL
-        # It tells of usage unasked, and stream_options is none of its fields.
-        super().__init__(msgspec.structs.replace(channel, base_url=base_url, stream_usage="refused"), client)
 
     async def stream(self, chat: ChatRequest, call: Call) -> AsyncGenerator[Batch, None]:
         """Yield the answer's batches; see ``upstreams.base.Upstream``. Where moderation cuts it, it ends."""

@@ -16,6 +16,7 @@ from server.chat import JsonObject
 from server.deltas import Usage
 from server.errors import InvalidRequest, ServerError, SurfaceNotOffered, UpstreamEmpty, UpstreamInvalid
 from server.openai_wire import clean_error, is_error_object, upstream_error
+from server.presets import base_url_of
 from server.settings import Channel, Timeouts
 from server.surfaces import AnswerHead, SurfaceRequest, media_type
 from server.upstreams.base import Call
@@ -41,7 +42,7 @@ class SurfaceUpstream:
         self._channel = channel
         self._client = client
         self._uploader = uploader
-        self._base = (channel.base_url or "").rstrip("/").removesuffix("/chat/completions").rstrip("/")
+        self._base = base_url_of(channel).removesuffix("/chat/completions").rstrip("/")
         self._timeouts = channel.timeouts.over(Timeouts())
         self._names = {name: model.model or name for name, model in channel.served().items()}
         self._secrets = secrets_of(channel)

@@ -98,3 +98,15 @@ async def test_as_a_process_it_says_the_same_and_no_traceback(tmp_path: Path) ->
     assert "config.yaml:2:" in done.err
     assert "openai" in done.err
     assert "Traceback" not in done.err
+
+
+def test_it_lists_the_presets(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--presets"]) == 0
+    assert "| `deepseek` | `https://api.deepseek.com/v1` |" in capsys.readouterr().out
+
+
+def test_a_channels_preset_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = 'channels: [{name: c, kind: openai, preset: zhipu, api_key: "${MY_KEY}", models: [a]}]'
+    status, out, _ = check(tmp_path, text, capsys)
+    assert status == 0
+    assert "c  openai (preset zhipu), 1 model" in out

@@ -11,10 +11,12 @@ from server.settings import Channel, ChannelModel, Routing, Settings
 from server.simulators.script import ToolCall
 from server.simulators.spark import SparkSimulator
 from server.simulators.spark_script import SparkScript
-from server.upstreams.http import HttpClient
-from server.upstreams.spark_http import BASE_URL, SparkHttpUpstream
+from server.upstreams.base import Call
+from server.upstreams.http import HttpClient, Target
+from server.upstreams.spark_http import SparkHttpUpstream
 from tests.behaviour.asking import chunks_of, data_lines, error_of, post, text_of
 from tests.behaviour.running import QUIET, antiphon, ask
+from tests.channels import chat
 
 TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}]
 ERRORS = [
@@ -126,4 +128,6 @@ async def test_the_vendors_address_is_known() -> None:
 
     channel = Channel(name="spark", kind="openai", preset="spark-http", models=("lite",))
     client: HttpClient = Nowhere()  # type: ignore[assignment]
-    assert SparkHttpUpstream(channel, client)._channel.base_url == BASE_URL
+    target = SparkHttpUpstream(channel, client).target(chat(), Call())
+    assert isinstance(target, Target)
+    assert str(target.url) == "https://spark-api-open.xf-yun.com/v1/chat/completions"
