@@ -14,8 +14,6 @@ from server.simulators.anthropic_said import AnthropicScript
 from server.simulators.script import ToolCall
 
 HEADERS = {"x-api-key": "k", "anthropic-version": "2023-06-01"}
-USE = {"role": "assistant", "content": [{"type": "tool_use", "id": "t1", "name": "f", "input": {}}]}
-TOOL = {"name": "f", "input_schema": {"type": "object"}}
 
 
 @pytest.fixture
@@ -106,55 +104,11 @@ async def test_it_is_told_by_a_line_in_the_message(sim: AnthropicSimulator) -> N
     assert status == 400
 
 
-@pytest.mark.parametrize(
-    ("fields", "words"),
-    [
-        ({"max_tokens": ...}, "max_tokens: Field required"),
-        ({"max_tokens": 0}, "max_tokens: 0"),
-        ({"seed": 1}, "seed: Extra inputs"),
-        ({"temperature": 1.5}, "temperature: range"),
-        ({"stop_sequences": [" "]}, "non-whitespace"),
-        ({"system": [{"type": "image"}]}, "system.0"),
-        ({"messages": []}, "at least one message"),
-        ({"messages": [{"role": "system", "content": "x"}]}, "messages.0.role"),
-        ({"messages": [user({"type": "text", "text": " "})]}, "non-whitespace text"),
-        ({"messages": [user({"type": "tool_result", "tool_use_id": "t1"})]}, "unexpected `tool_use_id`"),
-        ({"messages": [user(), USE, user()]}, "without `tool_result`"),
-        ({"messages": [user(), USE]}, "without `tool_result`"),
-        (
-            {
-                "messages": [
-                    user(),
-                    USE,
-                    user({"type": "text", "text": "x"}, {"type": "tool_result", "tool_use_id": "t1"}),
-                ]
-            },
-            "must come first",
-        ),
-        ({"messages": [user(), {"role": "assistant", "content": "x "}]}, "trailing whitespace"),
-        (
-            {"messages": [user({"type": "image", "source": {"type": "base64", "media_type": "image/bmp"}})]},
-            "media_type",
-        ),
-        ({"tools": [{"name": "f"}]}, "input_schema"),
-        ({"tool_choice": {"type": "auto"}}, "while providing tools"),
-        ({"tools": [TOOL], "tool_choice": {"type": "tool", "name": "g"}}, "not found in provided tools"),
-        ({"thinking": {"type": "enabled", "budget_tokens": 1000}}, "1024"),
-        ({"thinking": {"type": "enabled", "budget_tokens": 2000}}, "must be greater than"),
-        ({"thinking": {"type": "adaptive"}, "temperature": 0.5}, "only be set to 1"),
-        (
-            {"thinking": {"type": "adaptive"}, "tools": [TOOL], "tool_choice": {"type": "any"}},
-            "forces tool use",
-        ),
-    ],
-)
-async def test_what_the_vendor_refuses_is_refused(
-    sim: AnthropicSimulator, fields: dict[str, Any], words: str
-) -> None:
-    status, body = await ask(sim, **fields)
+async def test_what_the_vendor_refuses_is_refused(sim: AnthropicSimulator) -> None:
+    status, body = await ask(sim, max_tokens=...)
     error = json.loads(body)["error"]
     assert (status, error["type"]) == (400, "invalid_request_error")
-    assert words in error["message"]
+    assert "max_tokens: Field required" in error["message"]
 
 
 async def test_it_lists_its_models_and_knows_no_other_path(sim: AnthropicSimulator) -> None:
