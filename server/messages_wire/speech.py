@@ -25,6 +25,7 @@ from server.deltas import (
     UsageDelta,
 )
 from server.errors import UpstreamInvalid
+from server.openai_wire import kept_in, sealed
 
 _REASONS = {
     "stop": "end_turn",
@@ -33,7 +34,6 @@ _REASONS = {
     "function_call": "tool_use",
     "content_filter": "refusal",
 }
-_KEPT = b'"thinking_blocks"'
 _NATIVE = b'"native_finish_reason"'
 
 
@@ -76,13 +76,12 @@ class _Call(msgspec.Struct):
             return False
 
 
-class _Function(msgspec.Struct):
-    delta: dict[str, Any] = {}
+class _Ending(msgspec.Struct):
     native_finish_reason: str | None = None
 
 
 class _Chunk(msgspec.Struct):
-    choices: list[_Function] = []
+    choices: list[_Ending] = []
 
 
 _CHUNK = msgspec.json.Decoder(_Chunk)
@@ -92,7 +91,8 @@ class Speech:
     """One answer as blocks.
 
     With ``thoughts`` what the model thinks becomes blocks of thinking; signed thoughts always do, for they
-    must come back. ``stop_reason`` and ``usage`` are known after the last batch.
+    must come back. What a vendor puts beside a call comes back sealed in a block of redacted thinking before
+    it, as ``[{"call": id, "extra_content"}]``. ``stop_reason`` and ``usage`` are known after the last batch.
     """
 
     def __init__(self, *, thoughts: bool) -> None:
@@ -106,6 +106,8 @@ class Speech:
         self._native: str | None = None
         self._refused = False
         self._broken = False
+        self._thought = False  # have the thoughts come whole, before any of their pieces?
+        self._extras: dict[int, Any] = {}  # by position, of calls that have not begun
 
     @property
     def stop_reason(self) -> str:
@@ -122,6 +124,12 @@ class Speech:
         """What a batch brings. Only the first choice is heard: no other can be asked for."""
         steps: list[Step] = []
         for delta in batch:
+            original = delta.original
+            if original is not None and original.data and (kept := kept_in(original.data)) is not None:
+                self._thought |= original.form == "openai.completion" and bool(kept.blocks)
+                self._extras |= kept.extras
+                for block in kept.blocks:
+                    self._keep(block, steps)
             self._take(delta, steps)
         return steps
 
@@ -151,7 +159,7 @@ class Speech:
                 self._refused = True
                 self._words("text", text, steps)
             case ReasoningDelta(text, 0):
-                if self._thoughts and text:
+                if self._thoughts and text and not self._thought:
                     self._words("thinking", text, steps)
             case ToolCallDelta() if delta.index == 0:
                 self._take_call(delta, steps)
@@ -161,12 +169,15 @@ class Speech:
                     self._native = _CHUNK.decode(original.data).choices[0].native_finish_reason
             case UsageDelta(usage):
                 self.usage = usage
-            case Extra(original):
-                if original is not None and _KEPT in original.data:
-                    for choice in _CHUNK.decode(original.data).choices:
-                        for block in choice.delta.get("thinking_blocks", ()):
-                            self._keep(block, steps)
-            case Opening() | TextDelta() | RefusalDelta() | ReasoningDelta() | ToolCallDelta() | Finished():
+            case (
+                Extra()
+                | Opening()
+                | TextDelta()
+                | RefusalDelta()
+                | ReasoningDelta()
+                | ToolCallDelta()
+                | Finished()
+            ):
                 pass
             case _ as never:
                 assert_never(never)
@@ -180,9 +191,8 @@ class Speech:
             self._open = (kind, self._begin(block, steps))
         steps.append(Piece(self._open[1], kind, text))
 
-    def _keep(self, block: dict[str, Any], steps: list[Step]) -> None:
+    def _keep(self, kept: dict[str, Any], steps: list[Step]) -> None:
         """A block that must come back as it is: signed thoughts, or what only the service can read."""
-        kept = {key: value for key, value in block.items() if key != "index"}
         if kept.get("type") != "thinking":
             self._close(steps)
             steps.append(End(self._begin(kept, steps)))
@@ -198,6 +208,9 @@ class Speech:
         if call is None:
             self._close(steps)
             id = delta.id or f"call_{delta.position}"
+            if (extra := self._extras.pop(delta.position, None)) is not None:
+                data = sealed([{"call": id, "extra_content": extra}])
+                self._keep({"type": "redacted_thinking", "data": data}, steps)
             block = {"type": "tool_use", "id": id, "name": delta.name or "", "input": {}}
             call = self._calls[delta.position] = _Call(self._begin(block, steps), [])
             self._call = call
@@ -239,7 +252,7 @@ def usage_fields(usage: Usage) -> dict[str, Any]:
     if usage.raw is not None:
         raw = msgspec.json.decode(usage.raw)
         native = raw.get("native_usage")
-        if isinstance(native, dict):
+        if isinstance(native, dict) and "input_tokens" in native:
             return {"input_tokens": 0, "output_tokens": 0} | native
         details = raw.get("prompt_tokens_details")
         found = details.get("cached_tokens") if isinstance(details, dict) else None

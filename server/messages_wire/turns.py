@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Raw
 
 from server.errors import InvalidRequest
+from server.openai_wire import unsealed
 
 _MARK = (b"", b"null")
 
@@ -46,6 +47,7 @@ class _Block(msgspec.Struct):
     is_error: bool | None = None
     thinking: str = ""
     signature: str | None = None
+    data: str = ""
     title: str | None = None
     context: str | None = None
     cache_control: Raw = Raw()
@@ -121,6 +123,7 @@ def _assistant(turn: Turn, param: str) -> dict[str, Any]:
     calls: list[dict[str, Any]] = []
     kept: list[Raw] = []
     thoughts: list[str] = []
+    beside: dict[str, Any] = {}  # what a vendor had put beside a call, by the call's id
     for at, raw in enumerate(turn.content):
         here = f"{param}.content[{at}]"
         block = _read(raw, here)
@@ -131,6 +134,8 @@ def _assistant(turn: Turn, param: str) -> dict[str, Any]:
             calls.append(_call(block, here))
         elif block.type == "thinking" and not block.signature:
             thoughts.append(block.thinking)
+        elif (extras := _unsealed(block, here)) is not None:
+            beside |= extras
         elif block.type in ("thinking", "redacted_thinking", "server_tool_use") or block.type.endswith(
             "_tool_result"
         ):
@@ -141,10 +146,25 @@ def _assistant(turn: Turn, param: str) -> dict[str, Any]:
     if thoughts:
         made["reasoning_content"] = "".join(thoughts)
     if calls:
-        made["tool_calls"] = calls
+        made["tool_calls"] = [
+            call | {"extra_content": beside[call["id"]]} if call["id"] in beside else call for call in calls
+        ]
     if kept:
         made["thinking_blocks"] = kept
     return made
+
+
+def _unsealed(block: _Block, param: str) -> dict[str, Any] | None:
+    """What we had sealed in a block of redacted thinking, by the ids of calls; None if that is not ours."""
+    if block.type != "redacted_thinking":
+        return None
+    try:
+        things = unsealed(block.data)
+        return None if things is None else {str(one["call"]): one["extra_content"] for one in things}
+    except (ValueError, KeyError):
+        raise InvalidRequest(
+            f"{param}.data is not as it was given; send it back unchanged.", param=f"{param}.data"
+        ) from None
 
 
 def _call(block: _Block, param: str) -> dict[str, Any]:

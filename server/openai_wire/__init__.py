@@ -19,6 +19,7 @@ from server.openai_wire.errors import (
     retry_after,
     upstream_error,
 )
+from server.openai_wire.kept import kept_in, sealed, unsealed
 from server.openai_wire.models import ModelCard, model_body, models_body
 from server.openai_wire.narrowing import narrowed
 from server.openai_wire.plain import completion_as_chunks, decode_completion
@@ -40,6 +41,7 @@ __all__ = [
     "error_event",
     "error_headers",
     "is_error_object",
+    "kept_in",
     "model_body",
     "model_of",
     "models_body",
@@ -49,6 +51,8 @@ __all__ = [
     "read_json",
     "relayed",
     "retry_after",
+    "sealed",
+    "unsealed",
     "upstream_error",
     "usage_json",
 ]

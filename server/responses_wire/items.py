@@ -6,8 +6,6 @@ of a function follow in a user's turn behind it, since few upstreams see images 
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -15,9 +13,7 @@ import msgspec
 from msgspec import Raw
 
 from server.errors import InvalidRequest
-
-SIGNED = "antiphon:"
-"""Begins the ``encrypted_content`` of thoughts that an upstream signed; base64 of their blocks follows."""
+from server.openai_wire import unsealed
 
 _ROLES = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
 
@@ -50,11 +46,6 @@ _ITEM = msgspec.json.Decoder(_Item)
 _CONTENT = msgspec.json.Decoder(str | list[_Part] | None)
 
 
-def signed(blocks: list[dict[str, Any]]) -> str:
-    """Blocks that only the service which made them can read, as ``encrypted_content``."""
-    return SIGNED + base64.b64encode(msgspec.json.encode(blocks)).decode()
-
-
 class Turns:
     """Takes items one by one. ``wide``: some hold signed thoughts, which go back by their own name.
 
@@ -67,6 +58,7 @@ class Turns:
         self._made: list[dict[str, Any]] = []
         self._turn: dict[str, Any] | None = None  # the assistant's, under way
         self._thoughts: list[str] = []
+        self._beside: dict[str, Any] = {}  # what a vendor had put beside a call, by the call's id
         self._shown: list[dict[str, Any]] = []
         self._open: list[str] = []  # calls whose output has not come
 
@@ -132,7 +124,9 @@ class Turns:
                     code="missing_required_parameter",
                 )
         function = {"name": item.name, "arguments": item.arguments}
-        call = {"id": item.call_id, "type": "function", "function": function}
+        call: dict[str, Any] = {"id": item.call_id, "type": "function", "function": function}
+        if (extra := self._beside.get(item.call_id)) is not None:
+            call["extra_content"] = extra
         self._assistant().setdefault("tool_calls", []).append(call)
 
     def _output(self, item: _Item, param: str) -> None:
@@ -153,9 +147,12 @@ class Turns:
         turn = self._assistant()
         texts = _parts(item.content, f"{param}.content") or _parts(item.summary, f"{param}.summary")
         self._thoughts += [part["text"] for part in texts]
-        if item.encrypted_content and item.encrypted_content.startswith(SIGNED):
-            turn.setdefault("thinking_blocks", []).extend(_blocks(item.encrypted_content, param))
-            self.wide = True
+        for block in _blocks(item.encrypted_content or "", param):
+            if "call" in block:
+                self._beside[str(block["call"])] = block.get("extra_content")
+            else:
+                turn.setdefault("thinking_blocks", []).append(block)
+                self.wide = True
 
     def _assistant(self) -> dict[str, Any]:
         if self._turn is None:
@@ -255,10 +252,11 @@ def _part(part: _Part, param: str) -> dict[str, Any]:
     )
 
 
-def _blocks(text: str, param: str) -> list[Raw]:
+def _blocks(text: str, param: str) -> list[dict[str, Any]]:
+    """What we had sealed in ``encrypted_content``; of somebody else's nothing can be read."""
     try:
-        return msgspec.json.decode(base64.b64decode(text[len(SIGNED) :], validate=True), type=list[Raw])
-    except (binascii.Error, ValueError, msgspec.DecodeError):
+        return unsealed(text) or []
+    except ValueError:
         raise InvalidRequest(
             f"{param}.encrypted_content is not as it was given; send it back unchanged.",
             param=f"{param}.encrypted_content",

@@ -25,24 +25,11 @@ from server.deltas import (
     UsageDelta,
 )
 from server.errors import UpstreamInvalid
-from server.responses_wire.items import signed
+from server.openai_wire import kept_in, sealed
 from server.responses_wire.response import status_of
 
 Event = dict[str, Any]
 """An event without its number."""
-
-_KEPT = b'"thinking_blocks"'
-
-
-class _Function(msgspec.Struct):
-    delta: dict[str, Any] = {}
-
-
-class _Chunk(msgspec.Struct):
-    choices: list[_Function] = []
-
-
-_CHUNK = msgspec.json.Decoder(_Chunk)
 
 
 class _Item:
@@ -59,7 +46,7 @@ class _Item:
         self.name = ""
         self.parts: list[str] = []  # of a message: output_text, refusal
         self.pieces: list[list[str]] = []  # of each part; a call has one, of its arguments
-        self.blocks: list[dict[str, Any]] = []  # signed thoughts
+        self.blocks: list[dict[str, Any]] = []  # signed thoughts, and what stands beside calls
         self.fields: dict[str, Any] | None = None  # when it has ended
 
     def text(self, part: int = 0) -> str:
@@ -69,7 +56,9 @@ class _Item:
 class Output:
     """One answer as items, whose ids begin with the response's own ``stem``.
 
-    ``summaries``: thoughts are told as their summary, which is what clients of the vendor's models see.
+    What must come back as it is, signed thoughts and what a vendor puts beside a call, is sealed in the
+    ``encrypted_content`` of an item of reasoning. ``summaries``: thoughts are told as their summary, which is
+    what clients of the vendor's models see.
     ``reason`` and ``usage`` are known after the last batch.
     """
 
@@ -81,12 +70,19 @@ class Output:
         self._items: list[_Item] = []
         self._open: _Item | None = None  # the message or the thoughts under way
         self._calls: dict[int, _Item] = {}
+        self._told_whole = False  # have the thoughts come whole, before any of their pieces?
+        self._extras: dict[int, Any] = {}  # by position, of calls that have not begun
         self._call: _Item | None = None  # the one that came last, while nothing came behind it
 
     def say(self, batch: Batch) -> list[Event]:
         """The events of a batch. Only the first choice is heard: no other can be asked for."""
         events: list[Event] = []
         for delta in batch:
+            original = delta.original
+            if original is not None and original.data and (kept := kept_in(original.data)) is not None:
+                self._extras |= kept.extras
+                if kept.blocks:
+                    self._keep(kept.blocks, events, whole=original.form == "openai.completion")
             self._take(delta, events)
         return events
 
@@ -112,7 +108,7 @@ class Output:
                 if text:
                     self._words("refusal", text, events)
             case ReasoningDelta(text, 0):
-                if text:
+                if text and not self._told_whole:
                     self._think(text, events)
             case ToolCallDelta() if delta.index == 0:
                 self._take_call(delta, events)
@@ -120,11 +116,15 @@ class Output:
                 self.reason = reason
             case UsageDelta(usage):
                 self.usage = usage
-            case Extra(original):
-                if original is not None and _KEPT in original.data:
-                    for choice in _CHUNK.decode(original.data).choices:
-                        self._keep(choice.delta.get("thinking_blocks", ()), events)
-            case Opening() | TextDelta() | RefusalDelta() | ReasoningDelta() | ToolCallDelta() | Finished():
+            case (
+                Extra()
+                | Opening()
+                | TextDelta()
+                | RefusalDelta()
+                | ReasoningDelta()
+                | ToolCallDelta()
+                | Finished()
+            ):
                 pass
             case _ as never:
                 assert_never(never)
@@ -172,10 +172,15 @@ class Output:
         item.pieces[0].append(text)
         events.append(self._thought(item, "text.delta", delta=text))
 
-    def _keep(self, blocks: Any, events: list[Event]) -> None:
-        """Thoughts that must come back as they are; with them the item ends."""
+    def _keep(self, blocks: list[dict[str, Any]], events: list[Event], *, whole: bool = False) -> None:
+        """Thoughts that must come back as they are; with them the item ends. ``whole``: they come at once."""
         item = self._thoughts(events)
-        item.blocks += [{key: value for key, value in one.items() if key != "index"} for one in blocks]
+        if whole:
+            self._told_whole = True
+            for text in (block.get("thinking") for block in blocks):
+                if isinstance(text, str) and text:
+                    self._think(text, events)
+        item.blocks += blocks
         self._close(events)
 
     def _finish_thoughts(self, item: _Item, events: list[Event]) -> None:
@@ -201,12 +206,10 @@ class Output:
     def _take_call(self, delta: ToolCallDelta, events: list[Event]) -> None:
         item = self._calls.get(delta.position)
         if item is None:
-            item = self._begin(
-                "function_call",
-                events,
-                call_id=delta.id or f"call_{delta.position}",
-                name=delta.name or "",
-            )
+            id = delta.id or f"call_{delta.position}"
+            if (extra := self._extras.pop(delta.position, None)) is not None:
+                self._keep([{"call": id, "extra_content": extra}], events)
+            item = self._begin("function_call", events, call_id=id, name=delta.name or "")
             self._open = None
             self._calls[delta.position] = self._call = item
         if not delta.arguments:
@@ -274,7 +277,7 @@ class Output:
         if not self._summaries:
             fields["content"] = told
         if item.blocks:
-            fields["encrypted_content"] = signed(item.blocks)
+            fields["encrypted_content"] = sealed(item.blocks)
         return fields
 
 

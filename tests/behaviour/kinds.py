@@ -11,6 +11,8 @@ from server.app_keys import METRICS, RUNS
 from server.settings import Channel, Combination, Member, Settings, Summary
 from server.simulators.anthropic import AnthropicSimulator
 from server.simulators.anthropic_said import AnthropicScript
+from server.simulators.gemini import GeminiSimulator
+from server.simulators.gemini_said import GeminiScript
 from server.simulators.openai import OpenAISimulator
 from server.simulators.script import Script
 from server.simulators.spark import SparkSimulator
@@ -18,7 +20,7 @@ from server.simulators.spark_script import SparkScript
 from tests.behaviour.asking import assert_nothing_left, until
 from tests.behaviour.running import QUIET, Antiphon, antiphon, channel
 
-KINDS = ("openai", "anthropic", "spark", "panel")
+KINDS = ("openai", "anthropic", "gemini", "spark", "panel")
 """``panel`` is a combination whose summary model gets the client's tools."""
 
 
@@ -57,6 +59,12 @@ async def kind_of(name: str, **more: Any) -> AsyncIterator[Kind]:
             made = Channel(name="a", kind="anthropic", base_url=claude.url, api_key=key, models=("claude-x",))
             async with antiphon(Settings(channels=(made,), logging=QUIET, **more)) as server:
                 yield Kind(name, server, "claude-x", claude, AnthropicScript)
+    elif name == "gemini":
+        async with GeminiSimulator() as gemini:
+            key, models = "AIza-key", ("gemini-3-pro",)
+            made = Channel(name="g", kind="gemini", base_url=gemini.url, api_key=key, models=models)
+            async with antiphon(Settings(channels=(made,), logging=QUIET, **more)) as server:
+                yield Kind(name, server, "gemini-3-pro", gemini, GeminiScript)
     elif name == "spark":
         async with SparkSimulator() as spark:
             made = Channel(

@@ -174,7 +174,7 @@ async def test_what_only_anthropic_knows_reaches_it_and_nobody_else() -> None:
         assert not {"thinking", "metadata", "output_config"} & sent.keys()
 
 
-@pytest.mark.parametrize("name", ["openai", "anthropic", "panel"])
+@pytest.mark.parametrize("name", ["openai", "anthropic", "gemini", "panel"])
 async def test_a_picture_is_seen(name: str) -> None:
     source: Any = {"type": "base64", "media_type": "image/png", "data": PIXEL}
     content: Any = [{"type": "image", "source": source}, {"type": "text", "text": "What is it?"}]
@@ -336,3 +336,26 @@ async def test_an_answer_under_a_schema_is_asked_for_in_each_dialect() -> None:
     async with asking("anthropic") as (client, kind):
         await client.messages.create(model=kind.model, max_tokens=10, messages=ASKED, output_config=wish)
         assert kind.sent()["output_config"] == wish
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_what_gemini_signs_comes_back_to_it(stream: bool) -> None:
+    async with asking("gemini") as (client, kind):
+        kind.say(tools=CALLS)
+        asked: Any = {"model": kind.model, "max_tokens": 100, "tools": TOOLS}
+        first = await message(client, stream, messages=ASKED, **asked)
+        results = [
+            {"type": "tool_result", "tool_use_id": block.id, "content": "fine"}
+            for block in first.content
+            if block.type == "tool_use"
+        ]
+        turns = [
+            *ASKED,
+            {"role": "assistant", "content": first.content},
+            {"role": "user", "content": results},
+        ]
+        told = await client.messages.with_raw_response.create(messages=turns, **asked)
+        assert "signature" not in told.headers.get("x-antiphon-warnings", "")
+        said = kind.sent()["contents"][1]["parts"]
+        assert said[0]["functionCall"]["name"] == "get_weather"
+        assert said[0]["thoughtSignature"] == kind.script().signature  # type: ignore[attr-defined]

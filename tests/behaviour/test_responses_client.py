@@ -159,7 +159,7 @@ async def test_thoughts_are_told_in_full_or_as_their_summary() -> None:
         ]
 
 
-@pytest.mark.parametrize("name", ["openai", "anthropic", "panel"])
+@pytest.mark.parametrize("name", ["openai", "anthropic", "gemini", "panel"])
 async def test_a_picture_is_seen(name: str) -> None:
     content: Any = [
         {"type": "input_text", "text": "What is it?"},
@@ -337,3 +337,20 @@ async def test_what_cannot_be_had_is_a_400_that_names_it() -> None:
             answer = await post(kind.server, {"model": "m", "input": "hi", **fields}, path="/v1/responses")
             assert (answer.status, answer.json()["error"]["param"]) == (400, param)
         assert not kind.sim.requests
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_what_gemini_signs_comes_back_to_it(stream: bool) -> None:
+    async with asking("gemini") as (client, kind):
+        kind.say(tools=CALLS)
+        asked: Any = {"model": kind.model, "tools": TOOLS}
+        first = await response(client, stream, input="hello", **asked)
+        outputs: list[Any] = [
+            {"type": "function_call_output", "call_id": item.call_id, "output": "fine"}
+            for item in first.output
+            if item.type == "function_call"
+        ]
+        await response(client, stream, input=outputs, previous_response_id=first.id, **asked)
+        said = kind.sent()["contents"][1]["parts"]
+        assert said[0]["functionCall"]["name"] == "get_weather"
+        assert said[0]["thoughtSignature"] == kind.script().signature  # type: ignore[attr-defined]

@@ -25,6 +25,7 @@ from server.deltas import (
 )
 from server.errors import UpstreamInvalid
 from server.messages_wire import MessageCollector, MessagesEncoder
+from server.openai_wire import unsealed
 from tests.messages_wire.spoken import joined
 
 Values = st.dictionaries(st.text(max_size=5), st.text(max_size=8) | st.integers(-9, 9), max_size=3)
@@ -116,6 +117,27 @@ def test_signed_thoughts_are_blocks_even_where_nobody_asked() -> None:
         "type": "redacted_thinking",
         "data": "xx",
     }
+
+
+def test_what_stands_beside_a_call_comes_before_it_sealed() -> None:
+    extra = {"google": {"thought_signature": "Ej"}}
+    chunk = {"choices": [{"delta": {"tool_calls": [{"index": 0, "extra_content": extra}]}}]}
+    original = Original("openai.chunk", json.dumps(chunk).encode())
+    made = both([ToolCallDelta(0, "a", "f", "{}", original=original), Finished("tool_calls")])["content"]
+    assert [block["type"] for block in made] == ["redacted_thinking", "tool_use"]
+    assert unsealed(made[0]["data"]) == [{"call": "a", "extra_content": extra}]
+
+
+def test_thoughts_that_a_whole_completion_brings_are_not_told_twice() -> None:
+    said = {
+        "content": "a",
+        "reasoning_content": "hm",
+        "thinking_blocks": [{"type": "thinking", "thinking": "hm", "signature": "Eq"}],
+    }
+    data = json.dumps({"choices": [{"message": said}]}).encode()
+    first = Opening(original=Original("openai.completion", data))
+    made = both([first, ReasoningDelta("hm"), TextDelta("a"), Finished("stop")])["content"]
+    assert [block.get("thinking") or block.get("text") for block in made] == ["hm", "a"]
 
 
 def test_unsigned_thoughts_are_blocks_where_they_are_wanted_only() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from server.errors import InvalidRequest
-from server.responses_wire.items import all_turns, signed
+from server.openai_wire import sealed
+from server.responses_wire.items import all_turns
 
 CALL = {"type": "function_call", "call_id": "a", "name": "f", "arguments": '{"x": 1}'}
 OUTPUT = {"type": "function_call_output", "call_id": "a", "output": "fine"}
@@ -75,11 +76,11 @@ def test_images_in_an_output_follow_it() -> None:
 
 def test_signed_thoughts_go_back_by_their_own_name() -> None:
     blocks = [{"type": "thinking", "thinking": "hm", "signature": "Eq"}]
-    thought = {"type": "reasoning", "summary": [], "encrypted_content": signed(blocks)}
+    thought = {"type": "reasoning", "summary": [], "encrypted_content": sealed(blocks)}
     given = [(json.dumps(item).encode(), "input") for item in (user("hi"), thought, CALL, OUTPUT)]
     made, _, wide = all_turns([], given, missing)
     assert wide
-    assert [json.loads(bytes(block)) for block in made[1]["thinking_blocks"]] == blocks
+    assert made[1]["thinking_blocks"] == blocks
     foreign = thought | {"encrypted_content": "gAAAA"}
     assert "thinking_blocks" not in turns(user("hi"), foreign, CALL, OUTPUT)[1]
 
