@@ -24,6 +24,7 @@ from server.app_keys import (
     RUNS,
     TASKS,
     TICKETS,
+    UPLOADS,
     Current,
     Snapshot,
 )
@@ -53,6 +54,7 @@ from server.routing.upkeep import Upkeep
 from server.run_log import Runs
 from server.settings import Channel, Images, Settings
 from server.settings import Combination as CombinationSettings
+from server.spool import UploadRoom
 from server.surfaces import SURFACES
 from server.tasks import TaskOwner
 from server.tickets import Tickets
@@ -74,6 +76,7 @@ def create_app(settings: Settings) -> web.Application:
     metrics = app[METRICS] = Metrics()
     app[TASKS] = TaskOwner()
     app[TICKETS] = Tickets(time.monotonic)
+    app[UPLOADS] = UploadRoom()
     current = app[CURRENT] = Current()
     runs_kept = app[RUNS] = Runs(settings.runs)
     app[KEPT_RESPONSES] = KeptResponses(settings.responses)

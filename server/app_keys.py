@@ -17,6 +17,7 @@ from server.routing.trial import ListModels
 from server.run_log import Runs
 from server.settings import Settings
 from server.spark_ws import Credentials
+from server.spool import UploadRoom
 from server.tasks import TaskOwner
 from server.tickets import Tickets
 
@@ -62,6 +63,7 @@ METRICS = web.AppKey("metrics", Metrics)
 ACCOUNTS = web.AppKey("accounts", Accounts)
 TICKETS = web.AppKey("tickets", Tickets)
 TASKS = web.AppKey("tasks", TaskOwner)
+UPLOADS = web.AppKey("uploads", UploadRoom)
 
 SNAPSHOT = web.RequestKey("snapshot", Snapshot)
 PRINCIPAL = web.RequestKey("principal", Principal)

@@ -86,6 +86,16 @@ def authenticates_later(handler: H) -> H:
     return handler
 
 
+def takes_forms(handler: H) -> H:
+    """Mark a handler that takes forms with files, which may be larger than other bodies."""
+    handler.forms = True  # type: ignore[attr-defined]
+    return handler
+
+
+def _takes_forms(request: web.Request) -> bool:
+    return getattr(request.match_info.handler, "forms", False)
+
+
 @web.middleware
 async def attend(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Let a request in, have it carried out or tell what failed, and hand its record to the accounts."""
@@ -311,13 +321,15 @@ def _check_body_head(request: web.Request, snapshot: Snapshot) -> None:
         return
     limit = snapshot.settings.server.body_bytes
     length = request.content_length
+    if length is not None and length > limit and _takes_forms(request):
+        limit = snapshot.settings.uploads.max_bytes
     if length is not None and length > limit:
         raise RequestTooLarge(f"The request body has {length} bytes; the limit is {limit}.")
     coding = request.headers.get("Content-Encoding")
     if coding is not None and coding.lower() not in _ENCODINGS:
         raise UnsupportedMediaType("Send the body as it is, or with Content-Encoding gzip or deflate.")
     kind = request.headers.get("Content-Type", "")
-    if kind not in _JSON and kind.partition(";")[0].strip().lower() in _FORMS:
+    if kind not in _JSON and kind.partition(";")[0].strip().lower() in _FORMS and not _takes_forms(request):
         raise UnsupportedMediaType("Send JSON, with Content-Type: application/json.")
 
 

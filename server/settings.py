@@ -13,6 +13,8 @@ from msgspec import Meta
 
 from server.anthropic_settings import Anthropic
 from server.gemini_settings import Gemini
+from server.media_settings import Images as Images
+from server.media_settings import Uploads as Uploads
 from server.spark_settings import Spark
 from server.strategy_settings import (
     BestOf,
@@ -119,19 +121,6 @@ class Cors(_Frozen, frozen=True):
     """Origins that browsers may call from; empty: any with keys, only loopback ones without."""
 
     origins: tuple[str, ...] = ()
-
-
-class Images(_Frozen, frozen=True):
-    """Images that are fetched, or made to fit, for upstreams which take only bytes of some kinds."""
-
-    allow_hosts: tuple[str, ...] = ()  # names or addresses that may be private
-    max_bytes: Annotated[int, Meta(ge=1, le=100_000_000)] = 20_000_000
-    # Decoding takes up to twenty bytes each, in two threads: this is a photograph of 16 megapixels, or an A4
-    # page scanned at 400 dpi, and some 300 MB.
-    max_pixels: Annotated[int, Meta(ge=1, le=50_000_000)] = 16_000_000
-    total_s: Annotated[float, Meta(gt=0, le=300)] = 10
-    max_redirects: Annotated[int, Meta(ge=0, le=20)] = 3
-    at_once: Annotated[int, Meta(ge=1, le=1000)] = 16
 
 
 class Tls(_Frozen, frozen=True):
@@ -390,6 +379,7 @@ class Settings(_Frozen, frozen=True):
     access: Access = Access()
     cors: Cors = Cors()
     images: Images = Images()
+    uploads: Uploads = Uploads()
     channels: tuple[Channel, ...] = ()
     routing: Routing = Routing()
     aliases: dict[str, str] = {}

@@ -9,7 +9,9 @@ import msgspec
 
 from server.chat import JsonObject
 from server.deltas import Usage
+from server.multipart import FormScanner, model_field
 from server.settings import Channel, ChannelModel
+from server.spool import Spool
 from server.surface_settings import SurfaceName
 
 
@@ -32,6 +34,10 @@ SURFACES = (
     Surface("speech", "/audio/speech"),
     Surface("images", "/images/generations", needs_model=False),
     Surface("rerank", "/rerank"),
+    Surface("transcriptions", "/audio/transcriptions", form=True),
+    Surface("translations", "/audio/translations", form=True),
+    Surface("images", "/images/edits", form=True, needs_model=False),
+    Surface("images", "/images/variations", form=True, needs_model=False),
 )
 
 
@@ -75,6 +81,47 @@ class JsonRequest:
         """See ``SurfaceRequest``."""
         name = msgspec.json.encode(model)
         return self._json.data if self._json.raw("model") == name else self._json.edit({"model": name})
+
+
+class FormRequest:
+    """A request whose body is a form with files, which ``spool`` keeps; see ``SurfaceRequest``."""
+
+    def __init__(
+        self, surface: Surface, model: str, content_type: str, form: FormScanner, spool: Spool
+    ) -> None:
+        self.surface = surface
+        self.path = surface.path
+        self.model = model
+        self.size = spool.size
+        self.content_type = content_type
+        self._form = form
+        self._spool = spool
+
+    def body(self, model: str) -> FormUpload:
+        """See ``SurfaceRequest``."""
+        if self._form.model_at is not None:
+            return FormUpload(self._spool, model.encode(), *self._form.model_at)
+        at = self._form.begins_at
+        return FormUpload(self._spool, model_field(self._form.boundary, model), at, at)
+
+
+class FormUpload:
+    """A form with ``put`` in place of its bytes from ``start`` to ``end``; see ``Upload``."""
+
+    def __init__(self, spool: Spool, put: bytes, start: int, end: int) -> None:
+        self.size = spool.size - (end - start) + len(put)
+        self._spool = spool
+        self._put = put
+        self._start = start
+        self._end = end
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The form's bytes, in pieces."""
+        async for piece in self._spool.pieces(0, self._start):
+            yield piece
+        yield self._put
+        async for piece in self._spool.pieces(self._end, self._spool.size):
+            yield piece
 
 
 class AnswerHead(msgspec.Struct, frozen=True):

@@ -39,7 +39,7 @@ async def _read(request: web.Request, limits: Server) -> bytes:
     """The body as it was sent."""
     content = request.content
     if hdrs.EXPECT in request.headers:
-        _invite(request)
+        invite(request)
     try:
         if content.is_eof():  # nearly every body has come with its head
             body = content.read_nowait(-1)
@@ -64,7 +64,7 @@ async def _read(request: web.Request, limits: Server) -> bytes:
         raise InvalidRequest("The framing of the request body is broken; send it again.") from error
 
 
-def _invite(request: web.Request) -> None:
+def invite(request: web.Request) -> None:
     """Say ``100 Continue`` if that is expected. HTTP/1.0 knows no such answer (RFC 9110, 10.1.1)."""
     expected = request.headers[hdrs.EXPECT].lower() == "100-continue" and request.version >= HttpVersion11
     if expected and request.transport is not None:

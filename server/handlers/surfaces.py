@@ -14,10 +14,11 @@ from server.coordinator import answer_surface
 from server.errors import ServerError
 from server.handlers.answering import attempts_told
 from server.handlers.body import read_body
-from server.middlewares import Handler, send_head
+from server.handlers.upload import taken_in
+from server.middlewares import Handler, send_head, takes_forms
 from server.openai_wire import error_event, model_of, parse_object
 from server.routed_surface import RoutedSurface
-from server.surfaces import AnswerHead, JsonRequest, Surface, SurfaceRequest
+from server.surfaces import AnswerHead, FormRequest, JsonRequest, Surface, SurfaceRequest
 from server.upstreams.base import Call
 
 _EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
@@ -32,7 +33,17 @@ def handler_of(surface: Surface) -> Handler:
         model = _choose(request, surface, name)
         return await _Passage(request, model, JsonRequest(surface, name or model.name, json)).carry_out()
 
-    return pass_json
+    @takes_forms
+    async def pass_form(request: web.Request) -> web.StreamResponse:
+        async with taken_in(request, lambda name: _choose(request, surface, name)) as (form, spool):
+            received = time.monotonic()
+            name = form.model or ""
+            model = _choose(request, surface, name)
+            content_type = request.headers["Content-Type"]
+            asked = FormRequest(surface, name or model.name, content_type, form, spool)
+            return await _Passage(request, model, asked, since=received).carry_out()
+
+    return pass_form if surface.form else pass_json
 
 
 def _choose(request: web.Request, surface: Surface, name: str) -> RoutedSurface:
@@ -45,11 +56,22 @@ def _choose(request: web.Request, surface: Surface, name: str) -> RoutedSurface:
 
 
 class _Passage:
-    """One request on its way to a channel, and the answer on its way back."""
+    """One request on its way to a channel, and the answer on its way back.
 
-    def __init__(self, request: web.Request, model: RoutedSurface, asked: SurfaceRequest) -> None:
+    ``since`` is when our own time began (monotonic), None for the request's beginning.
+    """
+
+    def __init__(
+        self,
+        request: web.Request,
+        model: RoutedSurface,
+        asked: SurfaceRequest,
+        *,
+        since: float | None = None,
+    ) -> None:
         self._request = request
         self._record = record = request[RECORD]
+        self._since = record.started if since is None else since
         self._model = model
         self._asked = asked
         record.model = asked.model
@@ -136,7 +158,7 @@ class _Passage:
     def _overhead(self, arrived: float) -> str:
         """Our own time up to the answer's head, in ms, as the header tells it."""
         upstreams_s = arrived - self._began
-        overhead_s = max(0.0, time.monotonic() - self._record.started - upstreams_s)
+        overhead_s = max(0.0, time.monotonic() - self._since - upstreams_s)
         self._record.overhead_s = overhead_s
         return f"{overhead_s * 1000:.2f}"
 
