@@ -12,6 +12,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+MAX_WAIT_S = 24 * 3600.0
+"""Seconds: an upstream that asks for a longer wait is taken to ask for this."""
+
 
 class ServerError(Exception):
     """Base of all errors of ours.

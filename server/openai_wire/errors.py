@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from server.errors import (
+    MAX_WAIT_S,
     ContentFiltered,
     InsufficientQuota,
     Overloaded,
@@ -29,6 +30,7 @@ _SECRETS = re.compile(
     r"|\[?(?:[0-9a-fA-F]{1,4}:){3,}[0-9a-fA-F:]*\]?",
     re.IGNORECASE,
 )
+_NUMBER = re.compile(r"\s*[+-]?[0-9]+(?:\.[0-9]*)?\s*")
 _MODERATION = ("content_filter", "content_policy_violation", "data_inspection_failed", "sensitive")
 _QUOTA = ("insufficient_quota", "arrearage", "exceeded_current_quota_error", "1113", "1008")
 _TOO_LONG = {
@@ -74,24 +76,26 @@ def error_headers(error: ServerError) -> dict[str, str]:
 def retry_after(headers: Mapping[str, str], *, now: Callable[[], float]) -> float | None:
     """Seconds to wait, from ``retry-after-ms`` or ``Retry-After`` (seconds or a date); None if not said.
 
-    ``now`` gives the Unix time against which a date is read; a time in the past is 0.
+    ``now`` gives the Unix time against which a date is read; a time in the past is 0. At most ``MAX_WAIT_S``.
     """
-    if (value := headers.get("retry-after-ms")) is not None:
-        try:
-            return max(0.0, float(value) / 1000)
-        except ValueError:
-            pass  # garbage: the plain header may still be good
+    milliseconds = _number(headers.get("retry-after-ms", ""))
+    if milliseconds is not None:
+        return min(milliseconds / 1000, MAX_WAIT_S)
     value = headers.get("retry-after")
     if value is None:
-        return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass  # not seconds: perhaps a date
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - now())
-    except (ValueError, TypeError, OverflowError):
-        return None
+        return None  # or garbage stood there alone
+    wait_s = _number(value)
+    if wait_s is None:  # not seconds: perhaps a date
+        try:
+            wait_s = max(0.0, parsedate_to_datetime(value).timestamp() - now())
+        except (ValueError, TypeError, IndexError, OverflowError):
+            return None
+    return min(wait_s, MAX_WAIT_S)
+
+
+def _number(text: str) -> float | None:
+    """A number as headers may hold it, 0 for negative ones; None for what only Python takes for one (inf)."""
+    return max(0.0, float(text)) if _NUMBER.fullmatch(text) else None
 
 
 class _Fault(msgspec.Struct):

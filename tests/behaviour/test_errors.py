@@ -289,6 +289,16 @@ async def test_a_retry_time_of_the_upstreams_goes_on_to_the_client(pair: Pair) -
         assert cleared.status < 300
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_retry_time_that_is_none_is_not_told(pair: Pair, stream: bool) -> None:
+    """Python takes ``inf`` for a number: made seconds of, it would be a bug of ours, told as a 500."""
+    server, sim = pair
+    sim.script(Script(status=429, headers={"Retry-After": "inf"}), times=2)
+    answer = await post(server, ask(stream=stream))
+    error_of(answer, 429)
+    assert "retry-after" not in answer.headers
+
+
 async def test_a_bug_of_ours_is_a_500_that_tells_nothing(
     pair: Pair, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

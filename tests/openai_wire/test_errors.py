@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.errors import (
+    MAX_WAIT_S,
     AllMembersFailed,
     AuthenticationError,
     InsufficientQuota,
@@ -146,6 +147,26 @@ def test_how_long_to_wait_is_read_in_every_form() -> None:
     assert retry_after({"retry-after": "soon"}, now=now) is None
     assert retry_after({"retry-after-ms": "soon", "retry-after": "2"}, now=now) == 2
     assert retry_after({}, now=now) is None
+
+
+@pytest.mark.parametrize("name", ["retry-after", "retry-after-ms"])
+@pytest.mark.parametrize("text", ["inf", "-inf", "nan", "1e999", "1_000", "\u0661", "", "1 2", "0x10"])
+def test_what_only_python_takes_for_a_number_is_no_time_to_wait(name: str, text: str) -> None:
+    assert retry_after({name: text}, now=lambda: 0.0) is None
+
+
+@pytest.mark.parametrize("text", ["9" * 20, "9" * 400, "Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_a_wait_beyond_all_measure_is_one_of_a_day(text: str) -> None:
+    wait_s = retry_after({"retry-after": text}, now=lambda: 0.0)
+    assert wait_s == MAX_WAIT_S
+    assert error_headers(RateLimited("x", retry_after_s=wait_s))["Retry-After"] == "86400"
+
+
+@given(st.text(), st.text())
+def test_whatever_an_upstream_puts_there_can_be_told_to_the_client(seconds: str, milliseconds: str) -> None:
+    wait_s = retry_after({"retry-after": seconds, "retry-after-ms": milliseconds}, now=lambda: 0.0)
+    assert wait_s is None or 0 <= wait_s <= MAX_WAIT_S
+    assert all(text.isdigit() for text in error_headers(RateLimited("x", retry_after_s=wait_s)).values())
 
 
 def test_headers_say_when_and_whether_to_come_again() -> None:
