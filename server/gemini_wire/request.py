@@ -28,6 +28,7 @@ from server.gemini_settings import Category, Threshold
 from server.gemini_wire.conversation import converse
 from server.gemini_wire.models import GeminiModel
 from server.gemini_wire.schema import OpenApiSchemas
+from server.gemini_wire.thinking import FIELDS, thinking_config
 
 # Fields whose values mean the same there, under another name.
 _SAME = {
@@ -38,21 +39,12 @@ _SAME = {
     "presence_penalty": "presencePenalty",
     "frequency_penalty": "frequencyPenalty",
 }
-_LEVELS = {
-    "minimal": "minimal",
-    "low": "low",
-    "medium": "medium",
-    "high": "high",
-    "xhigh": "high",
-    "max": "high",
-}
-# Tokens to think with, as the vendor's own OpenAI mode has them.
-_BUDGETS = {"minimal": 1024, "low": 1024, "medium": 8192, "high": 24576}
 _MODALITIES = {"text": "TEXT", "image": "IMAGE"}
 # All that is read here, or that is between the client and us.
 _KNOWN = frozenset(
     {
         *_SAME,
+        *FIELDS,
         "model",
         "messages",
         "stream",
@@ -65,7 +57,6 @@ _KNOWN = frozenset(
         "tool_choice",
         "parallel_tool_calls",
         "response_format",
-        "reasoning_effort",
         "modalities",
         "logprobs",
         "extra_body",
@@ -106,7 +97,8 @@ def generate_request(
         ]
     generation = _generation(chat)
     _put_format(chat, schemas, generation)
-    _put_thinking(chat, model, generation, warnings)
+    if (thinking := thinking_config(chat, model, warnings)) is not None:
+        generation["thinkingConfig"] = thinking
     _put_own(chat, body, generation, warnings)
     if generation:
         body["generationConfig"] = generation
@@ -201,34 +193,6 @@ def _put_format(chat: ChatRequest, schemas: OpenApiSchemas | None, generation: d
     elif kind != "json_object":
         raise wrong("response_format.type", "must be text, json_object or json_schema", "invalid_value")
     generation["responseMimeType"] = "application/json"
-
-
-def _put_thinking(
-    chat: ChatRequest, model: GeminiModel, generation: dict[str, Any], warnings: list[str]
-) -> None:
-    effort = decoded(chat, "reasoning_effort")
-    if effort is None:
-        return
-    if effort != "none" and (not isinstance(effort, str) or effort not in _LEVELS):
-        raise wrong(
-            "reasoning_effort", "must be none, minimal, low, medium, high, xhigh or max", "invalid_value"
-        )
-    if model.thinking == "no":
-        if effort != "none":
-            warnings.append("reasoning_effort was left out: the model is not known to think")
-        return
-    if effort == "none":
-        if model.can_rest and model.thinking == "budget":
-            generation["thinkingConfig"] = {"thinkingBudget": 0}
-            return
-        warnings.append("reasoning_effort was raised to the least: this model always thinks")
-    level = model.least_level if effort in ("none", "minimal") else _LEVELS[effort]
-    config: dict[str, Any] = {"includeThoughts": effort != "none"}
-    if model.thinking == "level":
-        config["thinkingLevel"] = level
-    else:
-        config["thinkingBudget"] = _BUDGETS[level]
-    generation["thinkingConfig"] = config
 
 
 def _put_own(

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.errors import InvalidRequest
-from server.gemini_wire import GeminiModel, generate_request, model_of
+from server.gemini_wire import generate_request, model_of
 from server.openai_wire import parse_chat
 from server.simulators.gemini_asked import read_generate
-from tests.gemini_wire.generated import BUDGET, LEVEL, OLD, called, request, result
+from tests.gemini_wire.generated import BUDGET, OLD, called, request, result
 
 SCHEMA = {
     "type": "object",
@@ -131,35 +131,6 @@ def test_structured_output_is_a_type_and_a_schema() -> None:
     assert config(response_format={"type": "json_object"}) == json_type
     assert config(response_format={"type": "text"}) == {}
     assert config(model=OLD, response_format=asked)["responseSchema"]["type"] == "OBJECT"
-
-
-@pytest.mark.parametrize(
-    ("model", "effort", "thinking"),
-    [
-        (LEVEL, "minimal", {"includeThoughts": True, "thinkingLevel": "low"}),
-        (LEVEL, "medium", {"includeThoughts": True, "thinkingLevel": "medium"}),
-        (LEVEL, "max", {"includeThoughts": True, "thinkingLevel": "high"}),
-        (LEVEL, "none", {"includeThoughts": False, "thinkingLevel": "low"}),
-        (GeminiModel("level"), "minimal", {"includeThoughts": True, "thinkingLevel": "minimal"}),
-        (BUDGET, "minimal", {"includeThoughts": True, "thinkingBudget": 1024}),
-        (BUDGET, "high", {"includeThoughts": True, "thinkingBudget": 24576}),
-        (BUDGET, "none", {"thinkingBudget": 0}),
-        (GeminiModel("budget"), "none", {"includeThoughts": False, "thinkingBudget": 1024}),
-        (OLD, "none", None),
-        (OLD, "high", None),
-    ],
-)
-def test_an_effort_is_a_level_or_a_budget(model: GeminiModel, effort: str, thinking: Any) -> None:
-    assert config(model=model, reasoning_effort=effort).get("thinkingConfig") == thinking
-
-
-def test_an_effort_that_cannot_be_had_is_told() -> None:
-    assert request(model=OLD, reasoning_effort="high")[1] == (
-        "reasoning_effort was left out: the model is not known to think",
-    )
-    assert request(model=OLD, reasoning_effort="none")[1] == ()
-    assert len(request(model=LEVEL, reasoning_effort="none")[1]) == 1
-    assert refused(reasoning_effort="mighty") == ("reasoning_effort", "invalid_value")
 
 
 def test_a_client_of_the_vendors_own_openai_mode_is_understood() -> None:
