@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from server.errors import InvalidRequest, NotFound
+from server.errors import Conflict, InvalidRequest, NotFound
+from server.replay import Replay
 from server.settings import Responses as ResponsesSettings
 
 MAX_RESPONSES = 100_000
@@ -16,7 +17,9 @@ MAX_RESPONSES = 100_000
 class Kept(msgspec.Struct, frozen=True):
     """One response: the ``key`` that asked, its body, and all items up to it, the oldest first.
 
-    The items of its own request are those from ``begin`` on, up to what it said, from ``end`` on.
+    The items of its own request are those from ``begin`` on, up to what it said, from ``end`` on. ``replay``
+    is the stream of one that is carried out in the background, ``ended`` false while that is under way.
+    ``kept_at`` and ``size`` (bytes) are set when it is kept.
     """
 
     key: str
@@ -24,12 +27,10 @@ class Kept(msgspec.Struct, frozen=True):
     items: list[bytes]
     begin: int
     end: int
+    replay: Replay | None = None
+    ended: bool = True
     kept_at: float = 0
-
-    @property
-    def size(self) -> int:
-        """Bytes of it."""
-        return len(self.body) + sum(map(len, self.items))
+    size: int = 0
 
 
 class KeptResponses:
@@ -47,8 +48,11 @@ class KeptResponses:
     def keep(self, id: str, response: Kept) -> None:
         """Keep a response, in place of one that has its id; the oldest go where there is no room."""
         self._drop(id)
-        self._kept[id] = made = msgspec.structs.replace(response, kept_at=self._monotonic())
-        self._size += made.size
+        size = len(response.body) + sum(map(len, response.items))
+        if response.replay is not None and response.ended:
+            size += response.replay.size
+        self._kept[id] = msgspec.structs.replace(response, kept_at=self._monotonic(), size=size)
+        self._size += size
         self._sweep()
 
     def get(self, id: str, key: str) -> Kept:
@@ -89,13 +93,18 @@ class Memory:
     def items(self, response_id: str) -> list[bytes]:
         """All items up to a response and in it."""
         try:
-            return self._kept.get(response_id, self._key).items
+            before = self._kept.get(response_id, self._key)
+            if before.ended:
+                return before.items
         except NotFound:
             raise InvalidRequest(
                 "previous_response_id names no response that is kept; send the whole conversation as input.",
                 param="previous_response_id",
                 code="previous_response_not_found",
             ) from None
+        raise Conflict(
+            "The previous response is still under way; wait for its end.", param="previous_response_id"
+        )
 
     def item(self, item_id: str, param: str) -> bytes:
         """An item of a response, whose id stands within the item's."""

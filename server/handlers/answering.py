@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable
 from contextlib import aclosing
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
@@ -20,11 +20,13 @@ from server.accounting import Record
 from server.app_keys import CREDENTIALS, PRINCIPAL, RECORD, RUNS, SNAPSHOT, TASKS
 from server.chat import ChatRequest
 from server.coordinator import Combination, answer, answer_whole
-from server.deltas import Batch, Delta, Deltas, Usage
+from server.deltas import Batch, Delta, Deltas
 from server.errors import InvalidRequest, ServerError
 from server.handlers import background, inband
+from server.handlers.dialect import Collector, Dialect
 from server.handlers.streaming import EventStream
 from server.openai_wire import ChunkEncoder, usage_json
+from server.replay import Replay
 from server.run_log import Run
 from server.strategy_settings import StatusMode
 from server.upstreams.base import AnswerInfo, Call, Upstream
@@ -34,54 +36,18 @@ MAX_DEPTH = 2
 MAX_CONVERSATION_ID = 200
 
 
-class Encoder(Protocol):
-    """Writes one client's stream: each gives whole events, b"" for none. All raise ``ServerError``."""
-
-    def encode(self, batch: Batch) -> bytes:
-        """The events of a batch."""
-
-    def finish(self, usage: Usage | None, antiphon: bytes | None = None) -> bytes:
-        """The end of a complete answer; ``usage`` is used where the upstream gave none."""
-
-    def fail(self, error: ServerError) -> bytes:
-        """The end of an answer that failed: nothing that looks whole."""
-
-
-class Collector(Protocol):
-    """Makes one body of all batches of an answer."""
-
-    def add(self, batch: Batch) -> None:
-        """Take in one batch."""
-
-    def encode(self, usage: Usage | None = None, antiphon: bytes | None = None) -> bytes:
-        """The body; ``usage`` is used where the upstream gave none. Raises ``ServerError``."""
-
-
-class Dialect(Protocol):
-    """What one request's client speaks.
-
-    ``prefix`` begins the ids of its answers. ``heartbeat`` is what fills the silence once an answer has
-    begun, in whole events. ``chats``: it is OpenAI's chat completions, which some settings shape further.
-    """
-
-    prefix: str
-    heartbeat: bytes
-    chats: bool
-
-    def encoder(self, run: Run, chat: ChatRequest, *, own: bool) -> Encoder:
-        """For a stream. ``own``: the answer is the run's, and not one model's that is relayed."""
-
-    def collector(self, run: Run, chat: ChatRequest, *, own: bool) -> Collector:
-        """For one body; ``own`` as above."""
-
-    def relayed(self, batch: Batch, model: str) -> bytes | None:
-        """The upstream's own body, where it may go on as it is but for the ``model``."""
-
-
-def begin(request: web.Request, chat: ChatRequest, dialect: Dialect, warnings: tuple[str, ...] = ()) -> Work:
+def begin(
+    request: web.Request,
+    chat: ChatRequest,
+    dialect: Dialect,
+    warnings: tuple[str, ...] = (),
+    *,
+    in_background: bool = False,
+) -> Work:
     """Start the run of ``chat``. ``warnings`` tell what was adapted to make it, in ASCII words.
 
-    Whoever calls awaits ``carry_out``. Raises ``ServerError``.
+    Whoever calls awaits ``carry_out``, or has the work ``write_out`` if it is to be done in the background.
+    Raises ``ServerError``.
     """
     snapshot = request[SNAPSHOT]
     principal = request[PRINCIPAL]
@@ -95,13 +61,11 @@ def begin(request: web.Request, chat: ChatRequest, dialect: Dialect, warnings: t
     mode: StatusMode = "off"
     if dialect.chats:
         mode = inband.chosen_mode(request.headers.get(inband.HEADER), principal, settings, chat)
-    in_background = False
     if "antiphon" in chat.json:
-        chat, in_background = background.take_wish(chat)
-    if in_background and not dialect.chats:
-        raise InvalidRequest(
-            "Only chat completions are carried out in the background.", param=background.FIELD
-        )
+        chat, wanted = background.take_wish(chat)
+        if wanted and not dialect.chats:
+            raise InvalidRequest("Only chats take this; responses have background.", param=background.FIELD)
+        in_background |= wanted
     runs = request.app[RUNS]
     if in_background:
         limit = snapshot.settings.runs.max_background
@@ -250,6 +214,14 @@ class Work:
             )
         finally:
             self._note()
+
+    def write_out(self, replay: Replay) -> None:
+        """Have the server carry out the run, and write its stream into ``replay``."""
+        encoder = self._dialect.encoder(self.run, self._chat, own=self._own)
+        app = self._request.app
+        work = background.write_out(app, self.run, self._answer(), encoder, replay, self._antiphon)
+        app[TASKS].create(work, name=f"background {self.run.id}")
+        self._note()
 
     def _collector(self) -> Collector:
         return self._dialect.collector(self.run, self._chat, own=self._own)

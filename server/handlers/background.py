@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import aclosing
-from typing import Protocol
 
 import msgspec
 from aiohttp import web
@@ -13,18 +12,13 @@ from aiohttp import web
 from server.app_keys import ACCOUNTS, RUNS, TASKS
 from server.auth import Principal
 from server.chat import ChatRequest
-from server.deltas import Batch, Deltas
+from server.deltas import Deltas
 from server.errors import InvalidRequest, NotAllowed, RateLimited, ServerError
+from server.handlers.dialect import Collector, Encoder
+from server.replay import Replay
 from server.run_log import Run
 
 log = logging.getLogger("antiphon.runs")
-
-
-class Collector(Protocol):
-    """What takes in the batches of an answer."""
-
-    def add(self, batch: Batch) -> None:
-        """Take in one batch."""
 
 
 FIELD = "antiphon.background"
@@ -91,8 +85,35 @@ async def _carry_out(
     except ServerError:
         return  # the run has told of it
     finally:
-        if run.usage is not None:  # of a run that failed, too
-            app[ACCOUNTS].spent(run.model, run.usage)
-        tokens = 0 if run.usage is None else run.usage.total_tokens
-        log.info("%s ended in the background: %s, %d tokens", run.id, run.status, tokens)
+        _settle(app, run)
     app[RUNS].keep_response(run, body())
+
+
+async def write_out(
+    app: web.Application,
+    run: Run,
+    deltas: Deltas,
+    encoder: Encoder,
+    replay: Replay,
+    antiphon: Callable[[], bytes | None],
+) -> None:
+    """Carry out ``run``, and write its stream into ``replay``, which ends with it."""
+    try:
+        with run.scope():
+            async with aclosing(deltas) as batches:
+                async for batch in batches:
+                    replay.append(encoder.encode(batch))
+        replay.append(encoder.finish(run.usage, antiphon()))
+    except ServerError as error:
+        replay.append(encoder.fail(error))
+    finally:
+        replay.end()
+        _settle(app, run)
+
+
+def _settle(app: web.Application, run: Run) -> None:
+    """Count what a run used, of one that failed, too; its request has been answered long ago."""
+    if run.usage is not None:
+        app[ACCOUNTS].spent(run.model, run.usage)
+    tokens = 0 if run.usage is None else run.usage.total_tokens
+    log.info("%s ended in the background: %s, %d tokens", run.id, run.status, tokens)

@@ -27,7 +27,7 @@ async def create_chat_completion(request: web.Request) -> web.StreamResponse:
 
 
 class ChatDialect:
-    """OpenAI's chat completions; see ``answering.Dialect``."""
+    """OpenAI's chat completions; see ``dialect.Dialect``."""
 
     prefix = "chatcmpl-"
     heartbeat = KEEP_ALIVE

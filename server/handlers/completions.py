@@ -22,7 +22,7 @@ async def create_completion(request: web.Request) -> web.StreamResponse:
 
 
 class CompletionDialect:
-    """Text completions; see ``answering.Dialect``. ``echo`` is what the text begins with."""
+    """Text completions; see ``dialect.Dialect``. ``echo`` is what the text begins with."""
 
     prefix = "cmpl-"
     heartbeat = KEEP_ALIVE

@@ -40,7 +40,7 @@ async def count_tokens(request: web.Request) -> web.Response:
 
 
 class MessagesDialect:
-    """Anthropic's Messages; see ``answering.Dialect``. ``thoughts``: does the client want to see them?"""
+    """Anthropic's Messages; see ``dialect.Dialect``. ``thoughts``: does the client want to see them?"""
 
     prefix = "msg_"
     heartbeat = PING

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import aclosing
+
 import msgspec
 from aiohttp import web
 from msgspec import Raw
 
-from server.app_keys import KEPT_RESPONSES, PRINCIPAL, SNAPSHOT
+from server.app_keys import KEPT_RESPONSES, PRINCIPAL, RUNS, SNAPSHOT
 from server.chat import ChatRequest
 from server.deltas import Batch
-from server.errors import InvalidRequest
+from server.errors import Gone, InvalidRequest
+from server.handlers import control
 from server.handlers.answering import begin
 from server.handlers.body import read_body
+from server.handlers.runs import number
+from server.handlers.streaming import EventStream
 from server.kept_responses import Kept, KeptResponses, Memory
-from server.responses_wire import Asked, Head, ResponseCollector, ResponseEncoder, Whole, parse_response
+from server.openai_wire import error_event
+from server.replay import Replay
+from server.responses_wire import (
+    Asked,
+    Head,
+    ResponseCollector,
+    ResponseEncoder,
+    Whole,
+    begun,
+    parse_response,
+)
 from server.run_log import Run
 from server.sse import KEEP_ALIVE
 
@@ -25,18 +41,28 @@ async def create_response(request: web.Request) -> web.StreamResponse:
     key = request[PRINCIPAL].name
     need_model = request[SNAPSHOT].settings.unknown_model != "default"
     asked = parse_response(body, Memory(kept, key), need_model=need_model)
-    if asked.background:
-        raise InvalidRequest(
-            "background cannot be had here; chat completions have antiphon.background.",
-            param="background",
-            code="unsupported_parameter",
-        )
-    return await begin(request, asked.chat, ResponsesDialect(asked, kept, key), asked.warnings).carry_out()
+    dialect = ResponsesDialect(asked, kept, key)
+    if not asked.background:
+        return await begin(request, asked.chat, dialect, asked.warnings).carry_out()
+    if not asked.store:
+        raise InvalidRequest("A response in the background is stored; leave store out.", param="store")
+    work = begin(request, asked.chat, dialect, asked.warnings, in_background=True)
+    body, replay = dialect.keep_begun(work.run)
+    work.write_out(replay)
+    return await _follow(request, replay, -1) if asked.chat.stream else _json(body)
 
 
-async def retrieve_response(request: web.Request) -> web.Response:
-    """A response that is kept."""
-    return _json(_kept(request).body)
+async def retrieve_response(request: web.Request) -> web.StreamResponse:
+    """A response that is kept, as it stands; with ``stream=true`` its events, behind ``starting_after``."""
+    response = _kept(request)
+    if request.query.get("stream") != "true":
+        return _json(response.body)
+    if response.replay is None:
+        raise InvalidRequest("Only a response in the background can be streamed again.", param="stream")
+    place = number(request.query, "starting_after")
+    place = -1 if place is None else place
+    response.replay.check(place)
+    return await _follow(request, response.replay, place)
 
 
 async def list_input_items(request: web.Request) -> web.Response:
@@ -64,12 +90,39 @@ async def delete_response(request: web.Request) -> web.Response:
 
 
 async def cancel_response(request: web.Request) -> web.Response:
-    """Refuse: a response that is kept has ended."""
-    _kept(request)
-    raise InvalidRequest(
-        "Only a response in the background can be cancelled; close the connection to end one under way.",
-        param="response_id",
-    )
+    """End a response in the background, and answer how it stands then. Idempotent."""
+    response = _kept(request)
+    if response.replay is None:
+        raise InvalidRequest(
+            "Only a response in the background can be cancelled; close the connection to end another.",
+            param="response_id",
+        )
+    if not response.ended:
+        run = request.app[RUNS].find("run_" + request.match_info["response"].removeprefix("resp_"))
+        if run is not None:
+            await control.cancel_run(run, request[PRINCIPAL])
+        try:
+            async with asyncio.timeout(control.EFFECT_S):
+                await response.replay.wait_ended()
+        except TimeoutError:
+            pass  # its writer still unwinds; the status in the answer says so
+    return _json(_kept(request).body)
+
+
+async def _follow(request: web.Request, replay: Replay, place: int) -> web.StreamResponse:
+    """The events behind ``place`` as they come. A client that leaves ends nothing, and may come back."""
+    async with EventStream(request, commit_after_s=0) as stream, aclosing(replay.after(place)) as events:
+        try:
+            async for data in events:
+                await stream.write(data)
+            if not stream.started:
+                await stream.write(KEEP_ALIVE)  # there was nothing behind that place
+            await stream.end()
+        except Gone as error:  # it read too slowly
+            if not stream.started:
+                raise
+            await stream.fail(error, error_event(error))
+    return stream.response
 
 
 def _kept(request: web.Request) -> Kept:
@@ -82,7 +135,7 @@ def _json(body: bytes) -> web.Response:
 
 
 class ResponsesDialect:
-    """OpenAI's Responses; see ``answering.Dialect``. What has ended is put into ``kept`` for ``key``."""
+    """OpenAI's Responses; see ``dialect.Dialect``. What has ended is put into ``kept`` for ``key``."""
 
     prefix = "resp_"
     heartbeat = KEEP_ALIVE
@@ -92,6 +145,7 @@ class ResponsesDialect:
         self._asked = asked
         self._kept = kept
         self._key = key
+        self._replay: Replay | None = None
 
     def encoder(self, run: Run, chat: ChatRequest, *, own: bool) -> ResponseEncoder:
         """Writes the events of a stream."""
@@ -109,6 +163,16 @@ class ResponsesDialect:
         """Never: no upstream is asked in this dialect."""
         return None
 
+    def keep_begun(self, run: Run) -> tuple[bytes, Replay]:
+        """Keep the response of a run that is carried out in the background: as it stands, and its stream."""
+        self._replay = Replay()
+        body = msgspec.json.encode(begun(self._head(run)))
+        items = [*self._asked.history, *self._asked.items]
+        begin = len(self._asked.history)
+        kept = Kept(self._key, body, items, begin, len(items), self._replay, ended=False)
+        self._kept.keep(run.response_id, kept)
+        return body, self._replay
+
     def _head(self, run: Run) -> Head:
         return Head(run.response_id, run.model, int(run.created_at), self._asked.echo)
 
@@ -119,4 +183,4 @@ class ResponsesDialect:
         items = [*asked.history, *asked.items, *whole.output]
         begin = len(asked.history)
         end = begin + len(asked.items)
-        self._kept.keep(run.response_id, Kept(self._key, whole.body, items, begin, end))
+        self._kept.keep(run.response_id, Kept(self._key, whole.body, items, begin, end, self._replay))

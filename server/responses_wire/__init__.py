@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from server.responses_wire.asked import Asked, Recall, parse_response
 from server.responses_wire.encoder import ResponseCollector, ResponseEncoder
-from server.responses_wire.response import Head, Whole
+from server.responses_wire.response import Head, Whole, begun
 
 __all__ = [
     "Asked",
@@ -16,5 +16,6 @@ __all__ = [
     "ResponseCollector",
     "ResponseEncoder",
     "Whole",
+    "begun",
     "parse_response",
 ]

@@ -328,7 +328,6 @@ async def test_what_cannot_be_had_is_a_400_that_names_it() -> None:
     async with asking("openai") as (_client, kind):
         for fields, param in (
             ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
-            ({"background": True}, "background"),
             ({"conversation": "conv_1"}, "conversation"),
             ({"include": ["message.output_text.logprobs"]}, "top_logprobs"),
             ({"input": [{"type": "web_search_call", "id": "ws_1"}]}, "input[0].type"),
@@ -354,3 +353,79 @@ async def test_what_gemini_signs_comes_back_to_it(stream: bool) -> None:
         said = kind.sent()["contents"][1]["parts"]
         assert said[0]["functionCall"]["name"] == "get_weather"
         assert said[0]["thoughtSignature"] == kind.script().signature  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", KINDS)
+async def test_a_response_in_the_background_is_fetched_when_it_is_there(name: str) -> None:
+    async with asking(name) as (client, kind):
+        kind.say(text="one two")
+        begun = await client.responses.create(model=kind.model, input="hi", background=True)
+        assert (begun.status, begun.background, begun.output) == ("in_progress", True, [])
+        await ended(client, begun.id)
+        whole = await client.responses.retrieve(begun.id)
+        assert (whole.status, whole.output_text) == ("completed", "one two")
+        assert whole.usage is not None
+        kind.say(text="three")
+        after = await client.responses.create(model=kind.model, input="and?", previous_response_id=begun.id)
+        assert after.output_text == "three"
+        assert (await client.responses.cancel(begun.id)).status == "completed"
+        await kind.nothing_left()
+
+
+async def ended(client: openai.AsyncOpenAI, id: str) -> list[Any]:
+    """All events of a response in the background."""
+    return [event async for event in await client.responses.retrieve(id, stream=True)]
+
+
+async def test_a_stream_in_the_background_is_taken_up_again_where_it_was_left() -> None:
+    async with asking("openai") as (client, kind):
+        kind.say(text="one two three four", chunks=4, stall_after=2, stall_ms=300)
+        stream = await client.responses.create(model="m", input="hi", background=True, stream=True)
+        seen = []
+        async for event in stream:
+            seen.append(event)
+            if event.type == "response.output_text.delta":
+                break
+        await stream.close()
+        id = seen[0].response.id  # type: ignore[union-attr]
+        with pytest.raises(openai.ConflictError):
+            await client.responses.create(model="m", input="hi", previous_response_id=id)
+        more = await client.responses.retrieve(id, stream=True, starting_after=seen[-1].sequence_number)
+        seen += [event async for event in more]
+        assert [event.sequence_number for event in seen] == list(range(len(seen)))
+        assert seen[-1].type == "response.completed"
+        assert seen == await ended(client, id)
+        assert not await rest(client, id, seen[-1].sequence_number)
+        await kind.nothing_left()
+
+
+async def rest(client: openai.AsyncOpenAI, id: str, place: int) -> list[Any]:
+    return [event async for event in await client.responses.retrieve(id, stream=True, starting_after=place)]
+
+
+async def test_a_response_in_the_background_is_cancelled_or_fails_as_it_stands() -> None:
+    async with asking("openai") as (client, kind):
+        kind.say(text="one two", chunks=2, stall_after=1)
+        begun = await client.responses.create(model="m", input="hi", background=True, stream=True)
+        id = (await anext(begun)).response.id  # type: ignore[union-attr]
+        stopped = await client.responses.cancel(id)
+        assert stopped.status == "cancelled"
+        assert (await ended(client, id))[-1].response.status == "cancelled"
+        assert kind.sim.requests[-1].aborted
+        kind.say(status=400)
+        refused = await client.responses.create(model="m", input="hi", background=True)
+        await ended(client, refused.id)
+        told = await client.responses.retrieve(refused.id)
+        assert told.status == "failed"
+        assert told.error is not None
+        await kind.nothing_left()
+
+
+async def test_what_is_not_in_the_background_is_not_streamed_again_and_one_in_it_is_stored() -> None:
+    async with asking("openai") as (client, _kind):
+        plain = await client.responses.create(model="m", input="hi")
+        with pytest.raises(openai.BadRequestError):
+            await client.responses.retrieve(plain.id, stream=True)
+        with pytest.raises(openai.BadRequestError) as unstored:
+            await client.responses.create(model="m", input="hi", background=True, store=False)
+        assert unstored.value.param == "store"
