@@ -16,7 +16,7 @@ from server.chat import JsonObject
 from server.deltas import Usage
 from server.errors import InvalidRequest, ServerError, SurfaceNotOffered, UpstreamEmpty, UpstreamInvalid
 from server.openai_wire import clean_error, is_error_object, upstream_error
-from server.presets import base_url_of
+from server.presets import base_url_of, preset_of
 from server.settings import Channel, Timeouts
 from server.surfaces import AnswerHead, SurfaceRequest, media_type
 from server.upstreams.base import Call
@@ -25,6 +25,7 @@ from server.upstreams.exchange import Exchange, drain, rest, secrets_of
 from server.upstreams.http import HttpAnswer, HttpClient, Target, Uploader
 from server.upstreams.http_upstream import channel_target
 from server.upstreams.openai import auth_headers
+from server.upstreams.preset_rules import PresetRules
 
 # What an upstream answers for a path that it does not have.
 _NO_SUCH_PATH = (404, 405, 501)
@@ -43,7 +44,9 @@ class SurfaceUpstream:
         self._client = client
         self._uploader = uploader
         self._base = base_url_of(channel).removesuffix("/chat/completions").rstrip("/")
-        self._timeouts = channel.timeouts.over(Timeouts())
+        preset = preset_of(channel)
+        self._preset = PresetRules(preset) if channel.preset is not None else None
+        self._timeouts = channel.timeouts.over(preset.timeouts.over(Timeouts()))
         self._names = {name: model.model or name for name, model in channel.served().items()}
         self._secrets = secrets_of(channel)
         self._targets: dict[str, Target] = {}  # of JSON requests, by path
@@ -75,15 +78,16 @@ class SurfaceUpstream:
                 yield head
                 yield body
                 return
-            data = await answer.read()
-            if not data:
-                raise UpstreamEmpty("The upstream answered without any content; try again later.")
             exchange.clocks.stop()
             clocks = exchange.clocks = Clocks(
                 self._client.patrol, timeouts, plain=False, deadline=call.deadline
             )
             clocks.spoken()  # from here on silence is counted
+            clocks.heard()
             clocks.watch(answer.fail)
+            data = await answer.read()
+            if not data:
+                raise UpstreamEmpty("The upstream answered without any content; try again later.")
             yield _streamed(answer)
             while data:
                 clocks.pause()
@@ -93,8 +97,9 @@ class SurfaceUpstream:
             clocks.stop()
             await drain(answer)
         except ServerError as error:
-            clean_error(error, secrets=self._secrets, names={theirs: model})
-            raise
+            told = error if self._preset is None else self._preset.explained(error)
+            clean_error(told, secrets=self._secrets, names={theirs: model})
+            raise told from error.__cause__ if told is error else error
         finally:
             exchange.end()
 
