@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
 from bench.framing import HEAD_END, BadFraming, ChunkedBody, content_length, is_chunked, status_of
+from bench.websocket import TEXT, Frames
 
 _WORD = re.compile(r"w(0|[1-9]\d*)@(\d{16})")
 
@@ -79,16 +80,49 @@ def _check_usage(found: _Usage | None, expected: Expected) -> None:
         raise BadAnswer(f"usage says {found.completion_tokens} tokens, not {expected.words}")
 
 
+class Words:
+    """Follows the text of one answer, however it is cut: the nonce, then each word in its place."""
+
+    def __init__(self, expected: Expected) -> None:
+        self._expected = expected
+        self._text = ""  # of a word that has not ended yet
+        self._nonce_seen = False
+        self._arrived: list[int] = []
+        self._sent: list[int] = []
+
+    def add(self, text: str, at_us: int) -> None:
+        """Take the next piece. Raises BadAnswer."""
+        *words, self._text = (self._text + text).split(" ")
+        for word in words:
+            self._word(word, at_us)
+
+    def _word(self, word: str, at_us: int) -> None:
+        if not self._nonce_seen:
+            if word != f"[{self._expected.nonce}]":
+                raise BadAnswer(f"the answer to another request: {word[:40]!r}, not [{self._expected.nonce}]")
+            self._nonce_seen = True
+            return
+        found = _WORD.fullmatch(word)
+        if not found or int(found[1]) != len(self._arrived):
+            raise BadAnswer(f"{word[:40]!r} where w{len(self._arrived)} belongs")
+        self._arrived.append(at_us)
+        self._sent.append(int(found[2]))
+
+    def end(self) -> Seen:
+        """The times of all words. Raises BadAnswer if some are missing."""
+        if self._text or len(self._arrived) != self._expected.words:
+            raise BadAnswer(f"{len(self._arrived)} words of {self._expected.words}")
+        return Seen(self._arrived, self._sent)
+
+
 class StreamCheck:
     """Follows one stream, event by event."""
 
     def __init__(self, expected: Expected) -> None:
         self._expected = expected
-        self._text = ""  # of a word that has not ended yet
-        self._nonce_seen = self._finished = self._done = False
+        self._words = Words(expected)
+        self._finished = self._done = False
         self._usage: _Usage | None = None
-        self._arrived: list[int] = []
-        self._sent: list[int] = []
 
     def event(self, event: bytes, at_us: int) -> None:
         """Take one event without its blank line. Comments are passed over. Raises BadAnswer."""
@@ -117,9 +151,7 @@ class StreamCheck:
         if choice.delta is not None and choice.delta.content:
             if self._finished:
                 raise BadAnswer("text after the finish reason")
-            *words, self._text = (self._text + choice.delta.content).split(" ")
-            for word in words:
-                self._word(word, at_us)
+            self._words.add(choice.delta.content, at_us)
         if choice.finish_reason is not None:
             if self._finished:
                 raise BadAnswer("two finish reasons")
@@ -127,32 +159,19 @@ class StreamCheck:
                 raise BadAnswer(f"finish reason {choice.finish_reason!r}")
             self._finished = True
 
-    def _word(self, word: str, at_us: int) -> None:
-        if not self._nonce_seen:
-            if word != f"[{self._expected.nonce}]":
-                raise BadAnswer(f"the answer to another request: {word[:40]!r}, not [{self._expected.nonce}]")
-            self._nonce_seen = True
-            return
-        found = _WORD.fullmatch(word)
-        if not found or int(found[1]) != len(self._arrived):
-            raise BadAnswer(f"{word[:40]!r} where w{len(self._arrived)} belongs")
-        self._arrived.append(at_us)
-        self._sent.append(int(found[2]))
-
     def end(self) -> Seen:
         """Judge the whole when the body has ended. Raises BadAnswer."""
-        if self._text or len(self._arrived) != self._expected.words:
-            raise BadAnswer(f"{len(self._arrived)} words of {self._expected.words}")
+        seen = self._words.end()
         if not self._finished:
             raise BadAnswer("no finish reason")
         _check_usage(self._usage, self._expected)
         if not self._done:
             raise BadAnswer("no [DONE]")
-        return Seen(self._arrived, self._sent)
+        return seen
 
 
-def _bodies(reads: Iterable[tuple[int, bytes]]) -> Iterable[tuple[int, bytes]]:
-    """The head with the first read that completes it, then the content of each further read, at its time.
+def _bodies(reads: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+    """The content of each read behind the head, at its time.
 
     Raises BadAnswer for a status other than 200 and for a body that is cut off.
     """
@@ -179,21 +198,76 @@ def _bodies(reads: Iterable[tuple[int, bytes]]) -> Iterable[tuple[int, bytes]]:
         raise BadAnswer("the body is cut off")
 
 
-def check_stream(reads: Iterable[tuple[int, bytes]], expected: Expected) -> Seen:
-    """Judge a streamed answer by the reads it came in, head and all, each with its time. Raises BadAnswer."""
-    check = StreamCheck(expected)
+def _events(bodies: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+    """Each server-sent event without its blank line, at the time of the read that completed it."""
     held = b""
     try:
-        for at_us, content in _bodies(reads):
+        for at_us, content in bodies:
             # Nothing but line ends holds a bare CR: within JSON it is escaped.
             *events, held = (held + content.replace(b"\r", b"")).split(b"\n\n")
             for event in events:
-                check.event(event, at_us)
+                yield at_us, event
     except BadFraming as error:
         raise BadAnswer(str(error)) from error
     if held:
         raise BadAnswer(f"the last event is cut off: {held[:80]!r}")
+
+
+def check_stream(reads: Iterable[tuple[int, bytes]], expected: Expected) -> Seen:
+    """Judge a streamed answer by the reads it came in, head and all, each with its time. Raises BadAnswer."""
+    check = StreamCheck(expected)
+    for at_us, event in _events(_bodies(reads)):
+        check.event(event, at_us)
     return check.end()
+
+
+class _Event(msgspec.Struct):
+    type: str
+    data: msgspec.Raw
+
+
+class _Message(msgspec.Struct):
+    type: str
+    event: _Event | None = None
+
+
+class _Text(msgspec.Struct):
+    text: str
+
+
+_MESSAGE = msgspec.json.Decoder(_Message)
+_TEXT = msgspec.json.Decoder(_Text)
+RUN_ENDS = ("run.completed", "run.incomplete", "run.failed", "run.cancelled")
+
+
+def check_watcher(reads: Iterable[tuple[int, bytes]], expected: Expected) -> tuple[Seen, int]:
+    """Judge what a watcher heard of one run by websocket: all of its text, and its end once.
+
+    Returns the times of the words, and how many events it was told. Raises BadAnswer.
+    """
+    words, frames, head, told, ends = Words(expected), Frames(), b"", 0, 0
+    try:
+        for at_us, data in reads:
+            if not head.endswith(HEAD_END):
+                head, found, data = (head + data).partition(HEAD_END)
+                head += found
+                if not found:
+                    continue
+                if status_of(head) != 101:
+                    raise BadAnswer(f"status {status_of(head)} in place of a websocket")
+            for opcode, content in frames.feed(data):
+                message = _MESSAGE.decode(content) if opcode == TEXT else None
+                if message is None or message.event is None:
+                    continue  # a ping, an acknowledgement
+                told += 1
+                ends += message.event.type in RUN_ENDS
+                if message.event.type == "model.delta":
+                    words.add(_TEXT.decode(message.event.data).text, at_us)
+    except (BadFraming, msgspec.DecodeError) as error:
+        raise BadAnswer(str(error)) from error
+    if ends != 1:
+        raise BadAnswer(f"{ends} ends of the run")
+    return words.end(), told
 
 
 def check_whole(reads: Iterable[tuple[int, bytes]], expected: Expected) -> Seen:

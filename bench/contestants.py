@@ -16,6 +16,7 @@ KEY = "sk-rig-opens-nothing"
 ROOT = Path(__file__).parent.parent
 ANTIPHON, RELAY, DIRECT, NGINX = "antiphon", "relay", "direct", "nginx"
 PANEL = "rig-panel"
+WATCH = "/v1/events"
 _PLACE = re.compile(r"\{(port|upstream|upstream_port|dir|python|model)\}")
 
 
@@ -39,6 +40,7 @@ class Contestant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     path: str = "/v1/chat/completions"
     model: str = "{model}"  # how the mock's model is called there
     combination: str | None = None  # for scenario E: its model of four members and a summary
+    watch_path: str | None = None  # for scenario W: its status channel, a websocket as docs/events.md has it
     start_timeout_s: float = 60
 
     def asked(self, model: str) -> str:
@@ -64,6 +66,7 @@ def _antiphon() -> Contestant:
                 "models": list(MODELS),
             }
         ],
+        "events": {"max_connections": 1100},  # for W
         "combinations": [
             {
                 "name": PANEL,
@@ -76,7 +79,9 @@ def _antiphon() -> Contestant:
     }
     command = ["{python}", "-m", "server", "serve", "--config", "{dir}/config.yaml", "--port", "{port}"]
     files = {"config.yaml": yaml.safe_dump(settings, sort_keys=False)}
-    return Contestant(ANTIPHON, command, files, {"PYTHONPATH": str(ROOT)}, combination=PANEL)
+    return Contestant(
+        ANTIPHON, command, files, {"PYTHONPATH": str(ROOT)}, combination=PANEL, watch_path=WATCH
+    )
 
 
 def _relay() -> Contestant:

@@ -289,7 +289,7 @@ async def run(job: Job) -> Measured:
     driver = Driver(job)
     async with asyncio.TaskGroup() as group:
         sampler = group.create_task(meter.watch_memory())
-        asker = group.create_task(_ask_all(driver))
+        asker = group.create_task(ask_all(driver))
         await asyncio.sleep(load.warmup_s)
         opened = meter.read()
         await asyncio.sleep(load.window_s)
@@ -307,8 +307,12 @@ async def run(job: Job) -> Measured:
     tally = Tally(job, opened.at_us, closed.at_us)
     for answer in driver.answers:
         tally.add(answer)
-    faults = driver.faults + tally.faults
+    return measured(driver, tally, meter, opened, closed)
 
+
+def measured(driver: Driver, tally: Tally, meter: Meter, opened: Reading, closed: Reading) -> Measured:
+    """What a run comes to."""
+    faults = driver.faults + tally.faults
     return Measured(
         window_s=(closed.at_us - opened.at_us) / 1e6,
         answers=tally.answers,
@@ -332,7 +336,8 @@ def _between(before: float | None, after: float | None) -> float | None:
     return None if before is None or after is None else after - before
 
 
-async def _ask_all(driver: Driver) -> None:
+async def ask_all(driver: Driver) -> None:
+    """Ask as the load says, until it is cancelled."""
     async with asyncio.TaskGroup() as group:
         driver.start(group)
 

@@ -216,9 +216,8 @@ async def contestant_running(
 async def run_load(job: Job, core: int | None) -> Measured:
     """Run a job's load in a process of its own. Raises RigFailure."""
     pipe = asyncio.subprocess.PIPE
-    process = await _spawn(
-        [sys.executable, "-m", "bench.load"], core, ROOT, stdin=pipe, stdout=pipe, stderr=pipe
-    )
+    program = "bench.watchers" if job.load.watchers else "bench.load"
+    process = await _spawn([sys.executable, "-m", program], core, ROOT, stdin=pipe, stdout=pipe, stderr=pipe)
     load = job.load
     try:
         async with asyncio.timeout(load.warmup_s + load.window_s + load.drain_s + 120):

@@ -149,6 +149,7 @@ PROMISES = (
     ),
     Promise("D", "memory", _median("D", lambda measured: measured.peak_mb), at_most=120, unit="MB"),
     Promise("E", "summary's first word after the ideal, p50", _late_summary_ms, at_most=10, unit="ms"),
+    Promise("W", "CPU for an event told to a watcher", _median("W", _word_cpu), at_most=15, unit="µs"),
     Promise(
         START, "cold start to the first answer", _start(lambda start: start.cold_s), at_most=0.8, unit="s"
     ),

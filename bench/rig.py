@@ -28,6 +28,13 @@ def load_of(scenario: Scenario, quick: bool) -> Load:
     return (scenario.quick or scenario.load) if quick else scenario.load
 
 
+def takes(contestant: Contestant, scenario: Scenario) -> bool:
+    """Can a contestant be asked what a scenario asks?"""
+    if scenario.combination:
+        return contestant.combination is not None
+    return not scenario.load.watchers or contestant.watch_path is not None
+
+
 def job(running: Running, scenario: Scenario, load: Load, mock_pid: int) -> Job:
     """What to ask of a contestant in a scenario."""
     contestant = running.contestant
@@ -41,6 +48,7 @@ def job(running: Running, scenario: Scenario, load: Load, mock_pid: int) -> Job:
         load=load,
         words=MODELS[scenario.model].words,
         exact_usage=not scenario.combination,
+        watch_path=contestant.watch_path,
         server_pid=running.pid,
         mock_pid=mock_pid,
     )
@@ -98,7 +106,7 @@ class Rig:
                 if running.start is not None:
                     record.starts.append(running.start)
                 for scenario in self._scenarios:
-                    if scenario.combination and contestant.combination is None:
+                    if not takes(contestant, scenario):
                         continue
                     if scenario.rounds and number >= (1 if self._quick else scenario.rounds):
                         continue

@@ -45,6 +45,7 @@ class Load(msgspec.Struct, frozen=True):
     ramp_s: float = 0  # over which the connections open
     warmup_s: float = 1
     window_s: float = 4
+    watchers: int = 0  # so many watch one stream, which is then the whole load
     drain_s: float = 15  # after the window, for the answers that are still coming
 
 
@@ -112,6 +113,13 @@ SCENARIOS: dict[str, Scenario] = {
             Load(4, ramp_s=1, warmup_s=2, window_s=8),
             SUMMARY,
             combination=True,
+            rounds=2,
+        ),
+        Scenario(
+            "W",
+            "1,000 watchers of one stream of 50 chunks, one each 200 ms",
+            Load(1, once=True, watchers=1000, drain_s=40),
+            "rig-slow",
             rounds=2,
         ),
     )

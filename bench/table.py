@@ -54,6 +54,8 @@ def _of(spread: Callable[[Measured], Spread | None], share: str) -> Figure:
     return figure
 
 
+_TOLD: Column = ("events told/s", lambda m: m.words_per_s, _number)
+_CPU_TOLD: Column = ("CPU µs each", lambda m: m.cpu_us_per_word, _tenths)
 _RATE: Column = ("requests/s", lambda m: m.answers_per_s, _number)
 _WORDS: Column = ("chunks/s", lambda m: m.words_per_s, _number)
 _CPU_ANSWER: Column = ("CPU µs/request", lambda m: m.cpu_us_per_answer, _number)
@@ -78,6 +80,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
     "S": (_FIRST, _FIRST_90, _TRANSIT, _CPU_WORD, _LOAD, _RIG),
     "D": (_HELD, _GAP_99, _TRANSIT, _CPU_WORD, _PEAK, _LOAD, _RIG),
     "E": (_FIRST, _FIRST_90, _LOAD, _RIG),
+    "W": (_TOLD, _CPU_TOLD, _TRANSIT, _PEAK, _LOAD, _RIG),
 }
 
 

@@ -21,6 +21,7 @@ class Job(msgspec.Struct, frozen=True):
     load: Load
     words: int
     exact_usage: bool = True
+    watch_path: str | None = None
     server_pid: int | None = None
     mock_pid: int | None = None
 

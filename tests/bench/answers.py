@@ -45,3 +45,36 @@ def whole(text: str, *, finish: str | None = "stop", tokens: int | None = 3) -> 
     usage = None if tokens is None else {"completion_tokens": tokens}
     body = json.dumps({"choices": [choice], "usage": usage}).encode()
     return b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+
+
+UPGRADED = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\n\r\n"
+
+
+def frame(text: bytes) -> bytes:
+    """A server's text message."""
+    size = len(text)
+    length = (
+        bytes([size])
+        if size < 126
+        else b"\x7e" + size.to_bytes(2)
+        if size < 65_536
+        else b"\x7f" + size.to_bytes(8)
+    )
+    return b"\x81" + length + text
+
+
+def told(kind: str, **data: object) -> bytes:
+    """A message that tells a watcher of an event."""
+    return frame(json.dumps({"type": "next", "id": "1", "event": {"type": kind, "data": data}}).encode())
+
+
+def right_telling(words: int = 3) -> list[bytes]:
+    """What a watcher hears of a right run of ``words + 3`` events."""
+    return [
+        frame(b'{"type": "subscribed", "id": "1"}'),
+        told("run.created"),
+        told("model.delta", text=f"[{NONCE}] "),
+        *(told("model.delta", text=f"w{number}@{1000 + number:016d} ") for number in range(words)),
+        b"\x89\x00",  # a ping
+        told("run.completed"),
+    ]

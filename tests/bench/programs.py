@@ -32,10 +32,10 @@ async def mock() -> AsyncIterator[int]:
         await process.wait()
 
 
-async def load(job: Job) -> Measured:
+async def run(program: str, job: Job) -> Measured:
     """Run a job in a process of its own."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench.load"),
+        *(sys.executable, "-m", program),
         cwd=ROOT,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
@@ -43,3 +43,13 @@ async def load(job: Job) -> Measured:
     async with asyncio.timeout(PATIENCE_S):
         output, _ = await process.communicate(msgspec.json.encode(job))
     return msgspec.json.decode(output, type=Measured)
+
+
+async def load(job: Job) -> Measured:
+    """Requests as the job says."""
+    return await run("bench.load", job)
+
+
+async def watched(job: Job) -> Measured:
+    """Watchers of one stream as the job says."""
+    return await run("bench.watchers", job)

@@ -6,8 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.check import BadAnswer, Expected, check_stream, check_whole
-from tests.bench.answers import DONE, HEAD, NONCE, event, right_stream, streamed, usage, whole
+from bench.check import BadAnswer, Expected, check_stream, check_watcher, check_whole
+from tests.bench.answers import (
+    DONE,
+    HEAD,
+    NONCE,
+    UPGRADED,
+    event,
+    right_stream,
+    right_telling,
+    streamed,
+    told,
+    usage,
+    whole,
+)
 
 EXPECTED = Expected(NONCE, words=3)
 TEXT = f"[{NONCE}] w0 w1 w2"
@@ -137,3 +149,32 @@ def test_a_right_whole_answer_is_good() -> None:
 def test_a_wrong_whole_answer_is_bad(answer: bytes) -> None:
     with pytest.raises(BadAnswer):
         check_whole([(5, answer)], EXPECTED)
+
+
+def test_a_watcher_that_heard_everything_is_good() -> None:
+    seen, events = check_watcher([(4, UPGRADED), (5, b"".join(right_telling()))], EXPECTED)
+    assert seen.sent_us == [1000, 1001, 1002]
+    assert events == 6
+
+
+@pytest.mark.parametrize("place", [2, 3, 4, 5, 7])
+def test_a_watcher_that_missed_something_is_bad(place: int) -> None:
+    telling = right_telling()
+    del telling[place]
+    with pytest.raises(BadAnswer):
+        check_watcher([(4, UPGRADED + b"".join(telling))], EXPECTED)
+
+
+@pytest.mark.parametrize(
+    ("data", "fault"),
+    [
+        (b"", "0 ends"),
+        (b"HTTP/1.1 401 No\r\n\r\n", "401"),
+        (UPGRADED + b"\x81\x03abc", "malformed"),
+        (UPGRADED + b"\x00\x00", "frame"),
+        (UPGRADED + b"".join([*right_telling(), told("run.failed")]), "2 ends"),
+    ],
+)
+def test_what_is_no_telling_is_bad(data: bytes, fault: str) -> None:
+    with pytest.raises(BadAnswer, match=fault):
+        check_watcher([(4, data)], EXPECTED)

@@ -32,7 +32,7 @@ def test_antiphon_is_given_every_model_of_the_mock() -> None:
     settings = yaml.safe_load(antiphon.files["config.yaml"])
     assert settings["channels"][0]["models"] == list(MODELS)
     # What is not said is as it is by default: a speed without its log or its accounts would be no answer.
-    assert set(settings) == {"access", "channels", "combinations"}
+    assert set(settings) == {"access", "channels", "combinations", "events"}
 
 
 @pytest.mark.parametrize("kind", ["json", "yaml"])

@@ -15,6 +15,7 @@ TINY = [
     Scenario("A", "tiny", Load(2, stream=False, warmup_s=0.1, window_s=0.2), WHOLE),
     Scenario("S", "tiny", Load(2, warmup_s=0.1, window_s=0.3), "rig-short"),
     Scenario("E", "tiny", Load(1, warmup_s=0.1, window_s=0.1, drain_s=20), SUMMARY, combination=True),
+    Scenario("W", "tiny", Load(1, once=True, watchers=3, warmup_s=0.1, drain_s=20), "rig-short"),
 ]
 
 
@@ -28,10 +29,12 @@ async def test_a_tiny_run_brings_every_table() -> None:
     contestants, _ = choose([Contestant("broken", ["false"])], [], quick=True)
     said: list[str] = []
     report = await Rig(contestants, TINY, 1, quick=False, say=said.append).run()
-    for name, scenarios in ((DIRECT, "AS"), (RELAY, "AS"), (ANTIPHON, "ASE")):
+    for name, scenarios in ((DIRECT, "AS"), (RELAY, "AS"), (ANTIPHON, "ASEW")):
         record = report.record(name)
         assert record is not None
         assert "".join(record.scenarios) == scenarios
+        held = [measured.good for measured in record.scenarios.get("W", [])]
+        assert held in ([], [4])  # three watchers, and who asked
         assert [report.fault(name, scenario) for scenario in scenarios] == [None] * len(scenarios)
     broken = report.fault("broken", "A")
     assert broken is not None
@@ -40,7 +43,16 @@ async def test_a_tiny_run_brings_every_table() -> None:
     file = io.StringIO()
     show(report, Console(file=file, width=160))
     text = file.getvalue()
-    for expected in ("A: ", "S: ", "E: ", "Start and memory", "What is promised", "no result", "note: "):
+    for expected in (
+        "A: ",
+        "S: ",
+        "E: ",
+        "W: ",
+        "Start and memory",
+        "What is promised",
+        "no result",
+        "note: ",
+    ):
         assert expected in text
 
 
