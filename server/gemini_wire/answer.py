@@ -15,6 +15,8 @@ from server.gemini_wire.errors import fault_error
 from server.gemini_wire.events import Said, decode_list, decode_said
 from server.sse import EventTooLarge, SSEDecoder
 
+# The service never says so; proxies that serve its dialect do.
+_DONE = b"[DONE]"
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 
 
@@ -97,7 +99,7 @@ class GeminiReader:
         deltas: list[Delta] = []
         try:
             for event in events:
-                if not self.done:
+                if not self.done and event != _DONE:
                     self.quiet = False
                     deltas += self._take(_read(event))
         except ServerError as error:

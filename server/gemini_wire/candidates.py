@@ -70,7 +70,7 @@ class Candidates:
 
     def take(self, candidate: Candidate) -> list[Delta]:
         """The next of what a candidate says. Raises ``UpstreamInvalid`` if it ended without sense."""
-        index = candidate.index
+        index = candidate.index or 0
         deltas: list[Delta] = []
         choice = self._choices.get(index)
         if choice is None:

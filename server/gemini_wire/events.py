@@ -27,7 +27,7 @@ class Part(msgspec.Struct, rename="camel"):
     """A piece of what is said. ``thought``: of what is thought. It may be nothing but a signature."""
 
     text: str | None = None
-    thought: bool = False
+    thought: bool | None = None
     thought_signature: str | None = None
     function_call: FunctionCall | None = None
     inline_data: Blob | None = None
@@ -42,7 +42,7 @@ class Content(msgspec.Struct):
 class Candidate(msgspec.Struct, rename="camel"):
     """One of the answers."""
 
-    index: int = 0
+    index: int | None = None
     content: Content | None = None
     finish_reason: str | None = None
 

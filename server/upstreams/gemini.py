@@ -63,14 +63,25 @@ class GeminiUpstream(HttpUpstream):
     async def whole(self, chat: ChatRequest, call: Call) -> Batch:
         """The answer to a plain request, as one batch; see ``upstreams.base.whole``."""
         if _shows(chat):
-            chat = await self._images.inline_all(chat, IMAGE_BOUNDS, _held, deadline=call.deadline)
+            chat = await self._with_images(chat, call)
         return await super().whole(chat, call)
 
     async def _stream_of_shown(self, chat: ChatRequest, call: Call) -> AsyncGenerator[Batch, None]:
-        chat = await self._images.inline_all(chat, IMAGE_BOUNDS, _held, deadline=call.deadline)
-        async with aclosing(super().stream(chat, call)) as batches:
+        inlined = await self._with_images(chat, call)
+        async with aclosing(super().stream(inlined, call)) as batches:
             async for batch in batches:
                 yield batch
+
+    async def _with_images(self, chat: ChatRequest, call: Call) -> ChatRequest:
+        """The request with its images inside; the next attempt of the same call uses them again."""
+        made = call.inlined
+        if made is not None and made.chat is chat:
+            return chat
+        if made is None or not made.suits(chat, IMAGE_BOUNDS):
+            deadline = call.deadline
+            made = await self._images.inline_all(chat, IMAGE_BOUNDS, _held, deadline=deadline)
+            call.inlined = made
+        return made.chat
 
     def target(self, chat: ChatRequest, call: Call) -> Target:
         """By the model and by what is wanted, which both stand in the URL."""
@@ -80,14 +91,15 @@ class GeminiUpstream(HttpUpstream):
 
     def body(self, chat: ChatRequest, call: Call) -> bytes:
         """What is sent for ``chat``. What had to be adapted is told, in names of fields alone."""
+        done = call.inlined.warning if call.inlined is not None and call.inlined.chat is chat else ""
         if self._params is not None:
             chat = chat.edit(self._params.changes(chat))
         theirs = self._names.get(chat.model, chat.model)
         model = self._models.get(theirs) or _model(self._channel, theirs)
         request = generate_request(chat, model, self._channel.gemini.safety)
-        if request.warnings:
-            call.warnings = (self.name, request.warnings)
-            log.info("channel %s: adapted: %s", self.name, "; ".join(request.warnings))
+        if warnings := (*([done] if done else []), *request.warnings):
+            call.warnings = (self.name, warnings)
+            log.info("channel %s: adapted: %s", self.name, "; ".join(warnings))
         return request.body
 
     def reader(self, *, stream: bool) -> GeminiReader:

@@ -34,14 +34,19 @@ _IN_HAND = 4
 
 
 class Inlined(msgspec.Struct, frozen=True):
-    """A request with its image inside, and the one it was made of.
+    """A request with its images inside, the one it was made of, and what they were made to fit.
 
-    ``warning`` says in ASCII words what was done to the image; "": nothing.
+    ``warning`` says in ASCII words what was done to the images; "": nothing.
     """
 
     asked: ChatRequest
     chat: ChatRequest
+    bounds: Bounds
     warning: str = ""
+
+    def suits(self, chat: ChatRequest, bounds: Bounds) -> bool:
+        """Was it made of this very request, for this upstream's bounds?"""
+        return self.asked is chat and self.bounds is bounds
 
 
 class ImageSource:
@@ -77,7 +82,7 @@ class ImageSource:
         """
         bearing = [place for place, message in enumerate(chat.messages) if message.images]
         if not bearing or len(chat.messages[bearing[-1]].images) != 1:
-            return Inlined(chat, chat)
+            return Inlined(chat, chat, bounds)
         place = bearing[-1]
         raw = chat.raw_messages()
         message: dict[str, Any] = msgspec.json.decode(raw[place])
@@ -87,10 +92,11 @@ class ImageSource:
         fitted = await self._fitted(image["url"], bounds, param, deadline)
         uri = fitted.uri
         if uri == image["url"]:
-            return Inlined(chat, chat)
+            return Inlined(chat, chat, bounds)
         image["url"] = uri
         raw[place] = msgspec.json.encode(message)
-        return Inlined(chat, chat.with_messages(raw), fitted.done and f"the image was {fitted.done}")
+        warning = fitted.done and f"the image was {fitted.done}"
+        return Inlined(chat, chat.with_messages(raw), bounds, warning)
 
     async def inline_all(
         self,
@@ -99,7 +105,7 @@ class ImageSource:
         keep: Callable[[str], bool],
         *,
         deadline: float | None = None,
-    ) -> ChatRequest:
+    ) -> Inlined:
         """The request with every image as a data URI of a type within ``bounds``.
 
         Fetched is what stands on the web, but for what ``keep`` says of its URL; data URIs are converted if
@@ -113,12 +119,12 @@ class ImageSource:
             if not keep(image.url) and not _declared(image.url, bounds)
         }
         if not places:
-            return chat
+            return Inlined(chat, chat, bounds)
         turns = asyncio.Semaphore(_IN_HAND)
 
-        async def made_to_fit(url: str, param: str) -> str:
+        async def made_to_fit(url: str, param: str) -> Fitted:
             async with turns:
-                return (await self._fitted(url, bounds, param, deadline)).uri
+                return await self._fitted(url, bounds, param, deadline)
 
         failed: ServerError | None = None
         try:
@@ -131,10 +137,12 @@ class ImageSource:
             failed = next(one for one in errors.exceptions if isinstance(one, ServerError))
         if failed is not None:
             raise failed
-        return chat.with_messages(
-            _with_images(raw, {url: task.result() for url, task in made.items()})
-            for raw in chat.raw_messages()
-        )
+        fitted = {url: task.result() for url, task in made.items()}
+        uris = {url: one.uri for url, one in fitted.items()}
+        done = dict.fromkeys(one.done for one in fitted.values() if one.done)
+        warning = f"images were {' or '.join(done)}" if done else ""
+        whole = chat.with_messages(_with_images(raw, uris) for raw in chat.raw_messages())
+        return Inlined(chat, whole, bounds, warning)
 
     async def _fitted(self, url: str, bounds: Bounds, param: str, deadline: float | None) -> Fitted:
         # Base64 is decoded here whatever its size: a thread would hold the interpreter just as long.

@@ -191,7 +191,7 @@ class SparkUpstream:
 
     async def _with_image(self, chat: ChatRequest, call: Call, deadline: float | None) -> ChatRequest:
         """The request with its image inside; what was done to the images is told in ``call.warnings``."""
-        if call.inlined is None or call.inlined.asked is not chat:
+        if call.inlined is None or not call.inlined.suits(chat, IMAGE_BOUNDS):
             call.inlined = await self._images.inline(chat, IMAGE_BOUNDS, deadline=deadline)
         warnings = [call.inlined.warning] if call.inlined.warning else []
         if (older := sum(len(message.images) for message in chat.messages) - 1) > 0:

@@ -222,12 +222,20 @@ def test_comments_are_quiet_and_all_else_is_not() -> None:
         b"<html>",
         b"{",
         b"[{]",
-        b"data: [DONE]\n\n",
     ],
 )
 def test_what_cannot_be_read_is_no_answer(data: bytes) -> None:
     with pytest.raises(UpstreamInvalid):
         read(data)
+
+
+def test_nulls_and_an_end_that_is_not_theirs_do_no_harm() -> None:
+    part = {"text": "a", "thought": None, "functionCall": None, "thoughtSignature": None}
+    odd = {"candidates": [{"index": None, "content": {"parts": [part]}, "finishReason": None}], "error": None}
+    deltas = read(event(odd), END, b"data: [DONE]\n\n")
+    assert (text_of(deltas), finish_of(deltas)) == ("a", ["stop"])
+    with pytest.raises(UpstreamEmpty):
+        read(b"data: [DONE]\n\n")
 
 
 def test_an_error_in_place_of_an_answer_is_told() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from server.deltas import Finished, TextDelta, ToolCallDelta, UsageDelta
 from server.errors import (
@@ -269,3 +271,20 @@ async def test_an_image_that_may_not_be_fetched_is_refused_before_anything_is_se
         error = await failure(channel, request=showing(f"{sim.url}/secret.png", stream=stream))
     assert (error.status, error.param) == (400, "messages[0].content[0].image_url")
     assert sim.requests == []
+
+
+async def test_an_image_is_made_to_fit_once_for_all_attempts_and_that_is_told(sim: GeminiSimulator) -> None:
+    out = io.BytesIO()
+    Image.new("RGB", (4, 4), "teal").save(out, "GIF")
+    gif = f"data:image/gif;base64,{base64.b64encode(out.getvalue()).decode()}"
+    request, call = showing(gif, stream=True), Call()
+    sim.script(GeminiScript(status=503))
+    async with speaking(sim) as channel:
+        await failure(channel, call, request=request)
+        made = call.inlined
+        assert await answer(channel, call, request=request) == TEXT
+        assert call.inlined is made
+    assert call.warnings == ("a", ("images were converted from gif to png",))
+    first, second = (one.json()["contents"][0]["parts"][0]["inlineData"] for one in sim.requests)
+    assert first == second
+    assert first["mimeType"] == "image/png"

@@ -85,7 +85,7 @@ async def host(answer: Any) -> AsyncIterator[str]:
 async def test_an_image_that_fits_goes_on_as_it_came_and_nothing_else_changes() -> None:
     asked = chat("first", [uri(encoded())])
     async with source() as images:
-        assert await images.inline(asked, BOUNDS) == Inlined(asked, asked)
+        assert await images.inline(asked, BOUNDS) == Inlined(asked, asked, BOUNDS)
 
 
 async def test_of_many_turns_the_newest_image_is_taken_and_the_others_left() -> None:
@@ -188,7 +188,7 @@ async def test_every_image_of_a_chat_is_put_in_and_all_else_keeps_its_bytes() ->
 
     async with host(answer) as url, source(allow_hosts=("127.0.0.1",)) as images:
         asked = chat("first", [url, uri(encoded())], "then", [url])
-        got = await images.inline_all(asked, BOUNDS, nothing_is_held)
+        got = (await images.inline_all(asked, BOUNDS, nothing_is_held)).chat
         held = await images.inline_all(asked, BOUNDS, lambda one: one == url)
     jpeg = uri(encoded("JPEG"), "image/jpeg")
     assert [[image.url for image in turn.images] for turn in got.messages] == [
@@ -200,14 +200,18 @@ async def test_every_image_of_a_chat_is_put_in_and_all_else_keeps_its_bytes() ->
     assert asked_for == ["/image"]  # once, though it stands there twice
     assert got.raw_messages()[0] == asked.raw_messages()[0]
     assert msgspec.json.decode(got.raw_messages()[1])["content"][1]["image_url"]["detail"] == "low"
-    assert held is asked
+    assert held == Inlined(asked, asked, BOUNDS)
 
 
 async def test_a_data_uri_of_another_type_is_converted_and_the_others_not_looked_into() -> None:
     asked = chat([uri(encoded("GIF"), "image/gif"), "data:image/png;base64,no+image"])
     async with source() as images:
         got = await images.inline_all(asked, BOUNDS, nothing_is_held)
-    converted, other = (image.url for image in got.messages[0].images)
+    converted, other = (image.url for image in got.chat.messages[0].images)
+    assert got.warning == "images were converted from gif to png"
+    assert got.suits(asked, BOUNDS)
+    assert not got.suits(got.chat, BOUNDS)
+    assert not got.suits(asked, msgspec.structs.replace(BOUNDS, max_bytes=1))
     assert converted.startswith("data:image/png;base64,")
     assert other == "data:image/png;base64,no+image"
 
@@ -320,5 +324,5 @@ def test_without_pillow_what_fits_goes_on_and_the_rest_is_told_what_is_missing()
 async def test_one_request_with_very_many_images_does_not_fill_the_queue_alone() -> None:
     gifs = [uri(encoded("GIF", (60, 40 + at)), "image/gif") for at in range(2 * (THREADS + WAITING))]
     async with source() as images:
-        got = await images.inline_all(chat(gifs), BOUNDS, nothing_is_held)
+        got = (await images.inline_all(chat(gifs), BOUNDS, nothing_is_held)).chat
     assert all(image.url.startswith("data:image/png;base64,") for image in got.messages[0].images)
