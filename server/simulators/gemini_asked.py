@@ -28,6 +28,18 @@ _GENERATION = frozenset(
         *("speechConfig", "imageConfig"),
     )
 )
+_TOOL = frozenset(("functionDeclarations", "googleSearch", "codeExecution", "urlContext", "googleMaps"))
+_DECLARATION = frozenset(
+    (
+        "name",
+        "description",
+        "parameters",
+        "parametersJsonSchema",
+        "response",
+        "responseJsonSchema",
+        "behavior",
+    )
+)
 _DATA = ("text", "inlineData", "fileData", "functionCall", "functionResponse")
 _PART = frozenset((*_DATA, "thought", "thoughtSignature", "videoMetadata"))
 _MEDIA = re.compile("image/(png|jpeg|webp|heic|heif)|audio/.+|video/.+|text/.+|application/(pdf|json)")
@@ -228,18 +240,19 @@ def _check_signatures(turns: list[tuple[str, list[dict[str, Any]]]]) -> None:
 def _check_tools(asked: dict[str, Any]) -> None:
     names: list[str] = []
     for at, given in enumerate(asked.get("tools", [])):
-        tool = fields_of(given, frozenset({"functionDeclarations", "googleSearch"}), f"tools[{at}]")
+        tool = fields_of(given, _TOOL, f"tools[{at}]")
         for number, one in enumerate(tool.get("functionDeclarations", [])):
             where = f"tools[{at}].function_declarations[{number}]"
-            known = frozenset({"name", "description", "parameters", "parametersJsonSchema", "response"})
-            declared = fields_of(one, known, where)
+            declared = fields_of(one, _DECLARATION, where)
             _check_name(declared, where)
             if {"parameters", "parametersJsonSchema"} <= declared.keys():
                 raise bad("Only one of parameters and parameters_json_schema can be set.", where)
             if "parameters" in declared:
                 _checked_schema(declared["parameters"], f"{where}.parameters")
             names.append(declared["name"])
-    config = fields_of(asked.get("toolConfig", {}), frozenset({"functionCallingConfig"}), "tool_config")
+    config = fields_of(
+        asked.get("toolConfig", {}), frozenset({"functionCallingConfig", "retrievalConfig"}), "tool_config"
+    )
     calling = fields_of(
         config.get("functionCallingConfig", {}),
         frozenset({"mode", "allowedFunctionNames"}),

@@ -51,6 +51,19 @@ def test_what_is_asked_is_read_in_either_spelling() -> None:
     assert (asked.prompt_tokens, asked.last_user) == (5, "two words")
 
 
+def test_what_the_vendors_own_sdk_sends_is_taken() -> None:
+    declared = {**DECLARED, "response_json_schema": {"type": "object"}, "behavior": "BLOCKING"}
+    answered = {"functionResponse": {"name": "f", "response": {"result": {"t": 3}}}}
+    asked = read(
+        NEW,
+        contents=[user(), model(call(thoughtSignature="E==")), user(answered)],
+        systemInstruction={"parts": [{"text": "be brief"}], "role": "user"},
+        tools=[{"functionDeclarations": [declared]}, {"googleSearch": {}}],
+        generationConfig={"thinkingConfig": {"include_thoughts": True, "thinking_level": "LOW"}},
+    )
+    assert asked.last_user == ""
+
+
 def test_newer_models_want_the_signature_of_each_step_since_the_user_spoke() -> None:
     past = [user(), model(call()), user(response()), model({"text": "done"}), user({"text": "again"})]
     signed = [model(call(thoughtSignature="E=="), call(id="c2")), user(response(), response(id="c2"))]
