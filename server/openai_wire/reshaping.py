@@ -37,7 +37,8 @@ def _choice(fields: RawObject) -> RawObject:
         _drop_unless(fields, key, b"{")
         if _kind(fields.get(key)) == b"{":
             fields[key] = raw_of(_said(fields_of(fields[key])))
-    _drop_unless(fields, "finish_reason", b'"')
+    if _kind(fields.get("finish_reason")) not in (b'"', b"n", b""):
+        fields["finish_reason"] = Raw(b"null")  # each choice tells whether it ends
     _drop_unless(fields, "usage", b"{")
     return fields
 

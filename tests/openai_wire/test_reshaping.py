@@ -63,6 +63,19 @@ def test_content_without_a_plain_meaning_is_left_out(content: Any) -> None:
     assert "content" not in said(content)
 
 
+@pytest.mark.parametrize("reason", [False, 5, {}, ["stop"]])
+def test_a_finish_reason_without_a_plain_meaning_is_none(reason: Any) -> None:
+    (choice,) = shape(choices=[{"index": 0, "delta": {"content": "a"}, "finish_reason": reason}])["choices"]
+    assert choice == {"index": 0, "delta": {"content": "a"}, "finish_reason": None}
+
+
+@pytest.mark.parametrize("fields", [{}, {"finish_reason": None}, {"finish_reason": "stop"}])
+def test_a_finish_reason_that_is_one_or_is_left_out_stays_so(fields: dict[str, Any]) -> None:
+    broken = {"index": 0, "delta": {"content": 5}}
+    (choice,) = shape(choices=[broken | fields])["choices"]
+    assert choice == {"index": 0, "delta": {}} | fields
+
+
 @pytest.mark.parametrize(("index", "kept"), [("1", 1), (1.0, 1), ("٣", None), (-1, None), ("9" * 9, None)])
 def test_an_index_is_read_where_it_is_one(index: Any, kept: int | None) -> None:
     (choice,) = shape(choices=[{"index": index, "delta": {}}])["choices"]
