@@ -122,10 +122,12 @@ def upstream_error(
     and addresses; ``names`` maps the upstream's model name to the public one.
     """
     fault = _read_fault(body)
-    if status < 400:  # an error inside a 200
-        status = (fault.status if fault else None) or _status_of(fault)
+    told = status if status >= 400 else fault.status if fault else None  # None: inside a 200, without its own
+    status = told or _status_of(fault)
     kind = _classify(status, fault)
     error = kind(fault, status)
+    if told is None and kind is _broken:
+        error.message = "The upstream sent an error in place of its answer; try again later."
     error.upstream_status = status
     if fault is not None:
         error.upstream_code, error.upstream_type = fault.code, fault.type

@@ -135,6 +135,14 @@ def test_the_upstreams_model_name_becomes_the_public_one_and_no_other_word_does(
     assert clean("gpt-4 and gpt-4-turbo", names={"gpt-4": "ours"}) == "ours and gpt-4-turbo"
 
 
+def test_an_error_inside_a_200_is_told_with_its_own_status_or_with_none() -> None:
+    """A made-up number would send the operator looking for an answer that never was."""
+    assert "status" not in upstream_error(200, b'{"error":"kaput"}').message
+    assert "status" not in upstream_error(200, b"[]").message
+    assert "status 500" in upstream_error(200, body(message="x", code=500)).message
+    assert "status 502" in upstream_error(502, b"<html>").message
+
+
 def test_how_long_to_wait_is_read_in_every_form() -> None:
     def now() -> float:
         return 784111770.0  # 1994-11-06 08:49:30
