@@ -45,6 +45,8 @@ def check_channels(found: Findings, *, others_can_read: bool) -> None:
             _check_openai(found, channel, others_can_read)
         elif channel.kind == "anthropic":
             _check_anthropic(found, channel, others_can_read)
+        elif channel.kind == "azure":
+            _check_azure(found, channel, others_can_read)
         elif channel.kind == "gemini":
             _check_gemini(found, channel, others_can_read)
         elif channel.kind == "spark":
@@ -140,6 +142,21 @@ def _check_anthropic(found: Findings, channel: Channel, others_can_read: bool) -
         found.wrong((*path, "auth"), "has no use here; kind anthropic has anthropic.auth")
 
 
+def _check_azure(found: Findings, channel: Channel, others_can_read: bool) -> None:
+    path, settings = found.path(channel), channel.azure
+    if channel.base_url is None and channel.enabled and not found.excused(path, "base_url"):
+        found.wrong((*path, "base_url"), "is missing; it is https://NAME.openai.azure.com of your resource")
+    _check_native(found, channel, others_can_read, added=("/openai", "/v1", "/chat/completions"))
+    here: Path = (*path, "azure")
+    if settings.api_version is not None and not re.fullmatch(r"[\w.-]+", settings.api_version):
+        found.wrong((*here, "api_version"), "must be one word, such as 2024-10-21")
+    if settings.token_file is not None and settings.token_command:
+        found.wrong((*here, "token_command"), "goes without token_file")
+    if (settings.token_file is not None or settings.token_command) and settings.auth != "bearer":
+        found.wrong((*here, "auth"), "must be bearer, for tokens are sent so")
+    _unused(found, channel, ("auth",), "another kind; kind azure has azure.auth")
+
+
 def _check_gemini(found: Findings, channel: Channel, others_can_read: bool) -> None:
     path, settings = found.path(channel), channel.gemini
     _check_native(found, channel, others_can_read, added=("/v1beta", "/v1", "/models"))
@@ -154,19 +171,21 @@ def _check_native(
 ) -> None:
     """What kinds over HTTP with one vendor behind them share; ``added`` is what ends their URLs."""
     path = found.path(channel)
+    tokens = channel.azure.token_file is not None or channel.azure.token_command
     if channel.base_url is not None:
         _check_base_url(found, (*path, "base_url"), channel)
         if channel.base_url.rstrip("/").endswith(added):
-            rest = {"anthropic": "/v1/messages", "gemini": "/v1beta"}[channel.kind]
+            rest = {"anthropic": "/v1/messages", "gemini": "/v1beta", "azure": "/openai"}[channel.kind]
             found.wrong((*path, "base_url"), f"must end before {rest}, which the server adds")
     if channel.api_key is not None:
         check_secret(found, (*path, "api_key"), channel.api_key, others_can_read)
-    elif channel.enabled and not channel.api_keys and not found.excused(path, "api_key"):
+    elif channel.enabled and not (channel.api_keys or tokens) and not found.excused(path, "api_key"):
         found.wrong((*path, "api_key"), f"is missing; kind {channel.kind} wants a key")
     _check_headers(found, channel)
     _check_proxy(found, channel)
     _check_tls(found, channel)
-    _unused(found, channel, ("preset", "stream_usage", "path", "threads", "slots", "context"), "another kind")
+    usage = () if channel.kind == "azure" else ("stream_usage",)
+    _unused(found, channel, ("preset", *usage, "path", "threads", "slots", "context"), "another kind")
     _unused_kinds(found, channel)
 
 
@@ -304,7 +323,7 @@ def _check_local(found: Findings, channel: Channel) -> None:
 
 def _unused_kinds(found: Findings, channel: Channel) -> None:
     """Settings of kinds that this channel is not of."""
-    for kind in ("anthropic", "gemini"):
+    for kind in ("azure", "anthropic", "gemini"):
         if channel.kind != kind:
             _unused(found, channel, (kind,), f"kind {kind}")
 

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from server.anthropic_settings import Anthropic
+from server.azure_settings import Azure
 from server.gemini_settings import Gemini
 from server.media_settings import Images as Images
 from server.media_settings import Uploads as Uploads
@@ -180,7 +181,7 @@ class Channel(_Frozen, frozen=True):
     """A configured upstream."""
 
     name: str
-    kind: Literal["openai", "anthropic", "gemini", "spark", "local"]
+    kind: Literal["openai", "azure", "anthropic", "gemini", "spark", "local"]
     models: tuple[str, ...] | dict[str, ChannelModel] | Literal["auto"] = ()
     list_only: tuple[str, ...] = ()  # with models auto: patterns such as gpt-*; empty: all
     list_every_s: From0 = 3600  # 0: once
@@ -211,6 +212,8 @@ class Channel(_Frozen, frozen=True):
     tls: Tls = Tls()
     # kind anthropic
     anthropic: Anthropic = Anthropic()
+    # kind azure
+    azure: Azure = Azure()
     # kind gemini
     gemini: Gemini = Gemini()
     # kind spark

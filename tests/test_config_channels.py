@@ -9,6 +9,7 @@ import pytest
 from tests.config_files import CHANNEL, Read, faults, reader, warnings
 
 ANTHROPIC = "name: c, kind: anthropic, api_key: k, models: [a]"
+AZURE = "name: c, kind: azure, models: [a], api_key: k, base_url: https://x"
 GEMINI = "name: c, kind: gemini, api_key: k, models: [a]"
 SPARK = "name: c, kind: spark, app_id: a, api_key: k, api_secret: s"
 LENDING = "name: c, kind: spark, models: [spark-max], spark: {client_credentials: true}"
@@ -91,7 +92,7 @@ def test_a_wrong_channel_is_refused_without_its_secrets(read: Read, change: str,
         ("{kind: local, models: [a]}", "channels[0].name: is missing"),
         (
             "{name: c, models: [a]}",
-            "channels[0].kind: is missing; it must be anthropic, gemini, local, openai or spark",
+            "channels[0].kind: is missing; it must be anthropic, azure, gemini, local, openai or spark",
         ),
         ("{name: c, kind: anthropic, models: [a]}", "api_key: is missing; kind anthropic wants a key"),
         (
@@ -101,6 +102,15 @@ def test_a_wrong_channel_is_refused_without_its_secrets(read: Read, change: str,
         (f"{{{ANTHROPIC}, base_url: https://x/v1}}", "base_url: must end before /v1/messages"),
         (f"{{{ANTHROPIC}, auth: bearer}}", "auth: has no use here; kind anthropic has anthropic.auth"),
         (f"{{{ANTHROPIC}, anthropic: {{beta: ['a,b']}}}}", "anthropic.beta: must be one word"),
+        ("{name: c, kind: azure, models: [a], api_key: k}", "base_url: is missing; it is https://NAME"),
+        (f"{{{AZURE.replace('api_key: k, ', '')}}}", "api_key: is missing; kind azure wants a key"),
+        (f"{{{AZURE}/openai/v1}}", "base_url: must end before /openai"),
+        (f"{{{AZURE}, azure: {{api_version: a b}}}}", "azure.api_version: must be one word"),
+        (f"{{{AZURE}, azure: {{token_file: f}}}}", "azure.auth: must be bearer"),
+        (
+            f"{{{AZURE}, azure: {{auth: bearer, token_file: f, token_command: [c]}}}}",
+            "azure.token_command: goes without token_file",
+        ),
         ("{name: c, kind: gemini, models: [a]}", "api_key: is missing; kind gemini wants a key"),
         (f"{{{GEMINI}, base_url: https://x/v1beta/}}", "base_url: must end before /v1beta"),
         (f"{{{GEMINI}, gemini: {{version: v1/beta}}}}", "gemini.version: must be one word"),
@@ -278,3 +288,9 @@ def test_what_a_preset_wants_is_told(read: Read, text: str, message: str) -> Non
 def test_a_preset_at_home_or_at_an_address_of_ones_own_needs_no_key(read: Read) -> None:
     for more in ("preset: ollama", "preset: groq, base_url: http://127.0.0.1:1/v1"):
         assert warnings(read, f"channels: [{{name: c, kind: openai, {more}, models: [a]}}]") == []
+
+
+def test_a_token_stands_in_for_azures_key(read: Read) -> None:
+    for own in ("token_file: f", "token_command: [az, account]"):
+        text = f"{{{AZURE.replace('api_key: k, ', '')}, azure: {{auth: bearer, {own}}}}}"
+        assert warnings(read, f"channels: [{text}]") == []

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from server.serving import run as run_loop
 from server.simulators.anthropic import AnthropicSimulator
+from server.simulators.azure import AzureSimulator
 from server.simulators.gemini import GeminiSimulator
 from server.simulators.openai import OpenAISimulator
 from server.simulators.simulator import Simulator
@@ -30,6 +31,10 @@ def _openai(options: argparse.Namespace, port: int) -> OpenAISimulator:
 
 def _anthropic(options: argparse.Namespace, port: int) -> AnthropicSimulator:
     return AnthropicSimulator(port, options.host, api_key=options.api_key)
+
+
+def _azure(options: argparse.Namespace, port: int) -> AzureSimulator:
+    return AzureSimulator(port, options.host, api_key=options.api_key)
 
 
 def _gemini(options: argparse.Namespace, port: int) -> GeminiSimulator:
@@ -52,6 +57,7 @@ _KINDS: dict[str, tuple[type[Simulator[Any]], _Maker]] = {
     "openai": (OpenAISimulator, _openai),
     "spark": (SparkSimulator, _spark),
     "anthropic": (AnthropicSimulator, _anthropic),
+    "azure": (AzureSimulator, _azure),
     "gemini": (GeminiSimulator, _gemini),
 }
 
@@ -68,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, help=f"port to listen on (default: {ports})")
     parser.add_argument(
         "--api-key",
-        help="openai, anthropic, gemini: refuse requests that do not bring this key; "
+        help="openai, azure, anthropic, gemini: refuse requests that do not bring this key; "
         f"spark: the APIKey (default: {_KEY.key})",
     )
     group = parser.add_argument_group("spark")

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from server.simulators.anthropic_said import AnthropicScript
+from server.simulators.azure import AzureScript
 from server.simulators.gemini_said import GeminiScript
 from server.simulators.script import Script
 from server.simulators.spark_script import SparkScript
@@ -27,7 +28,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     name: str
-    kind: Literal["openai", "anthropic", "gemini", "spark"]
+    kind: Literal["openai", "azure", "anthropic", "gemini", "spark"]
     script: Script
     sees: Seen
     statuses: tuple[int, ...] = ()
@@ -42,6 +43,7 @@ def catalogue() -> tuple[Fault, ...]:
         *(*_statuses(), *_connections(), *_bodies(), *_streams(), *_harmless()),
         *_native("anthropic", AnthropicScript),
         *_native("gemini", GeminiScript),
+        *_native("azure", AzureScript),
         *_spark(),
     )
 
@@ -128,7 +130,7 @@ def _harmless() -> list[Fault]:
     ]
 
 
-def _native(kind: Literal["anthropic", "gemini"], script: type[Script]) -> list[Fault]:
+def _native(kind: Literal["azure", "anthropic", "gemini"], script: type[Script]) -> list[Fault]:
     """What each dialect over HTTP tells in its own way; what HTTP alone tells is the same for all."""
 
     def native(name: str, *statuses: int, sees: Seen = "error", retried: bool = True, **fields: Any) -> Fault:

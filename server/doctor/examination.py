@@ -19,6 +19,7 @@ from server.doctor.aiming import aimed, attempts, targets
 from server.doctor.catalogue import Fault, Seen
 from server.settings import Channel, Settings
 from server.simulators.anthropic import AnthropicSimulator
+from server.simulators.azure import AzureSimulator
 from server.simulators.gemini import GeminiSimulator
 from server.simulators.openai import OpenAISimulator
 from server.simulators.simulator import Simulator
@@ -36,7 +37,11 @@ WRONG_CLOCK_S = -900.0
 """Spark takes signatures of the last and the next 300 seconds."""
 
 # Those of kinds over HTTP that are no OpenAI.
-_HTTP: dict[str, Callable[[], Simulator[Any]]] = {"anthropic": AnthropicSimulator, "gemini": GeminiSimulator}
+_HTTP: dict[str, Callable[[], Simulator[Any]]] = {
+    "anthropic": AnthropicSimulator,
+    "gemini": GeminiSimulator,
+    "azure": AzureSimulator,
+}
 
 
 class Case(msgspec.Struct, frozen=True):

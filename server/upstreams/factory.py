@@ -9,6 +9,7 @@ import msgspec
 
 from server.settings import Channel, Images
 from server.upstreams.anthropic import AnthropicUpstream
+from server.upstreams.azure import AzureUpstream
 from server.upstreams.gemini import GeminiUpstream
 from server.upstreams.http import HttpClient
 from server.upstreams.http_aiohttp import AiohttpClient
@@ -76,6 +77,8 @@ def build_upstream(channel: Channel, session: Clients) -> ChannelUpstream:
         case "openai":
             surfaces = SurfaceUpstream(channel, client, session.uploader)
             return OpenAIUpstream(channel, client, surfaces=surfaces)
+        case "azure":
+            return AzureUpstream(channel, client)
         case "anthropic":
             return AnthropicUpstream(channel, client)
         case "gemini":
