@@ -55,7 +55,7 @@ from server.run_log import Runs
 from server.settings import Channel, Images, Settings
 from server.settings import Combination as CombinationSettings
 from server.spool import UploadRoom
-from server.surfaces import SURFACES
+from server.surfaces import EMBEDDINGS, SURFACES
 from server.tasks import TaskOwner
 from server.tickets import Tickets
 from server.upstreams.base import Upstream
@@ -173,6 +173,9 @@ def _routes() -> Iterable[web.RouteDef]:
         ("POST", "/runs/{run}/members/{member}/cancel", runs.cancel_member),
     ]
     api += [("POST", one.path, surfaces.handler_of(one)) for one in SURFACES]
+    api.append(
+        ("POST", "/engines/{model}/embeddings", surfaces.handler_of(EMBEDDINGS))
+    )  # as older clients ask
     for method, path, handler in api:
         for prefix in ("/v1", ""):
             for end in ("", "/") if not path.endswith(".+}") else ("",):  # that pattern takes the slash

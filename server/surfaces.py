@@ -28,8 +28,9 @@ class Surface(msgspec.Struct, frozen=True):
     needs_model: bool = True
 
 
+EMBEDDINGS = Surface("embeddings", "/embeddings")
 SURFACES = (
-    Surface("embeddings", "/embeddings"),
+    EMBEDDINGS,
     Surface("moderations", "/moderations", needs_model=False),
     Surface("speech", "/audio/speech"),
     Surface("images", "/images/generations", needs_model=False),

@@ -12,6 +12,7 @@ from server.settings import Channel, ChannelModel, Uploads
 from server.spool import Spool, UploadRoom
 from server.surface_settings import SurfaceName
 from server.surfaces import (
+    EMBEDDINGS,
     SURFACES,
     AnswerHead,
     FormRequest,
@@ -21,8 +22,6 @@ from server.surfaces import (
     media_type,
     offers,
 )
-
-EMBEDDINGS = SURFACES[0]
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def handler_of(surface: Surface) -> Handler:
 
     async def pass_json(request: web.Request) -> web.StreamResponse:
         json = parse_object(await read_body(request))
-        name = model_of(json)
+        name = model_of(json) or request.match_info.get("model", "")
         model = _choose(request, surface, name)
         return await _Passage(request, model, JsonRequest(surface, name or model.name, json)).carry_out()
 

@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from server.app_keys import ACCOUNTS, METRICS, RUNS
-from server.settings import Access, AccessKey, Channel, ChannelModel, Combination, Server, Settings
+from server.settings import Access, AccessKey, Channel, ChannelModel, Combination, Routing, Server, Settings
 from server.simulators.openai import OpenAISimulator
 from server.simulators.script import Script
 from tests.behaviour.asking import asked, assert_nothing_left, both, chat_request, error_of, get, post, until
@@ -96,6 +96,35 @@ async def test_an_answer_comes_back_byte_for_byte_but_for_the_model(pair: Pair) 
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/embeddings", "/embeddings/", "/v1/embeddings/"])
 async def test_with_and_without_v1_and_a_slash(pair: Pair, path: str) -> None:
     assert (await embed(pair[0], {"model": "m", "input": "a"}, path=path)).status == 200
+
+
+async def test_older_clients_name_the_model_in_the_path(pair: Pair) -> None:
+    server, sim = pair
+    answer = await embed(server, {"input": "a"}, path="/v1/engines/other/embeddings")
+    assert answer.json()["model"] == "other"
+    assert sim.requests[-1].json() == {"input": "a", "model": "theirs"}
+    answer = await embed(server, {"input": "a", "model": "only"}, path="/engines/m/embeddings/")
+    assert answer.json()["model"] == "only", "the body has the last word"
+    assert error_of(await embed(server, {"input": "a"}, path="/v1/engines/nobody/embeddings"), 404)
+
+
+async def test_a_default_for_unknown_names_is_a_combination_which_answers_chats_only() -> None:
+    def lenient(sim: OpenAISimulator) -> Settings:
+        panel = Combination(name="panel", strategy="direct", model="m")
+        return Settings(
+            channels=(channel(sim),),
+            combinations=(panel,),
+            default_combination="panel",
+            unknown_model="default",
+            routing=Routing(hedge_after_s=5),
+            logging=QUIET,
+        )
+
+    async with both(lenient) as (server, sim):
+        error = error_of(await embed(server, {"model": "nobody", "input": "a"}), 400)
+        assert error["message"].startswith("panel is a combination")
+        assert (await embed(server, {"model": "m", "input": "a"})).status == 200, "hedged models too"
+        assert len(sim.requests) == 1
 
 
 async def test_base64_is_what_the_floats_are(pair: Pair) -> None:
