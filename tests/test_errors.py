@@ -9,7 +9,16 @@ from collections.abc import Iterator
 import pytest
 
 from server import errors
-from server.errors import InsufficientQuota, InvalidRequest, ServerError, UpstreamError, UpstreamTimeout
+from server.errors import (
+    ImagesBusy,
+    InsufficientQuota,
+    InvalidRequest,
+    Overloaded,
+    ServerError,
+    SurfaceNotOffered,
+    UpstreamError,
+    UpstreamTimeout,
+)
 from server.openai_wire import error_body, error_headers
 
 # B31 to B39: status and type of each code; what is not here is no code of ours.
@@ -30,6 +39,7 @@ TABLE = {
     "rate_limit_exceeded": (429, "rate_limit_error"),
     "insufficient_quota": (429, "insufficient_quota"),
     "invalid_request_error": (400, "invalid_request_error"),
+    "surface_not_offered": (400, "invalid_request_error"),
     "content_filter": (400, "invalid_request_error"),
     "upstream_error": (502, "server_error"),
     "upstream_auth": (502, "server_error"),
@@ -61,15 +71,22 @@ def test_each_kind_has_the_status_and_type_of_its_code(kind: type[ServerError]) 
     assert (kind.status, kind.type) == TABLE[kind.code]
 
 
-def test_no_two_kinds_share_a_code() -> None:
-    codes = [kind.code for kind in KINDS]
+def test_no_two_kinds_share_a_code_but_the_two_that_are_busy() -> None:
+    """To a client they are one; to the router a full queue of our own is no reason to ask elsewhere."""
+    codes = [kind.code for kind in KINDS if kind is not ImagesBusy]
     assert len(codes) == len(set(codes))
+    assert ImagesBusy.code == Overloaded.code
+    assert not ImagesBusy.retryable
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_a_mistake_of_the_client_is_never_tried_again(kind: type[ServerError]) -> None:
-    if kind.status < 500 and kind.status != 429:
+    if kind.status < 500 and kind.status != 429 and kind is not SurfaceNotOffered:
         assert not kind.retryable
+
+
+def test_what_one_channel_does_not_offer_is_asked_of_another() -> None:
+    assert SurfaceNotOffered.retryable
 
 
 def test_upstreams_are_tried_again_whatever_their_fault() -> None:
