@@ -23,6 +23,8 @@ _REASONS = {
     "tool_use": "tool_calls",
     "refusal": "content_filter",
 }
+# Reasons of which our word does not tell everything.
+_MORE_EXACT = ("stop_sequence", "model_context_window_exceeded")
 _EVENTS = frozenset(
     {
         "message_start",
@@ -58,6 +60,7 @@ class MessagesReader:
         self._opened = False
         self._unknown = 0
         self._stop_reason: str | None = None
+        self._stop_sequence: str | None = None
         self._usage: dict[str, Any] = {}
         self._failed: ServerError | None = None
 
@@ -155,6 +158,7 @@ class MessagesReader:
                 self._note(event.usage)
                 if event.delta is not None and event.delta.stop_reason is not None:
                     self._stop_reason = event.delta.stop_reason
+                    self._stop_sequence = event.delta.stop_sequence
                 return ()
             case "message_stop":
                 self.done = True
@@ -211,6 +215,7 @@ class MessagesReader:
             raise UpstreamInvalid("The upstream's answer holds a block that cannot be read.") from None
         self._note(message.usage)
         self._stop_reason = message.stop_reason
+        self._stop_sequence = message.stop_sequence
         self.done = True
         return self._begun([*deltas, *self._end()])
 
@@ -221,7 +226,10 @@ class MessagesReader:
         usage = usage_of(self._usage)
         if not self._blocks.spoken and reason in (None, "stop") and not usage.completion_tokens:
             raise UpstreamEmpty("The upstream answered without any content; try again later.")
-        finished = Finished(reason) if reason else _native_finish(self._stop_reason)
+        if reason is None or self._stop_reason in _MORE_EXACT:
+            finished = _native_finish(reason or "stop", self._stop_reason, self._stop_sequence)
+        else:
+            finished = Finished(reason)
         return [finished, UsageDelta(usage)] if self._usage else [finished]
 
 
@@ -244,10 +252,12 @@ def _whole_events(data: bytes) -> list[bytes] | None:
     return found
 
 
-def _native_finish(reason: str) -> Finished:
-    """``stop`` for a reason that has no word here; the upstream's own goes along."""
-    choice = {"index": 0, "delta": {}, "finish_reason": "stop", "native_finish_reason": reason}
-    return Finished("stop", original=Original("openai.chunk", msgspec.json.encode({"choices": [choice]})))
+def _native_finish(reason: str, native: str, sequence: str | None) -> Finished:
+    """The end for a reason that our word does not tell fully: the upstream's own goes along."""
+    choice = {"index": 0, "delta": {}, "finish_reason": reason, "native_finish_reason": native}
+    if sequence is not None:
+        choice["stop_sequence"] = sequence
+    return Finished(reason, original=Original("openai.chunk", msgspec.json.encode({"choices": [choice]})))
 
 
 def usage_of(native: dict[str, Any]) -> Usage:

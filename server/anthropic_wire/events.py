@@ -28,6 +28,7 @@ class Piece(msgspec.Struct):
     partial_json: str = ""
     citation: Citation | None = None
     stop_reason: str | None = None
+    stop_sequence: str | None = None
 
 
 class Block(msgspec.Struct):
@@ -47,6 +48,7 @@ class Message(msgspec.Struct):
 
     content: list[Raw] = []
     stop_reason: str | None = None
+    stop_sequence: str | None = None
     usage: dict[str, Any] | None = None
 
 

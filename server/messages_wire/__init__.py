@@ -10,6 +10,7 @@ from server.messages_wire.asked import Asked, parse_messages
 from server.messages_wire.encoder import PING, MessagesEncoder
 from server.messages_wire.errors import error_body
 from server.messages_wire.message import MessageCollector
+from server.messages_wire.models import model_body, models_body
 
 __all__ = [
     "PING",
@@ -17,5 +18,7 @@ __all__ = [
     "MessageCollector",
     "MessagesEncoder",
     "error_body",
+    "model_body",
+    "models_body",
     "parse_messages",
 ]

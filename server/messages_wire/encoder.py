@@ -50,7 +50,7 @@ class MessagesEncoder:
         last = b"".join([_event(step) for step in self._speech.end()])
         told: dict[str, Any] = {
             "type": "message_delta",
-            "delta": {"stop_reason": self._speech.stop_reason, "stop_sequence": None},
+            "delta": {"stop_reason": self._speech.stop_reason, "stop_sequence": self._speech.stop_sequence},
             "usage": usage_fields(self._speech.usage or usage or Usage(estimated=True)),
         }
         if antiphon:

@@ -33,7 +33,7 @@ class MessageCollector:
         fields = self._head | {
             "content": content,
             "stop_reason": self._speech.stop_reason,
-            "stop_sequence": None,
+            "stop_sequence": self._speech.stop_sequence,
             "usage": usage_fields(self._speech.usage or usage or Usage(estimated=True)),
         }
         if antiphon:

@@ -35,6 +35,7 @@ _REASONS = {
     "content_filter": "refusal",
 }
 _NATIVE = b'"native_finish_reason"'
+_NATIVE_REASONS = ("stop_sequence", "pause_turn", "model_context_window_exceeded", "compaction")
 
 
 class Begin(msgspec.Struct, frozen=True, gc=False):
@@ -78,6 +79,7 @@ class _Call(msgspec.Struct):
 
 class _Ending(msgspec.Struct):
     native_finish_reason: str | None = None
+    stop_sequence: str | None = None
 
 
 class _Chunk(msgspec.Struct):
@@ -92,11 +94,13 @@ class Speech:
 
     With ``thoughts`` what the model thinks becomes blocks of thinking; signed thoughts always do, for they
     must come back. What a vendor puts beside a call comes back sealed in a block of redacted thinking before
-    it, as ``[{"call": id, "extra_content"}]``. ``stop_reason`` and ``usage`` are known after the last batch.
+    it, as ``[{"call": id, "extra_content"}]``. ``stop_reason``, ``stop_sequence`` and ``usage`` are known
+    after the last batch.
     """
 
     def __init__(self, *, thoughts: bool) -> None:
         self.usage: Usage | None = None
+        self.stop_sequence: str | None = None
         self._thoughts = thoughts
         self._count = 0
         self._open: tuple[str, int] | None = None  # kind and index of the text or thoughts under way
@@ -166,7 +170,7 @@ class Speech:
             case Finished(reason, 0, original):
                 self._reason = reason
                 if original is not None and _NATIVE in original.data:
-                    self._native = _CHUNK.decode(original.data).choices[0].native_finish_reason
+                    self._note_native(original.data)
             case UsageDelta(usage):
                 self.usage = usage
             case (
@@ -181,6 +185,13 @@ class Speech:
                 pass
             case _ as never:
                 assert_never(never)
+
+    def _note_native(self, data: bytes) -> None:
+        """The reason in its own word, where that is one of this dialect and not some other vendor's."""
+        ending = _CHUNK.decode(data).choices[0]
+        if ending.native_finish_reason in _NATIVE_REASONS:
+            self._native = ending.native_finish_reason
+            self.stop_sequence = ending.stop_sequence
 
     def _words(self, kind: Literal["text", "thinking"], text: str, steps: list[Step]) -> None:
         if self._open is None or self._open[0] != kind:

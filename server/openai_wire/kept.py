@@ -1,8 +1,9 @@
-"""What of a chunk or completion must come back with the next request, though no delta has a word for it.
+"""What of a chunk or completion clients of other dialects want, though no delta has a word for it.
 
-Signed thoughts (``thinking_blocks``), and what a vendor puts beside a call (``extra_content``, in which
-Gemini has its thought signature). Clients of OpenAI's dialect see them where they stand; encoders of other
-dialects find a place of their own for them.
+Some must come back with the next request: signed thoughts (``thinking_blocks``), and what a vendor puts
+beside a call (``extra_content``, in which Gemini has its thought signature). Clients of OpenAI's dialect see
+it where it stands; encoders of other dialects find a place of their own for it, and for the sources of a text
+(``annotations``).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import msgspec
 SEALED = "antiphon:"
 """Begins what ``sealed`` makes; base64 of JSON follows."""
 
-_MARKS = (b'"thinking_blocks"', b'"extra_content"')
+_MARKS = (b'"thinking_blocks"', b'"extra_content"', b'"annotations"')
 
 
 class _Call(msgspec.Struct):
@@ -27,6 +28,7 @@ class _Call(msgspec.Struct):
 class _Said(msgspec.Struct):
     thinking_blocks: list[dict[str, Any]] | None = None
     tool_calls: list[_Call] | None = None
+    annotations: list[dict[str, Any]] | None = None
 
 
 class _Choice(msgspec.Struct):
@@ -43,15 +45,19 @@ _LIST = msgspec.json.Decoder(list[dict[str, Any]])
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """Of the first choice: ``blocks`` of thoughts as they came, ``extras`` by the position of their call."""
+    """Of the first choice: ``blocks`` of thoughts as they came, ``extras`` by the position of their call.
+
+    ``sources`` are its annotations, in the form of chats.
+    """
 
     blocks: list[dict[str, Any]]
     extras: dict[int, Any]
+    sources: list[dict[str, Any]]
 
 
 def kept_in(data: bytes) -> Kept | None:
     """What is to be kept of a chunk's or completion's JSON; None if there is nothing."""
-    if _MARKS[0] not in data and _MARKS[1] not in data:
+    if _MARKS[0] not in data and _MARKS[1] not in data and _MARKS[2] not in data:
         return None
     try:
         choices = _CHUNK.decode(data).choices
@@ -68,7 +74,8 @@ def kept_in(data: bytes) -> Kept | None:
         for at, call in enumerate(said.tool_calls or ())
         if call.extra_content
     }
-    return Kept(blocks, extras) if blocks or extras else None
+    sources = said.annotations or []
+    return Kept(blocks, extras, sources) if blocks or extras or sources else None
 
 
 def sealed(things: list[dict[str, Any]]) -> str:

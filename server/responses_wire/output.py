@@ -35,7 +35,19 @@ Event = dict[str, Any]
 class _Item:
     """One item as it grows; texts are kept in pieces."""
 
-    __slots__ = ("blocks", "call_id", "ended", "fields", "id", "index", "kind", "name", "parts", "pieces")
+    __slots__ = (
+        "blocks",
+        "call_id",
+        "ended",
+        "fields",
+        "id",
+        "index",
+        "kind",
+        "name",
+        "parts",
+        "pieces",
+        "sources",
+    )
 
     def __init__(self, kind: str, id: str, index: int) -> None:
         self.kind = kind
@@ -46,6 +58,7 @@ class _Item:
         self.name = ""
         self.parts: list[str] = []  # of a message: output_text, refusal
         self.pieces: list[list[str]] = []  # of each part; a call has one, of its arguments
+        self.sources: dict[int, list[dict[str, Any]]] = {}  # of each part
         self.blocks: list[dict[str, Any]] = []  # signed thoughts, and what stands beside calls
         self.fields: dict[str, Any] | None = None  # when it has ended
 
@@ -71,6 +84,7 @@ class Output:
         self._open: _Item | None = None  # the message or the thoughts under way
         self._calls: dict[int, _Item] = {}
         self._told_whole = False  # have the thoughts come whole, before any of their pieces?
+        self._sources: list[dict[str, Any]] = []  # that wait for their text
         self._extras: dict[int, Any] = {}  # by position, of calls that have not begun
         self._call: _Item | None = None  # the one that came last, while nothing came behind it
 
@@ -81,9 +95,12 @@ class Output:
             original = delta.original
             if original is not None and original.data and (kept := kept_in(original.data)) is not None:
                 self._extras |= kept.extras
+                self._sources += [_annotation(source) for source in kept.sources]
                 if kept.blocks:
                     self._keep(kept.blocks, events, whole=original.form == "openai.completion")
             self._take(delta, events)
+            if self._sources:
+                self._cite(events)
         return events
 
     def end(self) -> list[Event]:
@@ -140,7 +157,7 @@ class Output:
                 self._finish_part(item, events)
             item.parts.append(kind)
             item.pieces.append([])
-            part = _part(kind, "")
+            part = _part(kind, "", [])
             events.append(self._within(item, "response.content_part.added", part=part))
         item.pieces[-1].append(text)
         event = self._within(item, f"response.{kind}.delta", delta=text)
@@ -149,12 +166,24 @@ class Output:
         events.append(event)
 
     def _finish_part(self, item: _Item, events: list[Event]) -> None:
-        kind, text = item.parts[-1], item.text(-1)
+        kind, text, sources = item.parts[-1], item.text(-1), item.sources.get(len(item.parts) - 1, [])
         if kind == "output_text":
             events.append(self._within(item, "response.output_text.done", text=text, logprobs=[]))
         else:
             events.append(self._within(item, "response.refusal.done", refusal=text))
-        events.append(self._within(item, "response.content_part.done", part=_part(kind, text)))
+        events.append(self._within(item, "response.content_part.done", part=_part(kind, text, sources)))
+
+    def _cite(self, events: list[Event]) -> None:
+        """Sources belong to the text under way; those that come before it wait for it."""
+        item = self._open
+        if item is None or item.kind != "message" or item.parts[-1] != "output_text":
+            return
+        sources, self._sources = self._sources, []
+        known = item.sources.setdefault(len(item.parts) - 1, [])
+        for source in sources:
+            place = {"annotation_index": len(known), "annotation": source}
+            events.append(self._within(item, "response.output_text.annotation.added", **place))
+            known.append(source)
 
     # What is thought
 
@@ -270,7 +299,9 @@ class Output:
             call = {"call_id": item.call_id, "name": item.name, "arguments": item.text()}
             return fields | {"status": status} | call
         if item.kind == "message":
-            content = [_part(kind, item.text(at)) for at, kind in enumerate(item.parts)]
+            content = [
+                _part(kind, item.text(at), item.sources.get(at, [])) for at, kind in enumerate(item.parts)
+            ]
             return fields | {"status": status, "role": "assistant", "content": content}
         told = [self._thought_part(item.text())] if item.pieces else []
         fields["summary"] = told if self._summaries else []
@@ -281,10 +312,19 @@ class Output:
         return fields
 
 
-def _part(kind: str, text: str) -> dict[str, Any]:
+def _part(kind: str, text: str, sources: list[dict[str, Any]]) -> dict[str, Any]:
     if kind == "refusal":
         return {"type": kind, "refusal": text}
-    return {"type": kind, "text": text, "annotations": [], "logprobs": []}
+    return {"type": kind, "text": text, "annotations": list(sources), "logprobs": []}
+
+
+def _annotation(source: dict[str, Any]) -> dict[str, Any]:
+    """An annotation of a chat in the form of responses, which has no object within for its kind."""
+    kind = source.get("type")
+    inner = source.get(kind) if isinstance(kind, str) else None
+    fields = inner if isinstance(inner, dict) else source
+    places = {"start_index": 0, "end_index": 0} if kind == "url_citation" else {}
+    return {"type": kind, **places, **{key: value for key, value in fields.items() if key != "type"}}
 
 
 def _is_whole(arguments: str) -> bool:

@@ -150,9 +150,23 @@ def test_a_finish_is_only_told_with_the_last_event() -> None:
 def test_each_stop_reason_has_our_word(theirs: str, ours: str) -> None:
     finished = next(delta for delta in streamed(BEGIN, HELLO, ending(theirs)) if type(delta) is Finished)
     assert finished.reason == ours
-    if theirs in ("pause_turn", "brand_new"):
+    if theirs in ("pause_turn", "brand_new", "stop_sequence", "model_context_window_exceeded"):
         assert finished.original is not None
         assert json.loads(finished.original.data)["choices"][0]["native_finish_reason"] == theirs
+
+
+def test_the_sequence_that_ended_an_answer_goes_along() -> None:
+    delta = {"stop_reason": "stop_sequence", "stop_sequence": "END"}
+    last = event("message_delta", delta=delta, usage={"output_tokens": 3}) + END
+    plain = {
+        "type": "message",
+        "content": [{"type": "text", "text": "a"}],
+        "usage": {"output_tokens": 3},
+    } | delta
+    for deltas in (streamed(BEGIN, HELLO, last), streamed(json.dumps(plain).encode())):
+        finished = next(delta for delta in deltas if type(delta) is Finished)
+        assert finished.original is not None
+        assert json.loads(finished.original.data)["choices"][0]["stop_sequence"] == "END"
 
 
 def test_a_refusal_before_any_word_is_an_answer_and_silence_is_none() -> None:

@@ -359,3 +359,10 @@ async def test_what_gemini_signs_comes_back_to_it(stream: bool) -> None:
         said = kind.sent()["contents"][1]["parts"]
         assert said[0]["functionCall"]["name"] == "get_weather"
         assert said[0]["thoughtSignature"] == kind.script().signature  # type: ignore[attr-defined]
+
+
+async def test_the_models_are_listed_as_the_client_knows_them() -> None:
+    async with asking("openai") as (client, _kind):
+        found = [model async for model in client.models.list()]
+        assert [(model.type, model.id, model.display_name) for model in found] == [("model", "m", "m")]
+        assert (await client.models.retrieve("m")).created_at == found[0].created_at

@@ -171,10 +171,25 @@ def test_each_reason_has_its_word(deltas: list[Delta], reason: str) -> None:
     assert both(deltas)["stop_reason"] == reason
 
 
-def test_a_native_reason_stays_what_it_was() -> None:
-    data = b'{"choices":[{"delta":{},"finish_reason":"stop","native_finish_reason":"pause_turn"}]}'
-    finished = Finished("stop", original=Original("openai.chunk", data))
-    assert both([TextDelta("a"), finished])["stop_reason"] == "pause_turn"
+@pytest.mark.parametrize(
+    ("native", "ours", "told"),
+    [
+        ("pause_turn", "stop", ("pause_turn", None)),
+        ("stop_sequence", "stop", ("stop_sequence", "END")),
+        ("model_context_window_exceeded", "length", ("model_context_window_exceeded", None)),
+        ("stop", "stop", ("end_turn", None)),
+        ("RECITATION", "content_filter", ("refusal", None)),
+    ],
+)
+def test_a_native_reason_stays_what_it_was_if_it_is_this_dialects(
+    native: str, ours: str, told: tuple[str, str | None]
+) -> None:
+    choice = {"delta": {}, "finish_reason": ours, "native_finish_reason": native}
+    if native == "stop_sequence":
+        choice["stop_sequence"] = "END"
+    data = json.dumps({"choices": [choice]}).encode()
+    made = both([TextDelta("a"), Finished(ours, original=Original("openai.chunk", data))])
+    assert (made["stop_reason"], made["stop_sequence"]) == told
 
 
 @pytest.mark.parametrize("arguments", ["{not json", "[1]", "1", "null", '{"a":'])

@@ -1,4 +1,4 @@
-"""What must come back with the next request is found in chunks and completions, and can be sealed."""
+"""What clients of other dialects want of a chunk is found, and what must come back can be sealed."""
 
 from __future__ import annotations
 
@@ -22,6 +22,14 @@ def test_thoughts_and_what_stands_beside_calls_are_found(where: str) -> None:
     assert kept is not None
     assert kept.blocks == [BLOCK]
     assert kept.extras == {1: EXTRA}
+    assert kept.sources == []
+
+
+def test_sources_are_found() -> None:
+    source = {"type": "url_citation", "url_citation": {"url": "https://e.com", "title": "E"}}
+    kept = kept_in(json.dumps({"choices": [{"delta": {"annotations": [source]}}]}).encode())
+    assert kept is not None
+    assert kept.sources == [source]
 
 
 @pytest.mark.parametrize(

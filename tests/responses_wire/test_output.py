@@ -103,6 +103,19 @@ def test_thoughts_are_an_item_each_time_they_begin() -> None:
     assert alone["output"][0]["content"] == []
 
 
+def test_sources_are_annotations_of_their_text_also_of_one_that_is_to_come() -> None:
+    inner = {"url": "https://e.com", "title": "E"}
+    source = {"type": "url_citation", "url_citation": inner | {"start_index": 1}}
+    chunk = {"choices": [{"index": 0, "delta": {"annotations": [source]}}]}
+    cited = Extra(Original("openai.chunk", json.dumps(chunk).encode()))
+    expected = {"type": "url_citation", "end_index": 0, "start_index": 1, **inner}
+    during: list[Delta] = [TextDelta("a"), cited, cited, TextDelta("b")]
+    before: list[Delta] = [cited, ReasoningDelta("hm"), cited, TextDelta("ab")]
+    for deltas in (during, before):
+        (part,) = both([*deltas, Finished("stop")])["output"][-1]["content"]
+        assert (part["text"], part["annotations"]) == ("ab", [expected] * 2)
+
+
 def test_a_refusal_is_a_part_of_its_own() -> None:
     made = both([TextDelta("Well. "), RefusalDelta("No"), RefusalDelta("."), Finished("stop")])
     (item,) = made["output"]
