@@ -7,6 +7,7 @@ What fits is passed on as it came, judged by its head alone. The rest is convert
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from server.settings import Images
 from server.upstreams.image_data import decode_data_uri
 from server.upstreams.image_fetch import ImageFetcher
 from server.upstreams.image_fitting import Bounds, Fitted, NoPillow, Unfit, as_it_is, fit
+from server.upstreams.image_head import image_type
 from server.upstreams.image_places import Places
 
 log = logging.getLogger("antiphon.upstream")
@@ -31,6 +33,10 @@ THREADS = 2
 WAITING = 8
 # Of one request with many images so many are in hand at a time, so that it does not fill the queue alone.
 _IN_HAND = 4
+# Characters of base64 that tell what an image is.
+_HEAD = 64
+# Types that cannot be told by their first bytes here, nor converted.
+_UNKNOWN_HEADS = ("image/heic", "image/heif")
 
 
 class Inlined(msgspec.Struct, frozen=True):
@@ -109,7 +115,8 @@ class ImageSource:
         """The request with every image as a data URI of a type within ``bounds``.
 
         Fetched is what stands on the web, but for what ``keep`` says of its URL; data URIs are converted if
-        they are of another type, and else not looked into. Raises as ``inline`` does.
+        they are of another type, and else looked into no further than their first bytes. Raises as
+        ``inline`` does.
         """
         places = {
             image.url: f"messages[{place}].content[{number}].image_url"
@@ -198,8 +205,15 @@ class ImageSource:
 
 
 def _declared(url: str, bounds: Bounds) -> bool:
-    """Is it a data URI that says to be of one of the types?"""
-    return any(url[: len(kind) + 6].lower() == f"data:{kind};" for kind in bounds.types)
+    """Is it a data URI that says to be of one of the types, and do its first bytes bear that out?"""
+    kind = next((kind for kind in bounds.types if url[: len(kind) + 6].lower() == f"data:{kind};"), None)
+    if kind is None or kind in _UNKNOWN_HEADS:
+        return kind is not None
+    start = url.find(",", 0, 256) + 1
+    try:
+        return start > 0 and image_type(base64.b64decode(url[start : start + _HEAD])) == kind
+    except ValueError:
+        return False
 
 
 def _with_images(raw: bytes, images: Mapping[str, str]) -> bytes:

@@ -29,6 +29,9 @@ BOUNDS = Bounds(
 )
 
 
+HEIC = msgspec.structs.replace(BOUNDS, types=BOUNDS.types | {"image/heic"})
+
+
 def encoded(form: str = "PNG", size: tuple[int, int] = (60, 40)) -> bytes:
     out = io.BytesIO()
     Image.new("RGB", size, "teal").save(out, form)
@@ -204,7 +207,8 @@ async def test_every_image_of_a_chat_is_put_in_and_all_else_keeps_its_bytes() ->
 
 
 async def test_a_data_uri_of_another_type_is_converted_and_the_others_not_looked_into() -> None:
-    asked = chat([uri(encoded("GIF"), "image/gif"), "data:image/png;base64,no+image"])
+    half = uri(encoded()[:20])
+    asked = chat([uri(encoded("GIF"), "image/gif"), half])
     async with source() as images:
         got = await images.inline_all(asked, BOUNDS, nothing_is_held)
     converted, other = (image.url for image in got.chat.messages[0].images)
@@ -213,7 +217,23 @@ async def test_a_data_uri_of_another_type_is_converted_and_the_others_not_looked
     assert not got.suits(got.chat, BOUNDS)
     assert not got.suits(asked, msgspec.structs.replace(BOUNDS, max_bytes=1))
     assert converted.startswith("data:image/png;base64,")
-    assert other == "data:image/png;base64,no+image"
+    assert other == half
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        (uri(encoded("JPEG")), "is image/jpeg by its first bytes"),
+        ("data:image/png;base64,bm8gaW1hZ2U=", "in no format that is known"),
+        ("data:image/png;base64,ü", "not valid base64"),
+        ("data:image/png;charset=x", "must be given as data:"),
+    ],
+)
+async def test_a_data_uri_that_is_not_what_it_says_is_refused(url: str, words: str) -> None:
+    async with source() as images:
+        with pytest.raises(InvalidRequest, match=words) as raised:
+            await images.inline_all(chat(["data:image/heic;base64,AAAA", url]), HEIC, nothing_is_held)
+    assert raised.value.param == "messages[0].content[2].image_url"
 
 
 async def test_one_image_of_many_that_cannot_be_had_is_named() -> None:
