@@ -17,7 +17,7 @@ import msgspec
 from dotenv import dotenv_values
 
 from server.config_channels import check_channels
-from server.config_checks import Findings, check_access, check_server, expiry, is_loopback
+from server.config_checks import Findings, check_access, check_server, check_uploads, expiry, is_loopback
 from server.config_combinations import check_names
 from server.config_routing import check_routing
 from server.config_types import Reader
@@ -93,6 +93,7 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
         settings, root, reader.paths, faults, warnings, origins, frozenset(reader.unknown), unread
     )
     check_server(found)
+    check_uploads(found)
     check_channels(found, others_can_read=others_can_read)
     check_routing(found, others_can_read=others_can_read)
     check_names(found)

@@ -7,6 +7,7 @@ quote a secret, nor a value that may hold one.
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -149,6 +150,15 @@ def check_server(found: Findings) -> None:
                     path,
                     "must be an origin such as https://chat.example.org, without a path or a / at its end",
                 )
+
+
+def check_uploads(found: Findings) -> None:
+    """``uploads``: a folder that there is, and room for one form at least."""
+    uploads = found.settings.uploads
+    if uploads.dir is not None and not os.access(uploads.dir, os.W_OK | os.X_OK):
+        found.wrong(("uploads", "dir"), "names no folder that can be written to")
+    if uploads.all_bytes < uploads.max_bytes:
+        found.wrong(("uploads", "all_bytes"), "must be at least max_bytes, which one form may have")
 
 
 def check_access(found: Findings, *, others_can_read: bool) -> None:

@@ -35,4 +35,4 @@ class Uploads(_Frozen, frozen=True):
     max_bytes: Whole1 = 256 * 1024 * 1024  # of one form
     all_bytes: Whole1 = 2 * 1024 * 1024 * 1024  # of all that are under way
     total_s: Above0 = 600  # to send one
-    dir: str | None = None  # None: the system's place for temporary files
+    dir: str | None = None  # None: TMPDIR of the environment, else /var/tmp

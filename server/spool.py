@@ -20,6 +20,7 @@ log = logging.getLogger("antiphon.uploads")
 STEP_BYTES = 1024 * 1024
 """So much is gathered before it is written; what is smaller in all never touches the disk."""
 READ_BYTES = 256 * 1024
+LASTING = "/var/tmp"
 
 
 class UploadRoom:
@@ -91,14 +92,12 @@ class Spool:
         self._written += len(data)
         try:
             if self._file is None:
-                self._file = await asyncio.to_thread(self._open)
+                folder = self._limits.dir or spool_folder()
+                self._file = tempfile.TemporaryFile(dir=folder, prefix="antiphon-")  # noqa: SIM115 - see close
             # Not by the file's number: a thread that outlives its upload must not write into another's.
             await asyncio.to_thread(_write_all, self._file, data)
         except OSError as error:
             raise _no_room(error) from error
-
-    def _open(self) -> BinaryIO:
-        return tempfile.TemporaryFile(dir=self._limits.dir, prefix="antiphon-")
 
     def _read(self, at: int, size: int) -> bytes:
         assert self._file is not None
@@ -106,6 +105,14 @@ class Spool:
         if not data:
             raise OSError("the temporary file is shorter than what was written into it")
         return data
+
+
+def spool_folder() -> str | None:
+    """Where temporary files go that nobody has chosen a place for; None: wherever Python puts them.
+
+    Not /tmp, which many systems hold in memory (FHS 5.15: /var/tmp is kept over a restart).
+    """
+    return LASTING if "TMPDIR" not in os.environ and os.access(LASTING, os.W_OK | os.X_OK) else None
 
 
 def _write_all(file: BinaryIO, data: bytearray) -> None:

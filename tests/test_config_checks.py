@@ -135,3 +135,11 @@ def test_callers_credentials_in_place_of_keys_let_a_server_listen_anywhere(read:
 def test_callers_credentials_want_a_channel_that_takes_them(read: Read) -> None:
     (found,) = faults(read, CHANNEL + "access: {byok: true}")
     assert "access.byok: wants a channel of kind spark with spark.client_credentials: true" in found
+
+
+def test_uploads_have_a_folder_and_room_for_one_of_them(read: Read, tmp_path: Path) -> None:
+    assert read(CHANNEL + f"uploads: {{dir: {tmp_path}}}").settings.uploads.dir == str(tmp_path)
+    (found,) = faults(read, CHANNEL + "uploads: {dir: nowhere}")
+    assert "uploads.dir: names no folder that can be written to" in found
+    (found,) = faults(read, CHANNEL + "uploads: {max_bytes: 10, all_bytes: 9}")
+    assert "uploads.all_bytes: must be at least max_bytes" in found

@@ -9,7 +9,7 @@ import pytest
 
 from server.errors import Overloaded, RequestTooLarge
 from server.settings import Uploads
-from server.spool import STEP_BYTES, Spool, UploadRoom
+from server.spool import LASTING, STEP_BYTES, Spool, UploadRoom, spool_folder
 
 
 async def read(spool: Spool, start: int, end: int) -> bytes:
@@ -78,3 +78,12 @@ async def test_a_file_that_shrank_is_no_endless_read(tmp_path: Path) -> None:
     with pytest.raises(Overloaded):
         await read(spool, 0, STEP_BYTES)
     spool.close()
+
+
+async def test_without_a_choice_the_file_goes_where_the_environment_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    assert spool_folder() is None
+    monkeypatch.delenv("TMPDIR")
+    assert spool_folder() in (LASTING, None)

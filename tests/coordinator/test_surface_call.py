@@ -14,6 +14,7 @@ from server.coordinator import answer_surface
 from server.deltas import Usage
 from server.errors import ServerError, UpstreamCut
 from server.routed_surface import RoutedSurface
+from server.run_check import check_run
 from server.run_log import Run, Runs
 from server.settings import Runs as RunsSettings
 from server.surfaces import EMBEDDINGS, AnswerHead, JsonRequest, SurfaceRequest
@@ -48,6 +49,7 @@ def started() -> Run:
 
 
 def told(run: Run) -> list[str]:
+    assert check_run(run.all_events()) == []
     return [event.data.type for event in run.all_events()]
 
 
