@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+DISTURBED = 0.05  # share of the time that other work may have the server's core
+
 
 class Spread(msgspec.Struct, frozen=True):
     """Percentiles of some times, in µs."""
@@ -73,6 +75,11 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
         return None if self.server_waited_s is None else self.server_waited_s / self.window_s
 
     @property
+    def is_disturbed(self) -> bool:
+        """Was it kept from its core for so long that its rates and times are noise?"""
+        return (self.disturbance or 0) > DISTURBED
+
+    @property
     def rig_load(self) -> float | None:
         """The rig's share of its core."""
         return None if self.rig_cpu_s is None else self.rig_cpu_s / self.window_s
@@ -117,10 +124,15 @@ class Report(msgspec.Struct):
         return next((record for record in self.records if record.name == name), None)
 
     def rounds(self, name: str, scenario: str) -> list[Measured]:
-        """A contestant's rounds of a scenario; empty if one of them is no result, for then none is."""
+        """A contestant's rounds of a scenario that count; none if one of them is no result.
+
+        Those in which the server had its core are enough; where there is none of these, all count.
+        """
         record = self.record(name)
         rounds = record.scenarios.get(scenario, []) if record else []
-        return rounds if all(measured.is_good for measured in rounds) else []
+        if not all(measured.is_good for measured in rounds):
+            return []
+        return [measured for measured in rounds if not measured.is_disturbed] or rounds
 
     def fault(self, name: str, scenario: str) -> str | None:
         """Why a contestant has no result in a scenario; None: it has one, or was not asked."""

@@ -14,7 +14,6 @@ from bench.scenarios import IDEAL_SUMMARY_MS, SCENARIOS
 
 RIG_FULL = 0.9  # share of the rig's core from which it is the rig that limits
 SERVER_FULL = 0.95  # share of the server's core from which it is the server
-DISTURBED = 0.05  # share of the time that other work may have the server's core
 
 RIG_LIMITED = (
     f"rig-limited: mock and load used {RIG_FULL:.0%} of their core or more, and the server less than "
@@ -92,9 +91,8 @@ def is_rig_limited(report: Report, name: str, scenario: str) -> bool:
 
 
 def is_disturbed(report: Report, name: str, scenario: str) -> bool:
-    """Had other work of the machine the server's core for too long? Then its rates and times are noise."""
-    share = report.median(name, scenario, lambda measured: measured.disturbance)
-    return share is not None and share > DISTURBED
+    """Had other work of the machine the server's core for too long, in every round?"""
+    return any(measured.is_disturbed for measured in report.rounds(name, scenario))
 
 
 def _remark(report: Report, name: str, scenario: str) -> str:

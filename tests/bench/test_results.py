@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.contestants import ANTIPHON
+from bench.contestants import ANTIPHON, RELAY
 from bench.results import Spread
 from tests.bench.reports import BAD, GOOD, changed, report
 
@@ -39,6 +39,13 @@ def test_what_was_not_measured_is_unknown_not_zero() -> None:
 def test_a_figure_is_the_median_of_the_rounds() -> None:
     made = report("A", antiphon=[changed(answers=answers) for answers in (100, 900, 200)])
     assert made.median(ANTIPHON, "A", lambda measured: measured.answers_per_s) == 100
+
+
+def test_rounds_in_which_the_server_had_its_core_are_preferred() -> None:
+    calm, disturbed = changed(answers=300), changed(answers=100, server_waited_s=0.5)
+    made = report("A", antiphon=[disturbed, calm, disturbed], relay=[disturbed, disturbed])
+    assert made.rounds(ANTIPHON, "A") == [calm]
+    assert made.rounds(RELAY, "A") == [disturbed, disturbed]
 
 
 def test_one_bad_round_leaves_no_result() -> None:
