@@ -14,6 +14,7 @@ from msgspec import Raw
 
 from server.chat import ChatRequest
 from server.foreign import (
+    Function,
     decoded,
     left_out,
     plain_key,
@@ -119,13 +120,16 @@ def _refuse(chat: ChatRequest) -> None:
 def _put_tools(
     chat: ChatRequest, schemas: OpenApiSchemas | None, body: dict[str, Any], warnings: list[str]
 ) -> None:
-    tools = [_tool(raw, at, schemas) for at, raw in enumerate(chat.fields.tools or ())]
+    functions = [read_tool(raw, at).function for at, raw in enumerate(chat.fields.tools or ())]
+    tools = [_declared(function, at, schemas) for at, function in enumerate(functions)]
     choice = tool_choice(chat)
     if not tools:
         if choice is not None and choice[0] in ("required", "function"):
             raise wrong("tool_choice", "wants tools; send them too", "invalid_value")
         return
     body["tools"] = [{"functionDeclarations": tools}]
+    if any(function.strict for function in functions):
+        warnings.append("strict was left out of a tool: this model keeps to schemas as well as it can")
     if chat.fields.parallel_tool_calls is False:
         warnings.append("parallel_tool_calls was left out: this model may call several tools at once")
     if choice is None:
@@ -137,8 +141,7 @@ def _put_tools(
     body["toolConfig"] = {"functionCallingConfig": config}
 
 
-def _tool(raw: Raw, at: int, schemas: OpenApiSchemas | None) -> dict[str, Any]:
-    function = read_tool(raw, at).function
+def _declared(function: Function, at: int, schemas: OpenApiSchemas | None) -> dict[str, Any]:
     made: dict[str, Any] = {"name": function.name}
     if function.description:
         made["description"] = function.description

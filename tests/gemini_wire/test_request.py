@@ -85,6 +85,14 @@ def test_tools_keep_their_schemas_where_the_model_reads_them() -> None:
     assert warnings == ()
 
 
+def test_strictness_cannot_be_had_and_that_is_told() -> None:
+    body, warnings = request(tools=[tool(name="a", strict=True), tool(name="b", strict=False)])
+    assert body["tools"] == [{"functionDeclarations": [{"name": "a"}, {"name": "b"}]}]
+    assert len(warnings) == 1
+    assert "strict" in warnings[0]
+    assert request(tools=[tool(name="b", strict=False)])[1] == ()
+
+
 def test_older_models_are_given_the_schemas_that_they_know() -> None:
     nothing = tool(name="none", parameters={"type": "object", "properties": {}})
     body, warnings = request(model=OLD, tools=[tool(name="weather", parameters=SCHEMA), nothing])

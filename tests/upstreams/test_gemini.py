@@ -92,11 +92,14 @@ async def test_what_goes_out(sim: GeminiSimulator) -> None:
         ("gemini x", "/proxy/v1/models/gemini%20x:generateContent"),
     ],
 )
-async def test_other_addresses_and_names(sim: GeminiSimulator, theirs: str, path: str) -> None:
-    own = {"gemini": {"version": "v1"}, "models": {"m": {"model": theirs}}}
+@pytest.mark.parametrize("http", ["fast", "aiohttp"])
+async def test_other_addresses_and_names(sim: GeminiSimulator, theirs: str, path: str, http: str) -> None:
+    own: Any = {"http": http, "gemini": {"version": "v1"}, "models": {"m": {"model": theirs}}}
     async with upstream(f"{sim.url}/proxy/", kind="gemini", **own) as channel:
         assert await answer(channel, request=PLAIN) == TEXT
-    assert sim.requests[0].path == path
+        assert await answer(channel) == TEXT
+    streamed = path.replace(":generateContent", ":streamGenerateContent?alt=sse")
+    assert [request.path for request in sim.requests] == [path, streamed]
 
 
 async def test_a_channels_rules_for_fields_hold_and_what_was_adapted_is_told(
