@@ -148,6 +148,8 @@ class FormScanner:
 
 def boundary_of(content_type: str) -> str:
     """The boundary that a form's Content-Type names. Raises ``InvalidRequest``."""
+    if not (content_type.isascii() and content_type.isprintable()):
+        raise _broken("its Content-Type is not plain ASCII")
     found = _BOUNDARY.search(content_type)
     boundary = (found[1] if found[1] is not None else found[2]) if found else ""
     if len(boundary) > MAX_BOUNDARY or not _BOUNDARY_CHARS.fullmatch(boundary):

@@ -29,6 +29,7 @@ from server.upstreams.preset_rules import PresetRules
 
 # What an upstream answers for a path that it does not have.
 _NO_SUCH_PATH = (404, 405, 501)
+BYTES = "application/octet-stream"
 # An object with one of these may tell of an error though it came with a 200.
 _TOLD = ("error", "base_resp", "code", "error_code")
 
@@ -72,8 +73,9 @@ class SurfaceUpstream:
         exchange = Exchange(self._client, timeouts.connect_s, clocks, upstream_error)
         try:
             answer = await self._begin(exchange, request, theirs)
-            if _comes_whole(answer):
-                head, body = _whole(answer, await rest(answer, b""), request.model or model)
+            kind = _type_of(answer, request)
+            if _comes_whole(kind):
+                head, body = _whole(answer.status, kind, await rest(answer, b""), request.model or model)
                 exchange.clocks.stop()
                 yield head
                 yield body
@@ -88,7 +90,7 @@ class SurfaceUpstream:
             data = await answer.read()
             if not data:
                 raise UpstreamEmpty("The upstream answered without any content; try again later.")
-            yield _streamed(answer)
+            yield _streamed(answer, kind)
             while data:
                 clocks.pause()
                 yield data
@@ -130,30 +132,38 @@ class SurfaceUpstream:
         return target
 
 
-def _comes_whole(answer: HttpAnswer) -> bool:
-    kind = media_type(answer.headers.get("content-type", "application/json"))
+def _type_of(answer: HttpAnswer, request: SurfaceRequest) -> str:
+    """The Content-Type that goes on: the upstream's, if it can stand in a head."""
+    said = answer.headers.get("content-type", "")
+    if not said:
+        return BYTES if request.surface.name == "speech" else "application/json"
+    return said if said.isascii() and said.isprintable() else BYTES
+
+
+def _comes_whole(content_type: str) -> bool:
+    kind = media_type(content_type)
     return kind.endswith("json") or (kind.startswith("text/") and kind != "text/event-stream")
 
 
-def _streamed(answer: HttpAnswer) -> AnswerHead:
+def _streamed(answer: HttpAnswer, content_type: str) -> AnswerHead:
     length = answer.headers.get("content-length", "")
     if answer.headers.get("content-encoding", "").lower() not in ("", "identity"):
         length = ""  # it is inflated on its way
-    kind = answer.headers.get("content-type", "application/octet-stream")
-    return AnswerHead(answer.status, kind, int(length) if length.isascii() and length.isdigit() else None)
+    return AnswerHead(
+        answer.status, content_type, int(length) if length.isascii() and length.isdigit() else None
+    )
 
 
-def _whole(answer: HttpAnswer, body: bytes, name: str) -> tuple[AnswerHead, bytes]:
+def _whole(status: int, content_type: str, body: bytes, name: str) -> tuple[AnswerHead, bytes]:
     """A whole answer, under the model's name ``name``. Raises what its content means."""
-    kind = answer.headers.get("content-type", "application/json")
     if not body.strip():
         raise UpstreamEmpty("The upstream answered without any content; try again later.")
     usage = None
-    if media_type(kind) == "text/html":
+    if media_type(content_type) == "text/html":
         raise UpstreamInvalid("The upstream answered with a web page; check the channel's base_url.")
-    if media_type(kind).endswith("json"):
+    if media_type(content_type).endswith("json"):
         body, usage = _read_json(body, name)
-    return AnswerHead(answer.status, kind, len(body), usage), body
+    return AnswerHead(status, content_type, len(body), usage), body
 
 
 def _read_json(body: bytes, name: str) -> tuple[bytes, Usage | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import os
+import random
 import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -210,6 +211,35 @@ async def test_a_client_that_leaves_while_the_upstream_works_closes_its_connecti
     await sim.wait_until(lambda: sim.stats()["connections_open"] == 0)
     assert [one.outcome for one in sim.requests] == ["aborted"]
     await nothing_left(server)
+
+
+async def test_sixty_departures_at_random_moments_leave_nothing(pair: Pair) -> None:
+    server, sim = pair
+    chance = random.Random(5)
+    sound = form(file(b"a" * 2 * MEGABYTE), field("model", b"w"))
+    speech = {"model": "w", "voice": "a", "input": "word " * 30}
+    requests = (
+        chat_request(sound, path=PATH, content_type=TYPE),
+        chat_request(speech, path="/v1/audio/speech"),
+        chat_request({"model": "two", "input": "a"}, path="/v1/embeddings"),
+    )
+    sim.script(*(Script(pace_ms=3, first_ms=5, delay_ms=5),) * 20, route="audio/speech")
+    sim.script(*(Script(delay_ms=30),) * 20, route="audio/transcriptions")
+    sim.script(*(Script(status=500), Script(delay_ms=20)) * 10, route="embeddings")
+
+    async def one(number: int) -> None:
+        async with connect("127.0.0.1", server.port) as raw:
+            raw.writer.write(requests[number % 3])
+            await asyncio.sleep(chance.uniform(0, 0.1))
+            raw.writer.transport.abort()
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(60):
+            group.create_task(one(number))
+    await sim.wait_until(lambda: sim.stats()["live"] == 0)
+    await nothing_left(server)
+    sim.clear()
+    assert (await send(server, sound)).status == 200
 
 
 async def test_an_upstream_that_does_not_take_the_form_is_closed_when_the_client_leaves(

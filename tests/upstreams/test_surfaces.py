@@ -180,6 +180,14 @@ async def test_a_length_goes_on_where_it_is_that_of_what_is_sent(script: Script,
     assert len(b"".join(parts)) == 3010
 
 
+@pytest.mark.parametrize("odd", ["", "audio/\u00e9"])
+async def test_a_type_that_cannot_go_on_is_told_as_bytes(odd: str) -> None:
+    script = Script(headers={"content-type": odd or None})
+    async with surfaces(script, path="/audio/speech") as (_, offered):
+        head, _parts = await ask(offered, SPEAK, "/audio/speech")
+    assert head.content_type == "application/octet-stream"
+
+
 @pytest.mark.parametrize("after", [0, 1])
 async def test_silence_within_an_answer_that_flows_is_timed(after: int) -> None:
     script = Script(stall_after=after)
