@@ -20,11 +20,15 @@ _decode_list = msgspec.json.Decoder(list[Raw]).decode
 _encode = msgspec.json.encode
 
 
-def narrowed(chat: ChatRequest) -> tuple[ChatRequest, tuple[str, ...]]:
-    """The request without those fields, and in ASCII words which of them will be missed."""
+def narrowed(chat: ChatRequest, *, keep: tuple[str, ...] = ()) -> tuple[ChatRequest, tuple[str, ...]]:
+    """The request without those fields, and in ASCII words which of them will be missed.
+
+    ``keep`` names top-level fields that the upstream knows after all.
+    """
     changes: dict[str, bytes | None] = {}
-    warnings = [f"{key} was left out" for key in _LEFT_OUT if chat.has(key)]
-    changes |= {key: None for key in (*_LEFT_OUT, "output_config", "cache_control") if key in chat.json}
+    gone = [key for key in _LEFT_OUT if key not in keep]
+    warnings = [f"{key} was left out" for key in gone if chat.has(key)]
+    changes |= {key: None for key in (*gone, "output_config", "cache_control") if key in chat.json}
     effort = _effort(chat)
     if effort is not None and not chat.has("reasoning_effort"):
         changes["reasoning_effort"] = effort

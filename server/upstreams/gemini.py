@@ -14,6 +14,7 @@ from yarl import URL
 from server.chat import ChatRequest
 from server.deltas import Batch
 from server.gemini_wire import GeminiModel, GeminiReader, gemini_error, generate_request, model_of
+from server.openai_wire import narrowed
 from server.settings import Channel
 from server.upstreams.base import Call
 from server.upstreams.http import HttpClient, Target
@@ -92,12 +93,15 @@ class GeminiUpstream(HttpUpstream):
     def body(self, chat: ChatRequest, call: Call) -> bytes:
         """What is sent for ``chat``. What had to be adapted is told, in names of fields alone."""
         done = call.inlined.warning if call.inlined is not None and call.inlined.chat is chat else ""
+        foreign: tuple[str, ...] = ()
+        if chat.wide:
+            chat, foreign = narrowed(chat)
         if self._params is not None:
             chat = chat.edit(self._params.changes(chat))
         theirs = self._names.get(chat.model, chat.model)
         model = self._models.get(theirs) or _model(self._channel, theirs)
         request = generate_request(chat, model, self._channel.gemini.safety)
-        if warnings := (*([done] if done else []), *request.warnings):
+        if warnings := (*([done] if done else []), *foreign, *request.warnings):
             call.warnings = (self.name, warnings)
             log.info("channel %s: adapted: %s", self.name, "; ".join(warnings))
         return request.body

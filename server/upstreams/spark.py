@@ -32,7 +32,7 @@ from websockets.protocol import Event, State
 from server.chat import ChatRequest
 from server.deltas import Batch, Delta, has_content
 from server.errors import AuthenticationError, ServerError, UpstreamInvalid, UpstreamTimeout
-from server.openai_wire import clean
+from server.openai_wire import clean, narrowed
 from server.settings import Channel, ParamRules, Timeouts
 from server.spark.conversation import MAX_IMAGE_BYTES
 from server.spark_ws import (
@@ -145,6 +145,8 @@ class SparkUpstream:
         deadline = _deadline(timeouts, call)
         if model.vision:
             chat = await self._with_image(chat, call, deadline)
+        if chat.wide:
+            chat = self._narrowed(chat, call)
         request = request_frame(
             chat if self._params is None else chat.edit(self._params.changes(chat)),
             model,
@@ -200,6 +202,14 @@ class SparkUpstream:
             call.warnings = (self.name, tuple(warnings))
             log.info("channel %s: adapted: %s", self.name, "; ".join(warnings))
         return call.inlined.chat
+
+    def _narrowed(self, chat: ChatRequest, call: Call) -> ChatRequest:
+        """The request without what only Anthropic's dialect knows, but for ``thinking``. It is told."""
+        narrow, told = narrowed(chat, keep=("thinking",))
+        if told:
+            before = call.warnings[1] if call.warnings and call.warnings[0] == self.name else ()
+            call.warnings = (self.name, (*before, *told))
+        return narrow
 
     def _model(self, chat: ChatRequest) -> SparkModel:
         raw = chat.json.raw("version") if chat.model == "spark-api" else None

@@ -33,6 +33,8 @@ class Kind:
     model: str
     sim: Any
     script: type[Script]
+    drafting: Any = None
+    """The simulator of the panel's members."""
 
     def say(self, **fields: Any) -> None:
         """What the next answer is."""
@@ -97,4 +99,4 @@ async def kind_of(name: str, **more: Any) -> AsyncIterator[Kind]:
             channels = (channel(drafting, "m", name="m"), channel(writing, "w", name="w"))
             made_of = Settings(channels=channels, combinations=(panel,), logging=QUIET, **more)
             async with antiphon(made_of) as server:
-                yield Kind("panel", server, "panel", writing, Script)
+                yield Kind("panel", server, "panel", writing, Script, drafting)

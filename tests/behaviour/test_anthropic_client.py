@@ -174,6 +174,42 @@ async def test_what_only_anthropic_knows_reaches_it_and_nobody_else() -> None:
         assert not {"thinking", "metadata", "output_config"} & sent.keys()
 
 
+@pytest.mark.parametrize("name", [name for name in KINDS if name != "anthropic"])
+async def test_marks_and_errors_of_tools_are_put_in_words_that_others_know(name: str) -> None:
+    mark = {"type": "ephemeral"}
+    result = {
+        "type": "tool_result",
+        "tool_use_id": "a",
+        "content": "no",
+        "is_error": True,
+        "cache_control": mark,
+    }
+    used = {"type": "tool_use", "id": "a", "name": "now", "input": {}, "cache_control": mark}
+    turns: Any = [
+        {"role": "user", "content": [{"type": "text", "text": "hi", "cache_control": mark}]},
+        {"role": "assistant", "content": [{"type": "text", "text": "I look.", "cache_control": mark}, used]},
+        {"role": "user", "content": [result, {"type": "text", "text": "so?", "cache_control": mark}]},
+    ]
+    async with asking(name) as (client, kind):
+        asked: Any = {
+            "model": "spark-ultra" if name == "spark" else kind.model,
+            "max_tokens": 100,
+            "system": [{"type": "text", "text": "Be brief.", "cache_control": mark}],
+            "messages": turns,
+            "tools": [TOOLS[1] | {"cache_control": mark}],
+            "metadata": {"user_id": "u"},
+        }
+        told = await client.messages.with_raw_response.create(**asked)
+        assert name == "panel" or "metadata was left out" in told.headers["x-antiphon-warnings"]
+        requests = [*kind.sim.requests, *(kind.drafting.requests if kind.drafting else ())]
+        assert requests
+        for request in requests:
+            assert b"cache_control" not in request.body
+            assert b"is_error" not in request.body
+        if name != "panel":
+            assert b"Error: no" in requests[-1].body
+
+
 @pytest.mark.parametrize("name", ["openai", "anthropic", "gemini", "panel"])
 async def test_a_picture_is_seen(name: str) -> None:
     source: Any = {"type": "base64", "media_type": "image/png", "data": PIXEL}

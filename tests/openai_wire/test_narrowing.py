@@ -47,6 +47,13 @@ def test_what_is_missed_is_told_and_an_effort_stays_one() -> None:
     assert narrow(service_tier="auto")[0]["service_tier"] == "auto"
 
 
+def test_a_field_that_an_upstream_knows_stays() -> None:
+    asked = {"model": "m", "messages": [], "thinking": {"type": "enabled"}, "metadata": {}}
+    chat, warnings = narrowed(ChatRequest(JsonObject(json.dumps(asked).encode())), keep=("thinking",))
+    assert json.loads(chat.body) == {"model": "m", "messages": [], "thinking": {"type": "enabled"}}
+    assert warnings == ("metadata was left out",)
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [("no such file", "Error: no such file"), ("error: no", "error: no"), ("", "Error: ")],
