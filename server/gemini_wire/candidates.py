@@ -48,6 +48,8 @@ _FAILED = frozenset(
         "MISSING_THOUGHT_SIGNATURE",
     }
 )
+# The service gives eight at most.
+MOST_CANDIDATES = 128
 _UNSAID = ("", "FINISH_REASON_UNSPECIFIED")
 
 
@@ -71,6 +73,8 @@ class Candidates:
     def take(self, candidate: Candidate) -> list[Delta]:
         """The next of what a candidate says. Raises ``UpstreamInvalid`` if it ended without sense."""
         index = candidate.index or 0
+        if not 0 <= index < MOST_CANDIDATES:
+            raise UpstreamInvalid("The upstream's answer has a candidate of an odd number; try again.")
         deltas: list[Delta] = []
         choice = self._choices.get(index)
         if choice is None:
@@ -93,7 +97,7 @@ class Candidates:
                 raise UpstreamCut("The upstream's answer was cut off before its end; try again.")
             if choice.signature:
                 deltas.append(_extra(index, {"extra_content": _signed(choice.signature)}))
-            deltas.append(_finished(index, choice.reason, called=choice.calls > 0))
+            deltas.append(_finished(index, choice.reason, called=bool(choice.calls)))
         return deltas
 
     @property
@@ -118,9 +122,10 @@ class Candidates:
         return ()
 
     def _call(self, choice: _Choice, index: int, call: FunctionCall, signature: str | None) -> Delta:
-        position = choice.calls
-        choice.calls += 1
-        id = call.id or f"call_{self._answer_id}_{index}_{position}"
+        position = len(choice.calls)
+        id = call.id if call.id and call.id not in choice.calls else None
+        id = id or f"call_{self._answer_id}_{index}_{position}"
+        choice.calls.append(id)
         whole = bytes(call.args).startswith(b"{")
         arguments = msgspec.json.format(bytes(call.args), indent=-1).decode() if whole else "{}"
         if not signature:
@@ -137,9 +142,9 @@ class Candidates:
 
 
 class _Choice(msgspec.Struct):
-    """How far one candidate is. ``signature`` is the last that came with no call."""
+    """How far one candidate is. ``calls`` are their ids; ``signature`` is the last that came with no call."""
 
-    calls: int = 0
+    calls: list[str] = []
     signature: str = ""
     reason: str | None = None
 

@@ -68,6 +68,20 @@ def test_calls_come_whole_with_ids_of_ours_where_they_have_none() -> None:
     assert calls_of(deltas) == [("call_a1_0_0", "f", '{"n":1' + "0" * 30 + "}"), ("call_a1_0_1", "g", "{}")]
 
 
+def test_two_calls_of_one_id_are_told_apart() -> None:
+    calls = [{"functionCall": {"name": name, "id": "f"}} for name in ("f", "g")]
+    assert calls_of(read(event(said(*calls, finish="STOP")))) == [
+        ("f", "f", "{}"),
+        ("call_a1_0_1", "g", "{}"),
+    ]
+
+
+@pytest.mark.parametrize("index", [-1, 128, 10**30])
+def test_a_candidate_of_an_odd_number_is_no_answer(index: int) -> None:
+    with pytest.raises(UpstreamInvalid):
+        read(event(said({"text": "a"}, index=index, finish="STOP")))
+
+
 def test_an_image_is_handed_on_as_a_data_uri() -> None:
     image = {"inlineData": {"mimeType": "image/png", "data": "iVBORw0KGgo="}}
     (choice,) = originals_of(read(event(said(image, finish="STOP"))))
