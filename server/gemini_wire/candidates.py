@@ -18,7 +18,7 @@ from server.deltas import (
     ToolCallDelta,
 )
 from server.errors import UpstreamCut, UpstreamInvalid
-from server.gemini_wire.events import Blob, Candidate, FunctionCall, Part
+from server.gemini_wire.events import Blob, Candidate, FunctionCall, Part, Probabilities, Token
 
 _REASONS = {
     "STOP": "stop",
@@ -82,6 +82,8 @@ class Candidates:
             deltas.append(Opening(index))
         for part in (candidate.content.parts if candidate.content else None) or ():
             deltas += self._part(choice, index, part)
+        if candidate.logprobs_result is not None:
+            deltas += _log_probabilities(index, candidate.logprobs_result)
         if (reason := candidate.finish_reason) is not None:
             if reason in _FAILED:
                 raise UpstreamInvalid(f"The upstream's model went astray ({reason}); try again.")
@@ -157,6 +159,23 @@ def _signed(signature: str) -> dict[str, Any]:
 def _image(index: int, blob: Blob) -> Delta:
     url = f"data:{blob.mime_type};base64,{blob.data}"
     return _extra(index, {"images": [{"type": "image_url", "image_url": {"url": url}}]})
+
+
+def _log_probabilities(index: int, told: Probabilities) -> list[Delta]:
+    """As OpenAI has them."""
+    chosen = told.chosen_candidates or []
+    tops = [ranking.candidates or [] for ranking in told.top_candidates or ()]
+    content = [
+        _token(token) | {"top_logprobs": [_token(one) for one in (tops[at] if at < len(tops) else ())]}
+        for at, token in enumerate(chosen)
+    ]
+    logprobs = {"content": content, "refusal": None}
+    return [Extra(_chunk(index, {}, logprobs=logprobs))] if content else []
+
+
+def _token(token: Token) -> dict[str, Any]:
+    said = token.token
+    return {"token": said, "logprob": token.log_probability, "bytes": [*said.encode(errors="replace")]}
 
 
 def _extra(index: int, delta: dict[str, Any]) -> Delta:

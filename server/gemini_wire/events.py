@@ -39,12 +39,33 @@ class Content(msgspec.Struct):
     parts: list[Part] | None = None
 
 
+class Token(msgspec.Struct, rename="camel"):
+    """A token, and how probable it was."""
+
+    token: str = ""
+    log_probability: float = 0.0
+
+
+class Ranking(msgspec.Struct):
+    """The tokens that were most probable at one place, the most probable first."""
+
+    candidates: list[Token] | None = None
+
+
+class Probabilities(msgspec.Struct, rename="camel"):
+    """Of what was said with them: token by token, what was chosen and what might have been."""
+
+    chosen_candidates: list[Token] | None = None
+    top_candidates: list[Ranking] | None = None
+
+
 class Candidate(msgspec.Struct, rename="camel"):
     """One of the answers."""
 
     index: int | None = None
     content: Content | None = None
     finish_reason: str | None = None
+    logprobs_result: Probabilities | None = None
 
 
 class Feedback(msgspec.Struct, rename="camel"):

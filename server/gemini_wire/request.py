@@ -60,6 +60,7 @@ _KNOWN = frozenset(
         "response_format",
         "modalities",
         "logprobs",
+        "top_logprobs",
         "extra_body",
         "antiphon",
         "conversation_id",
@@ -82,7 +83,7 @@ def generate_request(
     ``safety`` is sent along if there is any. Raises ``InvalidRequest`` with the field that cannot be carried
     out.
     """
-    _refuse(chat)
+    refuse_outdated(chat)
     talk = converse(chat, signed=model.signed)
     warnings = list(talk.warnings)
     schemas = OpenApiSchemas() if model.schema == "openapi" else None
@@ -108,13 +109,6 @@ def generate_request(
         warnings += [f"{keyword} was left out of a schema" for keyword in lost]
     warnings += left_out(chat, _KNOWN)
     return GenerateRequest(msgspec.json.encode(body), shortened(warnings))
-
-
-def _refuse(chat: ChatRequest) -> None:
-    """What cannot be had, and would be missed."""
-    refuse_outdated(chat)
-    if chat.fields.logprobs:
-        raise unsupported("logprobs", "cannot be had from this model; leave it out")
 
 
 def _put_tools(
@@ -169,6 +163,10 @@ def _generation(chat: ChatRequest) -> dict[str, Any]:
         made["stopSequences"] = [fields.stop] if isinstance(fields.stop, str) else fields.stop
     if chat.choices > 1:
         made["candidateCount"] = chat.choices
+    if fields.logprobs:
+        made["responseLogprobs"] = True
+        if fields.top_logprobs:
+            made["logprobs"] = fields.top_logprobs
     asked = decoded(chat, "modalities")
     if asked is not None and asked != ["text"]:
         if not isinstance(asked, list) or not asked or any(one not in _MODALITIES for one in asked):

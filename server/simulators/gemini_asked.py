@@ -76,7 +76,7 @@ def read_generate(body: bytes, model: str, *, stream: bool) -> Asked:
         stream=stream,
         include_usage=True,
         n=generation.get("candidateCount", 1),
-        logprobs=False,
+        logprobs=generation.get("responseLogprobs") is True,
         prompt_tokens=sum(len(text.split()) for text in everything),
         last_user=users[-1] if users else "",
         fields=frozenset(asked),
@@ -288,6 +288,8 @@ def _generation(given: object, model: str) -> dict[str, Any]:
         raise bad("response_schema is only supported with response_mime_type application/json.")
     if "responseSchema" in config:
         _checked_schema(config["responseSchema"], "generation_config.response_schema")
+    if "logprobs" in config and config.get("responseLogprobs") is not True:
+        raise bad("logprobs can only be set when response_logprobs is true.")
     _check_thinking(config.get("thinkingConfig", {}), model)
     return config
 

@@ -108,7 +108,7 @@ class Wire:
         parts += [*self._calls(), *self._last()]
         if self._script.block is not None:
             return orjson.dumps(self._blocked())
-        return orjson.dumps(self._answer(parts, said.completion_tokens, end=True))
+        return orjson.dumps(self._answer(parts, said.completion_tokens, end=True, words=said.text))
 
     def events(self) -> Iterator[Chunk]:
         """The stream, event by event. Usage is cumulative and in each of them."""
@@ -120,11 +120,13 @@ class Wire:
             *([{"text": piece, "thought": True}] for piece in said.reasoning),
             *([{"text": piece}] for piece in said.text),
         ]
+        first = len(said.reasoning)
         if said.tools:
             told.append(list(self._calls()))
         for count, parts in enumerate(told, 1):
             last = count == len(told) and script.finish_form == "last"
-            yield Chunk(self._answer(parts, count, end=last), True)
+            words = said.text[count - first - 1 : count - first] if count > first else ()
+            yield Chunk(self._answer(parts, count, end=last, words=words), True)
         if script.finish_form == "own":
             parts = list(self._last()) or [{"text": ""}]
             yield Chunk(self._answer(parts, said.completion_tokens, end=True), False)
@@ -145,8 +147,12 @@ class Wire:
         if self._script.text_signature:
             yield {"text": "", "thoughtSignature": self._script.text_signature}
 
-    def _answer(self, parts: list[dict[str, Any]], tokens: int, *, end: bool) -> dict[str, Any]:
+    def _answer(
+        self, parts: list[dict[str, Any]], tokens: int, *, end: bool, words: tuple[str, ...] = ()
+    ) -> dict[str, Any]:
         candidate: dict[str, Any] = {"content": {"parts": parts, "role": "model"}}
+        if words and self._said.logprobs:
+            candidate["logprobsResult"] = _probabilities(words)
         if end and self._script.finish_form != "missing":
             candidate["finishReason"] = self._script.finish_reason or _REASONS.get(
                 self._said.finish, self._said.finish
@@ -175,6 +181,12 @@ class Wire:
             "modelVersion": said.model,
             "responseId": f"sim{self._number}",
         }
+
+
+def _probabilities(words: tuple[str, ...]) -> dict[str, Any]:
+    """Each word a token, as probable as any."""
+    chosen = [{"token": word, "tokenId": len(word), "logProbability": -0.25} for word in words]
+    return {"chosenCandidates": chosen, "topCandidates": [{"candidates": [token]} for token in chosen]}
 
 
 def told_in_all(said: Said) -> Said:

@@ -115,6 +115,17 @@ async def test_several_choices_and_reasons_without_a_word_here() -> None:
         ]
 
 
+async def test_log_probabilities_are_the_same_streamed_and_whole() -> None:
+    async with serving() as (server, sim):
+        asked = ask("gemini-3-pro", logprobs=True, top_logprobs=2)
+        plain = (await post(server, asked)).json()["choices"][0]["logprobs"]["content"]
+        chunks = chunks_of((await post(server, {**asked, "stream": True})).body)
+        told = [choice.get("logprobs") for chunk in chunks for choice in chunk["choices"]]
+        assert [token for one in told if one for token in one["content"]] == plain
+        assert "".join(token["token"] for token in plain) == "You said: hello"
+        assert sim.requests[0].json()["generationConfig"] == {"responseLogprobs": True, "logprobs": 2}
+
+
 async def test_an_image_on_the_web_is_fetched_for_it() -> None:
     async def get(request: web.Request) -> web.Response:
         return web.Response(body=PNG)
@@ -150,7 +161,10 @@ async def test_a_refusal_is_a_status_and_a_cut_is_no_whole_answer() -> None:
         assert error_of(limited, 429)["code"] == "rate_limit_exceeded"
         assert limited.headers["retry-after"] == "34"
     async with serving() as (server, sim):
-        assert error_of(await post(server, ask("gemini-3-pro", logprobs=True)), 400)["param"] == "logprobs"
+        assert (
+            error_of(await post(server, ask("gemini-3-pro", modalities=["audio"])), 400)["param"]
+            == "modalities"
+        )
         sim.script(GeminiScript(chunks=4, cut_after=2))
         body = (await post(server, ask("gemini-3-pro", stream=True))).body
         assert b"[DONE]" not in body

@@ -68,6 +68,28 @@ def test_calls_come_whole_with_ids_of_ours_where_they_have_none() -> None:
     assert calls_of(deltas) == [("call_a1_0_0", "f", '{"n":1' + "0" * 30 + "}"), ("call_a1_0_1", "g", "{}")]
 
 
+def token(text: str, probability: float) -> dict[str, Any]:
+    return {"token": text, "tokenId": 7, "logProbability": probability}
+
+
+def test_log_probabilities_are_told_as_openai_tells_them() -> None:
+    told = {
+        "chosenCandidates": [token("Hé", -0.5), token("!", -1.0)],
+        "topCandidates": [{"candidates": [token("Hé", -0.5), token("Ho", -2.0)]}],
+    }
+    answer = said({"text": "Hé!"}, finish="STOP")
+    answer["candidates"][0]["logprobsResult"] = told
+    (choice,) = originals_of(read(event(answer)))
+    first = {"token": "Hé", "logprob": -0.5, "bytes": [72, 195, 169]}
+    other = {"token": "Ho", "logprob": -2.0, "bytes": [72, 111]}
+    assert choice["logprobs"]["content"] == [
+        first | {"top_logprobs": [first, other]},
+        {"token": "!", "logprob": -1.0, "bytes": [33], "top_logprobs": []},
+    ]
+    answer["candidates"][0]["logprobsResult"] = {"topCandidates": [{}]}
+    assert originals_of(read(event(answer))) == []
+
+
 def test_two_calls_of_one_id_are_told_apart() -> None:
     calls = [{"functionCall": {"name": name, "id": "f"}} for name in ("f", "g")]
     assert calls_of(read(event(said(*calls, finish="STOP")))) == [

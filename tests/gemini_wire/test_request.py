@@ -154,6 +154,12 @@ def test_a_client_of_the_vendors_own_openai_mode_is_understood() -> None:
     assert refused(extra_body=[1]) == ("extra_body", "invalid_type")
 
 
+def test_log_probabilities_may_be_asked_for() -> None:
+    assert config(logprobs=True) == {"responseLogprobs": True}
+    assert config(logprobs=True, top_logprobs=3) == {"responseLogprobs": True, "logprobs": 3}
+    assert config(logprobs=False, top_logprobs=0) == {}
+
+
 def test_images_may_be_asked_for() -> None:
     assert config(modalities=["text", "image"]) == {"responseModalities": ["TEXT", "IMAGE"]}
     assert config(modalities=["text"]) == {}
@@ -169,7 +175,6 @@ def test_safety_is_the_operators_and_goes_along() -> None:
 @pytest.mark.parametrize(
     ("fields", "param", "code"),
     [
-        ({"logprobs": True}, "logprobs", "unsupported_parameter"),
         ({"functions": [{}]}, "functions", "unsupported_parameter"),
         ({"tools": [{"type": "web_search"}]}, "tools[0]", "invalid_type"),
         ({"tools": NOW, "tool_choice": "any"}, "tool_choice", "invalid_value"),

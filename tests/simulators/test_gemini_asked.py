@@ -130,6 +130,7 @@ def test_newer_models_want_the_signature_of_each_step_since_the_user_spoke() -> 
         ({"generationConfig": {"max_tokens": 1}}, 'Unknown name "max_tokens"'),
         ({"generationConfig": {"stopSequences": list("abcdef")}}, "stop_sequences"),
         ({"generationConfig": {"candidateCount": 9}}, "candidateCount"),
+        ({"generationConfig": {"logprobs": 3}}, "response_logprobs"),
         ({"generationConfig": {"responseJsonSchema": {}}}, "response_mime_type"),
         (
             {"generationConfig": {**JSON, "responseSchema": {}, "responseJsonSchema": {}}},

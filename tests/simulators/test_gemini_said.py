@@ -52,6 +52,15 @@ def test_arguments_are_sent_as_they_are_written() -> None:
     assert b"thoughtSignature" not in whole
 
 
+def test_log_probabilities_go_with_the_words_that_they_are_of() -> None:
+    told = wire(text="a b", reasoning=("hm",), tools=(ToolCall(),), logprobs=True)
+    found = [event.data["candidates"][0].get("logprobsResult") for event in told.events()]
+    words = [[token["token"] for token in one["chosenCandidates"]] if one else None for one in found]
+    assert words == [None, ["a"], [" b"], None, None]
+    whole = json.loads(told.whole())["candidates"][0]["logprobsResult"]["chosenCandidates"]
+    assert [token["token"] for token in whole] == ["a", " b"]
+
+
 def test_an_array_is_one_value_at_a_time() -> None:
     form = ArrayForm(GeminiScript())
     assert json.loads(form.json({"a": 1}) + form.json({"b": 2}) + b"]") == [{"a": 1}, {"b": 2}]

@@ -117,7 +117,7 @@ async def test_a_channels_rules_for_fields_hold_and_what_was_adapted_is_told(
 async def test_a_request_that_cannot_be_made_is_refused_before_anything_is_sent(sim: GeminiSimulator) -> None:
     async with speaking(sim) as channel:
         for stream in (True, False):
-            refused = await failure(channel, request=chat(logprobs=True, stream=stream))
+            refused = await failure(channel, request=chat(modalities=["audio"], stream=stream))
             assert type(refused) is InvalidRequest
     assert sim.requests == []
 
