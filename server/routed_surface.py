@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import random
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from time import monotonic
 
@@ -11,18 +12,35 @@ from server.errors import ServerError, SurfaceNotOffered
 from server.routed_model import Failed, RoutedModel
 from server.routing.channel import BYTES_PER_TOKEN, ChannelState, Lane
 from server.routing.limits import Ticket
-from server.surfaces import AnswerHead, SurfaceRequest
+from server.settings import ChannelModel, Routing
+from server.surface_settings import SurfaceName
+from server.surfaces import AnswerHead, SurfaceRequest, offers
 from server.upstreams.base import Call, surfaces_of
 
 
 class RoutedSurface(RoutedModel):
-    """One model, over those of its channels that offer a certain surface."""
+    """One model, over those of its channels that offer a certain surface.
+
+    Where the model takes chats too, its channels' standing is one of its own: an upstream that fails at
+    something which it was never made for is none the worse for chats.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        surface: SurfaceName,
+        channels: Sequence[tuple[ChannelState, ChannelModel]],
+        rng: random.Random,
+        routing: Routing = Routing(),  # noqa: B008 - frozen
+    ) -> None:
+        self.model = model
+        beside_chats = any(offers(state.settings, served, "chat") for state, served in channels)
+        super().__init__(f"{model} ({surface})" if beside_chats else model, channels, rng, routing)
 
     async def ask(self, request: SurfaceRequest, call: Call) -> AsyncGenerator[AnswerHead | bytes, None]:
         """Yield the head and the bytes of the first channel that answers; see ``SurfaceCaller``.
 
-        Another channel is tried before the head only. What each attempt tells counts for the channel's
-        standing with this model, chats included.
+        Another channel is tried before the head only.
         """
         failed: list[Failed] = []
         own_time = call.deadline is None
@@ -71,7 +89,7 @@ class RoutedSurface(RoutedModel):
     ) -> AsyncGenerator[AnswerHead | bytes, None]:
         surfaces = surfaces_of(lane.upstream)
         assert surfaces is not None  # the router asks only for what a channel can offer
-        async with aclosing(surfaces.ask(request, self.name, call)) as parts:
+        async with aclosing(surfaces.ask(request, self.model, call)) as parts:
             async for part in parts:
                 if ticket is not None and isinstance(part, AnswerHead) and part.usage is not None:
                     ticket.used = part.usage.total_tokens

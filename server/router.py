@@ -115,7 +115,7 @@ class ModelRouter:
         states = [one for one in self._served[real] if offers(one[0].settings, one[1], surface.name)]
         if not states:
             raise not_offered(real, surface.name, [state.name for state, _ in self._served[real]])
-        made = RoutedSurface(real, states, self._rng, self._settings.routing.of(real))
+        made = RoutedSurface(real, surface.name, states, self._rng, self._settings.routing.of(real))
         self._surfaces[real, surface.name] = made
         return made
 

@@ -61,7 +61,7 @@ def channel(name: str, *plays: list[Any], **settings: Any) -> ChannelState:
 
 
 def model(*states: ChannelState) -> RoutedSurface:
-    return RoutedSurface("m", [(state, ChannelModel()) for state in states], Eager(1))
+    return RoutedSurface("m", "embeddings", [(state, ChannelModel()) for state in states], Eager(1))
 
 
 def calls(*states: ChannelState) -> list[int]:
@@ -137,11 +137,24 @@ async def test_one_that_was_left_alone_is_tried_and_well_again() -> None:
     routed = model(first)
     with pytest.raises(UpstreamError):
         await ask(routed)
-    health = first.health.of("m")
+    health = first.health.of("m (embeddings)")
     health.breaker.until = 1e-9
     health.refresh()
     assert await ask(routed) == [HEAD, b"ok"]
     assert health.breaker.state == "closed"
+
+
+async def test_what_fails_beside_chats_says_nothing_of_chats() -> None:
+    both = channel("a", [UpstreamError("x")], breaker={"failures": 2})
+    with pytest.raises(UpstreamError):
+        await ask(model(both))
+    with pytest.raises(NoChannel, match=r"Every channel of m \(embeddings\)"):
+        await ask(model(both))
+    assert both.health.of("m").breaker.state == "closed"
+    alone = channel("b", [UpstreamError("x")], breaker={"failures": 2}, surfaces=("embeddings",))
+    with pytest.raises(UpstreamError):
+        await ask(model(alone))
+    assert alone.health.of("m").breaker.state == "open", "where there are no chats it is the model's own"
 
 
 async def test_a_429_makes_others_come_first() -> None:

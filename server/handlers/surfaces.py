@@ -31,7 +31,7 @@ def handler_of(surface: Surface) -> Handler:
         json = parse_object(await read_body(request))
         name = model_of(json) or request.match_info.get("model", "")
         model = _choose(request, surface, name)
-        return await _Passage(request, model, JsonRequest(surface, name or model.name, json)).carry_out()
+        return await _Passage(request, model, JsonRequest(surface, name or model.model, json)).carry_out()
 
     @takes_forms
     async def pass_form(request: web.Request) -> web.StreamResponse:
@@ -40,7 +40,7 @@ def handler_of(surface: Surface) -> Handler:
             name = form.model or ""
             model = _choose(request, surface, name)
             content_type = request.headers["Content-Type"]
-            asked = FormRequest(surface, name or model.name, content_type, form, spool)
+            asked = FormRequest(surface, name or model.model, content_type, form, spool)
             return await _Passage(request, model, asked, since=received).carry_out()
 
     return pass_form if surface.form else pass_json

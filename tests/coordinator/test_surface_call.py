@@ -27,7 +27,7 @@ class Played(RoutedSurface):
     """Answers with ``parts``; an error among them is raised."""
 
     def __init__(self, *parts: Any) -> None:
-        super().__init__("m", [], random.Random(1))
+        super().__init__("m", "embeddings", [], random.Random(1))
         self.parts = parts
 
     async def ask(self, request: SurfaceRequest, call: Call) -> AsyncGenerator[AnswerHead | bytes, None]:
