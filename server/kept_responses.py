@@ -45,6 +45,9 @@ class KeptResponses:
     def __len__(self) -> int:
         return len(self._kept)
 
+    def __contains__(self, id: str) -> bool:
+        return id in self._kept
+
     def keep(self, id: str, response: Kept) -> None:
         """Keep a response, in place of one that has its id; the oldest go where there is no room."""
         self._drop(id)

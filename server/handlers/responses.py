@@ -180,6 +180,8 @@ class ResponsesDialect:
         asked = self._asked
         if not asked.store:
             return
+        if self._replay is not None and run.response_id not in self._kept:
+            return  # it was deleted while it was under way
         items = [*asked.history, *asked.items, *whole.output]
         begin = len(asked.history)
         end = begin + len(asked.items)

@@ -37,22 +37,21 @@ class ResponseEncoder:
         output = self._output
         figures = output.usage or usage or Usage(estimated=True)
         response = ended(self._head, output.reason, output.items(), figures, antiphon)
-        return begin + last + self._last(response, f"response.{response['status']}")
+        self._keep(_whole(response))
+        return begin + last + self._event({"type": f"response.{response['status']}", "response": response})
 
     def fail(self, error: ServerError) -> bytes:
         """The end of an answer that failed, with what there is of it."""
         begin = b"" if self._started else self._begin()
-        return begin + self._last(failed(self._head, error, self._output.items()), "response.failed")
+        response = failed(self._head, error, self._output.items())
+        self._keep(Whole(_json(response), []))  # nobody goes on from half an answer, but from its question
+        return begin + self._event({"type": "response.failed", "response": response})
 
     def _begin(self) -> bytes:
         self._started = True
         response = begun(self._head)
         names = ("response.created", "response.in_progress")
         return b"".join([self._event({"type": name, "response": response}) for name in names])
-
-    def _last(self, response: dict[str, Any], name: str) -> bytes:
-        self._keep(_whole(response))
-        return self._event({"type": name, "response": response})
 
     def _event(self, event: Event) -> bytes:
         event["sequence_number"] = self._number

@@ -429,3 +429,23 @@ async def test_what_is_not_in_the_background_is_not_streamed_again_and_one_in_it
         with pytest.raises(openai.BadRequestError) as unstored:
             await client.responses.create(model="m", input="hi", background=True, store=False)
         assert unstored.value.param == "store"
+
+
+async def test_what_is_deleted_while_it_is_under_way_does_not_come_back() -> None:
+    async with asking("openai") as (client, kind):
+        kind.say(text="one two", chunks=2, stall_after=1, stall_ms=200)
+        stream = await client.responses.create(model="m", input="hi", background=True, stream=True)
+        id = (await anext(stream)).response.id  # type: ignore[union-attr]
+        await client.responses.delete(id)
+        assert [event.type async for event in stream][-1] == "response.completed"
+        with pytest.raises(openai.NotFoundError):
+            await client.responses.retrieve(id)
+
+
+async def test_after_a_cut_one_goes_on_from_the_question() -> None:
+    async with asking("openai") as (client, kind):
+        kind.say(text="one two three", chunks=3, cut_after=2)
+        events = [e async for e in await client.responses.create(model="m", input="hi", stream=True)]
+        assert events[-1].type == "response.failed"
+        await client.responses.create(model="m", input="go on", previous_response_id=events[-1].response.id)
+        assert [turn["content"] for turn in kind.sent()["messages"]] == ["hi", "go on"]

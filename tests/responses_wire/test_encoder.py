@@ -52,6 +52,7 @@ def test_a_failure_tells_what_there_is_and_is_kept() -> None:
     assert (response["status"], response["error"]) == ("failed", {"code": "upstream_cut", "message": "cut"})
     assert [item["status"] for item in response["output"]] == ["completed", "incomplete"]
     assert json.loads(kept[0].body) == response
+    assert kept[0].output == [], "what was cut is nothing to go on from"
 
 
 def test_a_failure_before_the_first_word_has_its_beginning_too() -> None:
