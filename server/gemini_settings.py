@@ -18,6 +18,7 @@ class GeminiModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     thinking: Literal["level", "budget", "no"] | None = None
     schema: Literal["json", "openapi"] | None = None
     signed: bool | None = None  # must the thought signatures of tool calls come back?
+    instructed: bool | None = None  # does it take a system instruction?
 
 
 class Gemini(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -47,9 +47,11 @@ class Conversation(msgspec.Struct, frozen=True):
     warnings: list[str]
 
 
-def converse(chat: ChatRequest, *, signed: bool) -> Conversation:
-    """The turns as the service takes them. ``signed``: the model wants calls of the current turn signed.
+def converse(chat: ChatRequest, *, signed: bool, instructed: bool = True) -> Conversation:
+    """The turns as the service takes them.
 
+    ``signed``: the model wants calls of the current turn signed. ``instructed``: it takes a system
+    instruction; if not, the system prompt begins the user's first turn.
     An image's URL that is no data URI is handed on as the place of a file: whether the service may fetch it
     is for the caller to know. Raises ``InvalidRequest`` for a role, part, call or result that it cannot take,
     or if nothing is left.
@@ -95,6 +97,9 @@ def converse(chat: ChatRequest, *, signed: bool) -> Conversation:
     if contents[0].role == "model":
         contents.insert(0, Content("user", 0, [_text(OPENING)]))
         warnings.append("a user's turn was put before the assistant's first")
+    if system and not instructed:
+        contents[0].parts[:0], system = system, []
+        warnings.append("the system prompt was put into the user's first turn")
     _check_results(contents)
     _order_results(contents)
     if signed and _sign(contents):

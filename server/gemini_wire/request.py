@@ -84,7 +84,7 @@ def generate_request(
     out.
     """
     refuse_outdated(chat)
-    talk = converse(chat, signed=model.signed)
+    talk = converse(chat, signed=model.signed, instructed=model.instructed)
     warnings = list(talk.warnings)
     schemas = OpenApiSchemas() if model.schema == "openapi" else None
     body: dict[str, Any] = {}

@@ -63,6 +63,8 @@ def read_generate(body: bytes, model: str, *, stream: bool) -> Asked:
     asked = fields_of(read_object(body), _FIELDS, "")
     turns = _turns(asked.get("contents"))
     system = _system(asked.get("systemInstruction"))
+    if system and re.search("gemma-[123]-", model):
+        raise bad(f"Developer instruction is not enabled for models/{model}")
     generation = _generation(asked.get("generationConfig", {}), model)
     _check_safety(asked.get("safetySettings", []))
     _check_tools(asked)

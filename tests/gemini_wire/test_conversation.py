@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from server.errors import InvalidRequest
+from server.gemini_wire import model_of
 from server.gemini_wire.conversation import NO_SIGNATURE
 from tests.gemini_wire.generated import BUDGET, LEVEL, called, request, result, user
 
@@ -53,6 +54,17 @@ def test_a_later_system_prompt_is_said_at_its_place() -> None:
     body, _ = request(user("a"), assistant("b"), system("be brief"), user("c"))
     assert body["contents"][2]["parts"] == [{"text": "<system>be brief</system>"}, {"text": "c"}]
     assert "systemInstruction" not in body
+
+
+def test_a_model_that_takes_no_instruction_is_told_by_the_user() -> None:
+    gemma = model_of("gemma-3-27b-it")
+    body, warnings = request(system("be brief"), user("hello"), assistant("hi"), user("on"), model=gemma)
+    assert "systemInstruction" not in body
+    assert body["contents"][0] == {"role": "user", "parts": [{"text": "be brief"}, {"text": "hello"}]}
+    assert warnings == ("the system prompt was put into the user's first turn",)
+    begun, _ = request(system("be brief"), assistant("hi"), model=gemma)
+    assert begun["contents"][0]["parts"] == [{"text": "be brief"}, {"text": "Hello."}]
+    assert request(user("hello"), model=gemma)[1] == ()
 
 
 def test_nothing_but_a_system_prompt_is_the_users_turn() -> None:

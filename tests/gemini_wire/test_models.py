@@ -37,3 +37,10 @@ def test_only_small_models_of_2_5_can_rest() -> None:
     assert model_of("gemini-2.5-flash").can_rest
     assert not model_of("gemini-2.5-pro").can_rest
     assert model_of("something-else") == GeminiModel()
+
+
+def test_the_first_open_models_take_no_system_instruction() -> None:
+    assert not model_of("gemma-3-27b-it").instructed
+    assert not model_of("models/gemma-2-9b").instructed
+    for name in ("gemma-4-31b", "gemma-31", "gemini-2.5-flash"):
+        assert model_of(name).instructed

@@ -238,7 +238,14 @@ def steps(draw: st.DrawFn) -> list[dict[str, Any]]:
 @given(
     st.lists(steps(), min_size=1, max_size=6),
     st.sampled_from(
-        ["gemini-2.0-flash", "gemini-2.5-pro", "gemini-2.5-flash", "gemini-3-pro", "gemini-4-argon"]
+        [
+            "gemini-2.0-flash",
+            "gemini-2.5-pro",
+            "gemini-2.5-flash",
+            "gemini-3-pro",
+            "gemini-4-argon",
+            "gemma-3-27b-it",
+        ]
     ),
     st.lists(SCHEMAS, max_size=2),
     st.sampled_from([None, "none", "minimal", "medium", "xhigh"]),

@@ -154,6 +154,12 @@ def test_what_the_vendor_refuses_is_refused(fields: dict[str, Any], words: str) 
     assert words in refused.value.fault.message
 
 
+def test_open_models_take_no_system_instruction() -> None:
+    with pytest.raises(Refused, match="Developer instruction is not enabled"):
+        read("gemma-3-27b-it", systemInstruction={"parts": [{"text": "be brief"}]})
+    assert read("gemma-3-27b-it").n == 1
+
+
 @pytest.mark.parametrize(
     ("name", "thinking", "words"),
     [
