@@ -8,9 +8,18 @@ import msgspec
 import pytest
 
 from server.auth import ANONYMOUS, Principal
-from server.errors import InvalidRequest, ModelNotFound, NotAllowed, RateLimited, ServerError
+from server.errors import (
+    InvalidRequest,
+    ModelNotFound,
+    NotAllowed,
+    RateLimited,
+    ServerError,
+    SurfaceNotOffered,
+)
+from server.routed_surface import SurfacesOnly
 from server.router import ModelRouter
 from server.settings import Combination, Settings
+from server.surfaces import EMBEDDINGS, SURFACES
 from server.upstreams.base import Upstream
 from tests.channels import ScriptedChannel, answer, channel, chat, failure, played
 
@@ -22,6 +31,7 @@ COMBINATIONS = [
     {"name": "panel", "members": [{"model": "a"}, {"model": "b"}], "aliases": ["p"], "description": "both"},
     {"name": "plain", "strategy": "direct", "model": "a"},
 ]
+MODERATIONS = next(one for one in SURFACES if one.name == "moderations")
 ALIASES = {"short": "c/d:e@f", "s2": "short"}
 
 
@@ -242,3 +252,46 @@ def test_what_is_known_of_sparks_models_is_told_where_the_configuration_is_silen
     assert [cards[name]["context_length"] for name in models] == [8192, 8192, 8192, 5]
     # Pro searches the web, which is a tool too.
     assert [told.models[name].channels[0][1].tools for name in models] == [False, None, True, False]
+
+
+def beside_chats() -> ModelRouter:
+    models = {"e": {"surfaces": ["embeddings"]}, "j": {"surfaces": ["moderations"]}, "a": {}}
+    channels = [
+        *CHANNELS,
+        {"name": "three", "kind": "openai", "models": models},
+        {"name": "four", "kind": "openai", "models": ["e", "k"], "surfaces": ["chat", "moderations"]},
+    ]
+    return router(channels=channels)
+
+
+def test_a_surface_is_answered_by_the_channels_that_offer_it() -> None:
+    made = beside_chats()
+    found = made.choose_surface("e", EMBEDDINGS, ANONYMOUS)
+    assert (found.model, [state.name for state, _ in found.channels]) == ("e", ["three"])
+    assert made.choose_surface("e", EMBEDDINGS, ANONYMOUS) is found, "with its budget of further attempts"
+    assert [state.name for state, _ in made.models["e"].channels] == ["four"], "which takes its chats"
+    assert made.choose_surface("s2", EMBEDDINGS, ANONYMOUS).model == "c/d:e@f"
+    assert isinstance(made.models["j"], SurfacesOnly)
+
+
+def test_who_names_no_model_gets_the_first_that_was_configured_and_allowed_for_it() -> None:
+    made = beside_chats()
+    assert made.choose_surface("", MODERATIONS, ANONYMOUS).model == "e"
+    assert made.choose_surface("", MODERATIONS, only("k", "j")).model == "j"
+    for name, principal in (("", only("a")), ("", only())):
+        with pytest.raises(InvalidRequest, match="model is missing"):
+            made.choose_surface(name, MODERATIONS, principal)
+    with pytest.raises(InvalidRequest, match="model is missing"):
+        made.choose_surface("", EMBEDDINGS, ANONYMOUS)
+
+
+def test_what_is_not_offered_known_or_allowed_is_told_apart() -> None:
+    made = beside_chats()
+    with pytest.raises(SurfaceNotOffered, match="panel is a combination"):
+        made.choose_surface("p", EMBEDDINGS, ANONYMOUS)
+    with pytest.raises(SurfaceNotOffered, match=r"surfaces of its channel \(four\)"):
+        made.choose_surface("k", EMBEDDINGS, ANONYMOUS)
+    with pytest.raises(NotAllowed):
+        made.choose_surface("e", EMBEDDINGS, only("a"))
+    with pytest.raises(ModelNotFound):
+        made.choose_surface("nobody", EMBEDDINGS, ANONYMOUS)

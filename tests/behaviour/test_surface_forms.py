@@ -16,18 +16,20 @@ import openai
 import pytest
 
 from server.app_keys import METRICS, RUNS, UPLOADS
+from server.config import load
 from server.settings import Channel, ChannelModel, Server, Settings, Uploads
 from server.simulators.openai import OpenAISimulator
 from server.simulators.script import Script
 from tests.behaviour.asking import asked, assert_nothing_left, both, chat_request, error_of, get, post, until
 from tests.behaviour.program import program
-from tests.behaviour.running import QUIET, Antiphon, channel
+from tests.behaviour.running import QUIET, Antiphon, antiphon, channel
 from tests.raw_http import PATIENCE_S, Answer, connect
 
 Pair = tuple[Antiphon, OpenAISimulator]
 PATH = "/v1/audio/transcriptions"
 TYPE = 'multipart/form-data; boundary="x"'
 MEGABYTE = 1024 * 1024
+EXAMPLE = Path(__file__).parents[2] / "conf" / "examples" / "surfaces.yaml"
 
 
 def settings(sim: OpenAISimulator) -> Settings:
@@ -299,6 +301,26 @@ async def test_a_folder_that_is_not_there_is_told_without_its_name(tmp_path: Pat
         answer = await send(server, form(field("model", b"w"), file(b"a" * 2 * MEGABYTE)))
         assert error_of(answer, 503)["message"] == "The server cannot keep the upload; try again later."
         await nothing_left(server)
+
+
+async def test_the_example_does_what_it_says(tmp_path: Path) -> None:
+    async with OpenAISimulator() as sim:
+        config = tmp_path / "surfaces.yaml"
+        config.write_text(EXAMPLE.read_text().replace("127.0.0.1:9100", f"127.0.0.1:{sim.port}"))
+        loaded = load(config, {"VENDOR_KEY": "any"})
+        async with antiphon(loaded.settings) as server:
+            for path, body in (
+                ("/v1/embeddings", {"model": "embed", "input": "hello"}),
+                ("/v1/moderations", {"input": "hello"}),
+                ("/v1/audio/speech", {"model": "say", "voice": "alloy", "input": "hello"}),
+                ("/v1/images/generations", {"prompt": "a cat"}),
+                ("/v1/rerank", {"model": "rank", "query": "a", "documents": ["a"]}),
+            ):
+                assert (await post(server, body, path=path)).status == 200, path
+            assert (await send(server, form(file(b"abc"), field("model", b"hear")))).status == 200
+            sim.script(Script(status=500), route="embeddings")
+            assert (await post(server, {"model": "embed", "input": "a"}, path="/v1/embeddings")).status == 200
+    assert not loaded.warnings
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
