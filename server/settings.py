@@ -200,6 +200,7 @@ class Channel(_Frozen, frozen=True):
     timeouts: TimeoutsPatch = TimeoutsPatch()
     head_in_time: bool = False  # of whole answers: is first_token_s the time for the head?
     max_concurrency: Whole0 = 0  # 0: no limit
+    single_share: Share = 0.25  # of max_concurrency, which calls of combinations never take
     max_waiting: Whole0 = 1000
     max_wait_s: From0 = 120  # 0: as long as the call has time
     requests_per_min: Whole0 = 0  # 0: no limit

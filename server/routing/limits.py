@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 from server.routing.health import NoRoom, QueueFull
+from server.routing.turns import Caller, Slots
 from server.settings import Channel
 from server.upstreams.base import Call
 
@@ -67,11 +68,12 @@ class Window:
 
 
 class Ticket:
-    """What one call has entered. ``used``: the tokens that it cost, as far as is known."""
+    """What one call, ``caller``'s, has entered. ``used``: the tokens that it cost, as far as is known."""
 
-    __slots__ = ("request", "tokens", "used")
+    __slots__ = ("caller", "request", "tokens", "used")
 
-    def __init__(self, request: Entry | None, tokens: Entry | None) -> None:
+    def __init__(self, caller: Caller, request: Entry | None, tokens: Entry | None) -> None:
+        self.caller = caller
         self.request = request
         self.tokens = tokens
         self.used = tokens.amount if tokens is not None else 0
@@ -80,8 +82,8 @@ class Ticket:
 class Gate:
     """The limits of one channel. ``enter`` before a call, ``leave`` after it, whatever happens.
 
-    ``clock`` gives the event loop's time, in seconds. Whoever waits does so in order; past ``max_waiting``
-    nobody does.
+    ``clock`` gives the event loop's time, in seconds. Who waits for a slot is let in by turns (``turns``),
+    who waits for a window's time in order; past ``max_waiting`` nobody waits.
     """
 
     def __init__(self, channel: Channel, clock: Callable[[], float]) -> None:
@@ -89,7 +91,7 @@ class Gate:
         self._clock = clock
         # The embedded model computes as many answers at a time as it has slots; the others wait here.
         limit = channel.max_concurrency or (channel.slots if channel.kind == "local" else 0)
-        self._slots = asyncio.Semaphore(limit) if limit else None
+        self._slots = Slots(limit, limit - int(limit * channel.single_share)) if limit else None
         self._requests = Window(channel.requests_per_min) if channel.requests_per_min else None
         self._tokens = Window(channel.tokens_per_min) if channel.tokens_per_min else None
         self.waiting = 0
@@ -116,7 +118,7 @@ class Gate:
 
     def free(self) -> bool:
         """Could a call begin now, without waiting?"""
-        if self.waiting or (self._slots is not None and self._slots.locked()):
+        if self.waiting or (self._slots is not None and self._slots.locked(_MEMBER)):
             return False
         now = self._clock()
         return self._when(now, 1) <= now
@@ -129,21 +131,22 @@ class Gate:
         """
         told = False
         by = self._patience(call)
+        caller = _caller(call)
         if self._slots is not None:
-            if told := self._slots.locked():
+            if told := self._slots.locked(caller):
                 self._begin_waiting(call, 1.0)
-            await self._wait_for_slot(self._slots, by)
+            await self._wait_for_slot(self._slots, caller, by)
         try:
-            return await self._enter_windows(call, tokens, by, told=told)
+            return await self._enter_windows(call, caller, tokens, by, told=told)
         except BaseException:
             if self._slots is not None:
-                self._slots.release()
+                self._slots.release(caller)
             raise
 
     def leave(self, ticket: Ticket) -> None:
         """A call has ended."""
         if self._slots is not None:
-            self._slots.release()
+            self._slots.release(ticket.caller)
         if self._tokens is not None and ticket.tokens is not None:
             self._tokens.settle(ticket.tokens, ticket.used, self._clock())
 
@@ -155,19 +158,21 @@ class Gate:
         own = self._clock() + limit_s
         return own if call.deadline is None else min(own, call.deadline)
 
-    async def _wait_for_slot(self, slots: asyncio.Semaphore, by: float | None) -> None:
+    async def _wait_for_slot(self, slots: Slots, caller: Caller, by: float | None) -> None:
         self.waiting += 1
         try:
             async with asyncio.timeout_at(by):
-                await slots.acquire()
+                await slots.acquire(caller)
         except TimeoutError:
             raise NoRoom("No slot of the channel became free in time; try again later.") from None
         finally:
             self.waiting -= 1
 
-    async def _enter_windows(self, call: Call, tokens: int, by: float | None, *, told: bool) -> Ticket:
+    async def _enter_windows(
+        self, call: Call, caller: Caller, tokens: int, by: float | None, *, told: bool
+    ) -> Ticket:
         if self._requests is None and self._tokens is None:
-            return _NOTHING
+            return Ticket(caller, None, None)
         now = self._clock()
         when = self._when(now, tokens)
         if when > now:
@@ -176,7 +181,8 @@ class Gate:
             if not told:
                 self._begin_waiting(call, when - now)
         request = self._requests.enter(when, 1) if self._requests is not None else None
-        ticket = Ticket(request, self._tokens.enter(when, tokens) if self._tokens is not None else None)
+        counted = self._tokens.enter(when, tokens) if self._tokens is not None else None
+        ticket = Ticket(caller, request, counted)
         if when > now:
             self.waiting += 1
             try:
@@ -219,10 +225,16 @@ def _limits(channel: Channel) -> tuple[object, ...]:
         channel.tokens_per_min,
         channel.max_waiting,
         channel.max_wait_s,
+        channel.single_share,
     )
 
 
-_NOTHING = Ticket(None, None)
+def _caller(call: Call) -> Caller:
+    run = call.run
+    return Caller(member=call.depth > 0) if run is None else Caller(run.key, run.id, member=call.depth > 0)
+
+
+_MEMBER = Caller(member=True)  # who has to wait the most
 
 
 def _full(wait_s: float) -> QueueFull:

@@ -85,6 +85,10 @@ class ParentRun(Protocol):
     @property
     def id(self) -> str: ...
 
+    @property
+    def key(self) -> str:
+        """The name of the access key that asked for it."""
+
 
 class Call:
     """How one call is to be carried out: limits and who listens. One object for each call.

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from server.routing.health import NoRoom, QueueFull
 from server.routing.limits import Gate, Window
+from server.routing.turns import Caller
 from server.settings import Channel
 from server.upstreams.base import Call
 from tests.channels import Listener, until
@@ -142,7 +143,7 @@ async def test_a_refusal_by_the_minute_gives_the_slot_back() -> None:
     with pytest.raises(QueueFull):
         await one.enter(Call(), 0)
     assert one._slots is not None
-    assert not one._slots.locked()
+    assert not one._slots.locked(Caller())
 
 
 async def test_a_wait_for_a_slot_has_an_end_of_its_own() -> None:
