@@ -213,7 +213,8 @@ class RoutedModel:
         lone = self._lone
         if lone is not None and lone.health.avoided_until <= now and lone.state.able():
             return lone
-        chosen = self._chooser.choose(now)
+        siblings = call.siblings
+        chosen = self._chooser.choose(now) if siblings is None else self._chooser.apart(now, siblings.places)
         if self._sick_until > now and call.observer is not None:
             for name, reason in self._chooser.passed_over(now):
                 if chosen is None or name != chosen.state.name:
@@ -243,6 +244,8 @@ class RoutedModel:
         if call.deadline is None and (total_s := (call.timeouts or state.timeouts).total_s):
             call.deadline = now + total_s
         call.channel, call.attempts_made = state.name, len(failed) + 1
+        if call.siblings is not None:
+            call.siblings.places[state.place] += 1
         if not state.more_keys:
             return state.only
         return state.lane(self.name, now, [one.lane.health for one in failed])
@@ -279,6 +282,8 @@ class RoutedModel:
         # A sibling that is well may always be asked: what must not be multiplied is the load on the sick.
         if candidate.health.breaker.failures and not self._budget.spend():
             raise _given_up(failed, candidate, call, "budget")
+        if call.siblings is not None and call.siblings.enough():
+            raise _given_up(failed, candidate, call, "enough")
         if call.observer is not None:
             same = candidate is last.candidate
             call.observer.retrying(

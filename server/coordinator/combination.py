@@ -173,7 +173,7 @@ class Combination:
     ) -> AsyncGenerator[Batch, None]:
         """Yield what the run's task sends; end the task, and the run, whatever happens."""
         book.begin()
-        book.begun = call.begun
+        book.begun, call.parts = call.begun, book.parts
         channel = AnswerChannel()
         task = self._tasks.create(
             self._carry_out(book, plan, chat, call, channel), name=f"run {book.run.id}", awaited=True

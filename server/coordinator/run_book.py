@@ -49,6 +49,7 @@ class RunBook:
         """``created`` None: it has been told already."""
         self.run = run
         self.calls: list[CallLog] = list(calls)
+        self.parts: list[tuple[CallLog, Call]] = []  # those that were begun, and what was asked
         self.failures: tuple[MemberFailure, ...] = ()
         self.level = "none"
         self.agreement: float | None = None  # of a vote

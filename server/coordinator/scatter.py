@@ -7,6 +7,7 @@ a fallback) does so here.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -60,6 +61,7 @@ class Scatter:
     ) -> None:
         self.stage = stage
         self.over = asyncio.Event()
+        self.places: Counter[str] = Counter()
         self.gathers = True
         self.hurried = False
         self._besides = besides
@@ -100,6 +102,8 @@ class Scatter:
             run=self._within.book.run,
             depth=self._within.depth + 1,
         )
+        call.siblings = self
+        self._within.book.parts.append((member.log, call))
         work = member.carry_out(lambda: self._within.models(planned.model), member.log.request, call)
         member.task = self._within.group.create_task(work, name=f"member {planned.id}")
 
@@ -115,6 +119,11 @@ class Scatter:
             return True
         needed = self._within.plan.min_success if self.stage.name == "draft" else 1
         return self._besides + sum(one.is_usable for one in self.members) >= max(1, needed)
+
+    def enough(self) -> bool:
+        """Are there drafts enough? They answer sooner than a restart of a call that failed."""
+        plan = self._within.plan
+        return self.stage.name == "draft" and self._besides + self.complete >= plan.quorum
 
     def hurry(self) -> None:
         """End the stage now: whoever waits for it sees ``hurried``."""

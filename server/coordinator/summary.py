@@ -173,6 +173,7 @@ async def stream_answer(
         run=run.book.run,
         depth=run.call.depth + 1,
     )
+    run.book.parts.append((log, call))
     relay = _Relay(run, log, whole=whole, shape=shape)
     try:
         async with aclosing(run.models(told.model).stream(request, call)) as batches:

@@ -34,6 +34,8 @@ from server.upstreams.base import AnswerInfo, Call, Upstream
 # Combinations may call each other through servers; one that is so deep within others is refused.
 MAX_DEPTH = 2
 MAX_CONVERSATION_ID = 200
+# The header tells so many attempts; a panel may make more. (attempts)
+MAX_ATTEMPTS_TOLD = 100
 
 
 def begin(
@@ -249,8 +251,9 @@ class Work:
     def _tell_attempts(self) -> None:
         """Have the client told what was tried, if it was more than one channel, or if that is asked for."""
         names = self._request[SNAPSHOT].settings.routing.tell_channels
-        if self._call.tried or names:
-            self._record.tried = attempts_told(self._call, names=names)
+        call = self._call
+        if call.tried or names or any(part.tried for _, part in call.parts):
+            self._record.tried = attempts_told(call, names=names)
         if self._call.warnings is not None and self._call.warnings[0] == self._call.channel:
             told = (self._warned, *self._call.warnings[1]) if self._warned else self._call.warnings[1]
             self._record.warnings = "; ".join(told)
@@ -264,13 +267,27 @@ class Work:
 
 
 def attempts_told(call: Call, *, names: bool) -> str:
-    """What became of each attempt, oldest first: ``ok`` or an error's code; with the channels' names."""
+    """What became of each attempt, oldest first: ``ok`` or an error's code; with the channels' names.
+
+    Of a combination each call's attempts that are over, behind its id.
+    """
+    if not call.parts:
+        return ", ".join(_outcomes(call, whole=True, names=names))
+    told = [
+        f"{log.id}:{word}"
+        for log, part in call.parts
+        for word in _outcomes(part, whole=log.state == "finished", names=names)
+    ]
+    return ", ".join(told[:MAX_ATTEMPTS_TOLD])
+
+
+def _outcomes(call: Call, *, whole: bool, names: bool) -> list[str]:
     outcomes = list(call.tried)
-    if len(outcomes) < call.attempts_made:
+    if whole and len(outcomes) < call.attempts_made:
         outcomes.append((call.channel, "ok"))
     # A code may be an upstream's own word: quoted, it is fit for a header.
     words = [(quote(channel, safe=""), quote(code[:64], safe="")) for channel, code in outcomes]
-    return ", ".join(f"{channel}={code}" if names else code for channel, code in words)
+    return [f"{channel}={code}" if names else code for channel, code in words]
 
 
 def antiphon_field(run_id: str, info: AnswerInfo) -> bytes:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import aclosing
 from typing import Protocol
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -49,8 +50,8 @@ class ChannelState:
 
     ``before`` is the state that a reload replaces: its health is kept if kind and address are the same, and
     what it has counted if its limits are.
-    ``count`` is told of each attempt's outcome: the channel's name, and ``ok`` or an error's code. Needs a
-    running event loop.
+    ``count`` is told of each attempt's outcome: the channel's name, and ``ok`` or an error's code. ``place``
+    names what it shares with channels that would fail together with it. Needs a running event loop.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class ChannelState:
     ) -> None:
         self.settings = settings
         self.name = settings.name
+        self.place = _place(settings)
         self.count = count
         self.timeouts = settings.timeouts.over(Timeouts())
         secrets = settings.secrets()
@@ -248,6 +250,13 @@ def _standing(key: KeyHealth, model: str, now: float) -> tuple[bool, float]:
     """Good standing first; else whoever comes back soonest, lest a refused key stand in a ready one's way."""
     until = key.avoided_until(model)
     return (key.blocked_until(model) > now, max(until - now, 0.0))
+
+
+def _place(settings: Channel) -> str:
+    """Its host; a kind whose address is the vendor's own names the vendor, an embedded model itself."""
+    if settings.base_url:
+        return urlsplit(settings.base_url).netloc.lower()
+    return settings.name if settings.kind == "local" else settings.kind
 
 
 def _same_place(before: Channel, now: Channel) -> bool:

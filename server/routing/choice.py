@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 from bisect import bisect
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import accumulate, groupby
 
 from server.routing.channel import ChannelState
@@ -58,6 +58,16 @@ class Chooser:
                 return chosen
         return None
 
+    def apart(self, now: float, places: Mapping[str, int]) -> Candidate | None:
+        """The channel to ask now, where the fewest of the calls go that ``places`` counts by place.
+
+        Those are to fail independently of this one. Priority comes first all the same.
+        """
+        for tier in self._tiers:
+            if (chosen := tier.apart(now, places)) is not None:
+                return chosen
+        return self.choose(now)
+
     def passed_over(self, now: float) -> list[tuple[str, str]]:
         """The channels that would not be asked now, and why: breaker, cooling, refused, unavailable."""
         return [
@@ -95,6 +105,11 @@ class _Tier:
             if one.health.avoided_until <= now and one.state.able() and one not in but
         ]
         return self._pick([one for one in ready if one.well(now)] or ready, now)
+
+    def apart(self, now: float, places: Mapping[str, int]) -> Candidate | None:
+        ready = [one for one in self._all if one.well(now)]
+        fewest = min((places.get(one.state.place, 0) for one in ready), default=0)
+        return self._pick([one for one in ready if places.get(one.state.place, 0) == fewest], now)
 
     def last_resort(self, now: float, but: Collection[Candidate]) -> Candidate | None:
         return self._pick(

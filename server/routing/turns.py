@@ -15,7 +15,7 @@ EACH = 4
 
 
 class Caller:
-    """Who asks for a slot: an access key's name, a run's id, and whether it is one of the run's many calls."""
+    """Who asks for a slot: an access key's name, a run's id, and whether it is one of a run's many calls."""
 
     __slots__ = ("key", "member", "run")
 
@@ -58,6 +58,7 @@ class Slots:
                 self.release(caller)
             else:
                 line.leave(caller, turn)
+                self._let_in()  # who came meanwhile stands behind this one, perhaps for nothing
             raise
 
     def release(self, caller: Caller) -> None:
@@ -84,8 +85,9 @@ class Slots:
             else:
                 return
             caller, turn = line.next()
-            self._take(caller)
-            turn.set_result(None)
+            if not turn.done():  # else it is being cancelled, and waits no longer
+                self._take(caller)
+                turn.set_result(None)
 
 
 class _Line:
@@ -107,9 +109,11 @@ class _Line:
         return turn
 
     def leave(self, caller: Caller, turn: asyncio.Future[None]) -> None:
-        """Whoever waits no longer."""
-        runs = self._keys[caller.key]
-        calls = runs[caller.run]
+        """The caller waits no longer, if it still does."""
+        runs = self._keys.get(caller.key, OrderedDict())
+        calls = runs.get(caller.run, deque())
+        if (caller, turn) not in calls:
+            return
         calls.remove((caller, turn))
         if not calls:
             del runs[caller.run]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Protocol, TypeAlias
@@ -36,8 +37,8 @@ class Observer(Protocol):
         """Something was decided about ``channel``, for ``for_s`` seconds if that is known.
 
         ``state``: asked (in another's place), hedged (beside another that was silent for ``for_s``),
-        passed_over (``reason``: breaker, cooling, refused, unavailable, time, budget), or what an attempt of
-        this call has made of it: open (its breaker), closed, cooling, refused.
+        passed_over (``reason``: breaker, cooling, refused, unavailable, time, budget, enough), or what an
+        attempt of this call has made of it: open (its breaker), closed, cooling, refused.
         """
 
 
@@ -90,6 +91,25 @@ class ParentRun(Protocol):
         """The name of the access key that asked for it."""
 
 
+class Siblings(Protocol):
+    """The calls of one stage of a combination, which are to fail as independently as they can.
+
+    ``places`` counts where its attempts have gone, by ``ChannelState.place``.
+    """
+
+    places: Counter[str]
+
+    def enough(self) -> bool:
+        """Are there answers enough, so that a call that failed need not be made again?"""
+
+
+class Part(Protocol):
+    """A call as its run tells of it: its id there, and its state, which is ``finished`` when it is whole."""
+
+    id: str
+    state: str
+
+
 class Call:
     """How one call is to be carried out: limits and who listens. One object for each call.
 
@@ -103,6 +123,8 @@ class Call:
     ``warnings`` are a channel and what it had to adapt in the request, in ASCII words; None: nothing.
     ``inlined`` is the request with its images inside, once an attempt has made it: the next needs no fetch.
     ``credentials`` are the caller's own, in place of the channel's; no further call is given them.
+    ``siblings`` are the calls beside it, if it is one of a stage. ``parts`` are the calls that were begun for
+    it, where a combination answers, each with what its run knows of it.
     """
 
     __slots__ = (
@@ -117,7 +139,9 @@ class Call:
         "depth",
         "inlined",
         "observer",
+        "parts",
         "run",
+        "siblings",
         "timeouts",
         "tried",
         "warnings",
@@ -141,6 +165,8 @@ class Call:
         self.run = run
         self.depth = depth
         self.credentials = credentials
+        self.siblings: Siblings | None = None
+        self.parts: Sequence[tuple[Part, Call]] = ()
         self.channel = ""
         self.attempts_made = 0
         self.avoid: tuple[str, ...] = ()

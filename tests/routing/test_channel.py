@@ -13,6 +13,7 @@ from server.deltas import Usage as Figures
 from server.errors import InsufficientQuota, RateLimited, UpstreamAuth, UpstreamUnreachable
 from server.routing.channel import ChannelState, lent
 from server.routing.limits import Ticket
+from server.routing.turns import Caller
 from server.settings import Channel
 from server.upstreams.base import Call
 from tests.channels import ScriptedChannel, answer, channel, chat, model, played, says, until
@@ -103,7 +104,7 @@ async def test_what_an_answer_cost_is_what_the_upstream_says_or_else_its_length(
     state.count_tokens([*said, UsageDelta(Figures(3, 4, 7))], chat(), ticket)
     assert ticket.used == 7
     state.give(ticket)
-    state.count_tokens(said, chat(), Ticket(None, None))  # nobody counts
+    state.count_tokens(said, chat(), Ticket(Caller(), None, None))  # nobody counts
 
 
 async def test_lent_it_shares_the_place_and_neither_limits_nor_standing() -> None:

@@ -217,3 +217,42 @@ async def test_the_one_with_the_fewest_calls_for_its_weight_is_asked() -> None:
 
 async def test_idle_channels_share_alike() -> None:
     shares_are(draws(chooser([channel(name) for name in "abc"], "least_busy")), {"a": 1, "b": 1, "c": 1})
+
+
+# ── apart from siblings ──
+
+
+def hosted(name: str, host: str, **settings: object) -> ChannelState:
+    return channel(name, base_url=f"https://{host}/v1", **settings)
+
+
+def apart(one: Chooser, places: dict[str, int], now: float = 0.0) -> set[str]:
+    chosen = [one.apart(now, places) for _ in range(50)]
+    return {candidate.state.name for candidate in chosen if candidate is not None}
+
+
+async def test_where_the_fewest_siblings_are_comes_first() -> None:
+    made = chooser([hosted("a", "x.example"), hosted("b", "X.example"), hosted("c", "y.example")])
+    assert apart(made, {}) == {"a", "b", "c"}
+    assert apart(made, {"x.example": 1}) == {"c"}
+    assert apart(made, {"x.example": 1, "y.example": 1}) == {"a", "b", "c"}
+    assert apart(made, {"x.example": 1, "y.example": 2}) == {"a", "b"}, "one host, two channels"
+
+
+async def test_spreading_does_not_go_below_the_priority_nor_to_one_that_is_ill() -> None:
+    high, low, ill = (
+        hosted("high", "x.example", priority=1),
+        hosted("low", "y.example"),
+        hosted("ill", "z.example", priority=1),
+    )
+    block(ill, until=100.0)
+    made = chooser([high, low, ill])
+    assert apart(made, {"x.example": 9}) == {"high"}
+    block(high, until=100.0)
+    assert apart(made, {}) == {"low"}
+
+
+async def test_where_nobody_is_well_the_usual_choice_holds() -> None:
+    lone = hosted("a", "x.example")
+    lone.health.of("m").failed(UpstreamAuth("no"), lone.health.keys[0], 0.0, probe=False, cooldown_s=0)
+    assert apart(chooser([lone]), {"x.example": 1}) == {"a"}
