@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from bench.contestants import DIRECT, RELAY, Contestant, UnfitContestants, choose, read_gateways
+from bench.contestants import ANTIPHON, DIRECT, RELAY, Contestant, UnfitContestants, choose, read_gateways
 from bench.processes import RigFailure
 from bench.results import Report
 from bench.rig import Rig
@@ -89,8 +89,9 @@ def is_for_everyone(scenario: Scenario) -> bool:
 
 
 def missing(report: Report) -> list[str]:
-    """What all is read against and has no result, in words."""
-    return [
+    """What the run was for and is not there, in words: what all is read against, and Antiphon itself."""
+    antiphon = report.record(ANTIPHON)
+    return (antiphon.faults[:1] if antiphon else []) + [
         f"{name} has no result in {scenario}, so nothing can be read against it: {fault}"
         for name in (DIRECT, RELAY)
         for scenario in report.scenarios

@@ -50,6 +50,10 @@ def test_help_lists_the_scenarios_and_the_exit_codes(capsys: pytest.CaptureFixtu
 def test_a_relay_without_a_result_is_a_failure_of_the_rig() -> None:
     assert missing(report("A")) == []
     assert "relay has no result in A" in missing(report("A", relay=[BAD]))[0]
+    assert missing(report("A", antiphon=[BAD])) == []
+    made = report("A")
+    made.records[-1].faults.append("antiphon ended with 1")
+    assert missing(made) == ["antiphon ended with 1"]
     made = report("E")
     made.records[0] = Record("direct")
     assert missing(made) == []
