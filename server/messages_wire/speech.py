@@ -34,6 +34,9 @@ _REASONS = {
     "function_call": "tool_use",
     "content_filter": "refusal",
 }
+UNSIGNED = "antiphon:unsigned"
+"""Signs thoughts that nobody has signed: clients leave out what has no signature, and they must come back."""
+
 _NATIVE = b'"native_finish_reason"'
 _NATIVE_REASONS = ("stop_sequence", "pause_turn", "model_context_window_exceeded", "compaction")
 
@@ -212,7 +215,7 @@ class Speech:
             self._words("thinking", str(kept.get("thinking") or ""), steps)
         assert self._open is not None
         steps.append(Piece(self._open[1], "signature", str(kept.get("signature") or "")))
-        self._close(steps)
+        self._close(steps, signed=True)
 
     def _take_call(self, delta: ToolCallDelta, steps: list[Step]) -> None:
         call = self._calls.get(delta.position)
@@ -238,9 +241,11 @@ class Speech:
         steps.append(Begin(index, block))
         return index
 
-    def _close(self, steps: list[Step]) -> None:
+    def _close(self, steps: list[Step], *, signed: bool = False) -> None:
         """Something else begins: end the text or the thoughts under way, or a call that is whole."""
         if self._open is not None:
+            if self._open[0] == "thinking" and not signed:
+                steps.append(Piece(self._open[1], "signature", UNSIGNED))
             steps.append(End(self._open[1]))
             self._open = None
         if self._call is not None:

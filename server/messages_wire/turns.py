@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Raw
 
 from server.errors import InvalidRequest
+from server.messages_wire.speech import UNSIGNED
 from server.openai_wire import unsealed
 
 _MARK = (b"", b"null")
@@ -132,7 +133,7 @@ def _assistant(turn: Turn, param: str) -> dict[str, Any]:
                 parts.append(_marked({"type": "text", "text": block.text}, block))
         elif block.type == "tool_use":
             calls.append(_call(block, here))
-        elif block.type == "thinking" and not block.signature:
+        elif block.type == "thinking" and (not block.signature or block.signature == UNSIGNED):
             thoughts.append(block.thinking)
         elif (extras := _unsealed(block, here)) is not None:
             beside |= extras

@@ -25,6 +25,7 @@ from server.deltas import (
 )
 from server.errors import UpstreamInvalid
 from server.messages_wire import MessageCollector, MessagesEncoder
+from server.messages_wire.speech import UNSIGNED
 from server.openai_wire import unsealed
 from tests.messages_wire.spoken import joined
 
@@ -148,7 +149,9 @@ def test_unsigned_thoughts_are_blocks_where_they_are_wanted_only() -> None:
         TextDelta("b"),
         Finished("stop"),
     ]
-    assert [block["type"] for block in both(deltas)["content"]] == ["thinking", "text", "thinking", "text"]
+    told = both(deltas)["content"]
+    assert [block["type"] for block in told] == ["thinking", "text", "thinking", "text"]
+    assert told[0]["signature"] == UNSIGNED, "clients leave out what has none"
     assert both(deltas, thoughts=False)["content"] == [{"type": "text", "text": "ab"}]
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from server.errors import InvalidRequest
 from server.messages_wire import parse_messages
+from server.messages_wire.speech import UNSIGNED
 
 USE = {"type": "tool_use", "id": "a", "name": "f", "input": {"x": 1}}
 RESULT = {"type": "tool_result", "tool_use_id": "a", "content": "fine"}
@@ -42,10 +43,11 @@ def test_a_result_may_be_empty_or_an_error() -> None:
     assert made[2] == {"role": "tool", "tool_call_id": "a", "content": "", "is_error": True}
 
 
-def test_signed_thoughts_are_kept_as_they_are_and_others_are_reasoning() -> None:
+@pytest.mark.parametrize("none", ["", UNSIGNED])
+def test_signed_thoughts_are_kept_as_they_are_and_others_are_reasoning(none: str) -> None:
     signed = {"type": "thinking", "thinking": "a", "signature": "Eq", "odd": 1}
     hidden = {"type": "redacted_thinking", "data": "x"}
-    ours = {"type": "thinking", "thinking": "b", "signature": ""}
+    ours = {"type": "thinking", "thinking": "b", "signature": none}
     made = turns(("user", "hi"), ("assistant", [signed, hidden, ours, {"type": "text", "text": "c"}]))
     assert made[1] == {
         "role": "assistant",
