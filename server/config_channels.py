@@ -318,6 +318,7 @@ def _check_local(found: Findings, channel: Channel) -> None:
         found.wrong((*path, "path"), "names no file that can be found")
     unused = ("preset", "api_key", "auth", "headers", "stream_usage", "proxy", "tls")
     _unused(found, channel, unused, "kind openai")
+    _unused(found, channel, ("breaker",), "kinds that are asked over the network")
     _unused_kinds(found, channel)
 
 

@@ -14,7 +14,7 @@ from server.chat import ChatRequest
 from server.deltas import Batch, TextDelta, UsageDelta
 from server.routing.health import ChannelHealth, Health, KeyHealth
 from server.routing.limits import Gate, Ticket
-from server.settings import Channel, Timeouts
+from server.settings import Breaker, Channel, Timeouts
 from server.upstreams.base import Call, Upstream, whole
 
 # Bytes of JSON or text that are reckoned as one token, until the upstream says how many there were.
@@ -71,9 +71,9 @@ class ChannelState:
         self.health: ChannelHealth
         if before is not None and _same_place(before.settings, settings):
             self.health = before.health
-            self.health.adopt(secrets, settings.breaker)
+            self.health.adopt(secrets, _breaker(settings))
         else:
-            self.health = ChannelHealth(settings.name, secrets, settings.breaker)
+            self.health = ChannelHealth(settings.name, secrets, _breaker(settings))
         self.lanes = [Lane(*pair) for pair in zip(self.health.keys, upstreams, strict=True)]
         self.only, self.more_keys = self.lanes[0], len(self.lanes) > 1
         self.upstream = upstreams[0]
@@ -250,6 +250,14 @@ def _standing(key: KeyHealth, model: str, now: float) -> tuple[bool, float]:
     """Good standing first; else whoever comes back soonest, lest a refused key stand in a ready one's way."""
     until = key.avoided_until(model)
     return (key.blocked_until(model) > now, max(until - now, 0.0))
+
+
+def _breaker(settings: Channel) -> Breaker:
+    """An embedded model has none: one death fails every call under way, and its owner starts it anew at once.
+
+    If it keeps dying, its owner refuses calls itself.
+    """
+    return Breaker(failures=0, rate=0) if settings.kind == "local" else settings.breaker
 
 
 def _place(settings: Channel) -> str:

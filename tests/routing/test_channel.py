@@ -16,7 +16,7 @@ from server.routing.limits import Ticket
 from server.routing.turns import Caller
 from server.settings import Channel
 from server.upstreams.base import Call
-from tests.channels import ScriptedChannel, answer, channel, chat, model, played, says, until
+from tests.channels import ScriptedChannel, answer, channel, chat, failure, model, played, says, until
 
 
 def keyed(*keys: str, **more: Any) -> ChannelState:
@@ -140,3 +140,11 @@ async def test_a_reload_keeps_the_health_of_a_channel_at_the_same_place() -> Non
     moved = msgspec.structs.replace(before.settings, base_url="http://elsewhere/v1")
     other = ChannelState(moved, upstreams, before=before)
     assert other.against(other.health.of("m"), now()) is None
+
+
+async def test_an_embedded_model_is_not_left_alone_for_one_death_that_failed_many_calls() -> None:
+    state = channel("c", [UpstreamUnreachable("it died")], kind="local", base_url=None)
+    routed = model(state)
+    for _ in range(10):
+        await failure(routed)
+    assert state.against(state.health.of("m"), now()) is None
