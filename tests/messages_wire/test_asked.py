@@ -6,9 +6,12 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
 
 from server.errors import InvalidRequest
 from server.messages_wire import Asked, parse_messages
+from server.openai_wire import narrowed, sealed
+from tests.mangled import mangled
 
 TOOL = {"name": "f", "input_schema": {"type": "object"}}
 
@@ -134,3 +137,63 @@ def test_bytes_that_are_no_json_or_say_a_field_twice_are_refused() -> None:
 
 def test_a_request_that_is_only_counted_needs_no_limit() -> None:
     assert "max_tokens" not in parse_messages(body(max_tokens=...), to_count=True).chat.json
+
+
+MARK = {"type": "ephemeral"}
+WHOLE: dict[str, Any] = {
+    "model": "m",
+    "max_tokens": 9,
+    "system": [{"type": "text", "text": "s", "cache_control": MARK}],
+    "stop_sequences": ["x"],
+    "temperature": 0.5,
+    "tools": [TOOL | {"strict": True, "type": "custom"}],
+    "tool_choice": {"type": "tool", "name": "f", "disable_parallel_tool_use": True},
+    "thinking": {"type": "enabled", "budget_tokens": 1024, "display": "omitted"},
+    "output_config": {"effort": "low", "format": {"type": "json_schema", "schema": {}}},
+    "metadata": {"user_id": "u"},
+    "messages": [
+        {
+            "role": "user",
+            "content": [
+                {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}},
+                {
+                    "type": "document",
+                    "source": {"type": "content", "content": [{"type": "text", "text": "b"}]},
+                },
+                {"type": "search_result", "source": "s", "title": "t", "content": []},
+            ],
+        },
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "thinking", "thinking": "t", "signature": "s"},
+                {"type": "redacted_thinking", "data": sealed([{"call": "a", "extra_content": {"x": 1}}])},
+                {"type": "tool_use", "id": "a", "name": "f", "input": {}},
+            ],
+        },
+        {
+            "role": "user",
+            "content": [
+                {
+                    "type": "tool_result",
+                    "tool_use_id": "a",
+                    "is_error": True,
+                    "content": [{"type": "image", "source": {"type": "url", "url": "https://e.com"}}],
+                },
+            ],
+        },
+    ],
+}
+
+
+@given(mangled(WHOLE))
+def test_whatever_is_odd_in_a_request_is_a_clear_refusal_or_is_taken(asked: dict[str, Any]) -> None:
+    try:
+        made = parse_messages(json.dumps(asked).encode())
+    except InvalidRequest:
+        return
+    assert narrowed(made.chat)[0].body
+
+
+def test_the_request_before_anything_is_odd_is_taken() -> None:
+    assert parse_messages(json.dumps(WHOLE).encode()).chat.messages

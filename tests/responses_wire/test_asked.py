@@ -7,9 +7,12 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
 
 from server.errors import InvalidRequest
+from server.openai_wire import narrowed, sealed
 from server.responses_wire import Asked, parse_response
+from tests.mangled import mangled
 
 TOOL = {"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": True, "description": "d"}
 
@@ -146,3 +149,63 @@ def test_a_fault_names_its_field(fields: dict[str, Any], param: str, code: str) 
     with pytest.raises(InvalidRequest) as refused:
         parsed(**fields)
     assert (refused.value.param, refused.value.code) == (param, code)
+
+
+WHOLE: dict[str, Any] = {
+    "model": "m",
+    "instructions": "i",
+    "tools": [TOOL],
+    "tool_choice": {"type": "function", "name": "f"},
+    "text": {
+        "format": {"type": "json_schema", "name": "n", "schema": {}, "strict": True},
+        "verbosity": "low",
+    },
+    "reasoning": {"effort": "low", "summary": "auto"},
+    "max_output_tokens": 5,
+    "metadata": {"a": "b"},
+    "include": ["x"],
+    "input": [
+        {
+            "role": "user",
+            "content": [
+                {"type": "input_image", "image_url": "https://e.com", "detail": "low"},
+                {"type": "input_file", "filename": "f", "file_data": "data:,"},
+                {"type": "input_audio", "input_audio": {"data": "a", "format": "wav"}},
+            ],
+        },
+        {
+            "type": "reasoning",
+            "summary": [{"type": "summary_text", "text": "s"}],
+            "encrypted_content": sealed([{"type": "thinking"}, {"call": "a", "extra_content": {}}]),
+        },
+        {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "o"}]},
+        {"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"},
+        {
+            "type": "function_call_output",
+            "call_id": "a",
+            "output": [{"type": "input_image", "image_url": "https://e.com"}],
+        },
+        {"type": "item_reference", "id": "msg_1"},
+    ],
+}
+
+
+class Anything(Memory):
+    """Remembers one item under every id."""
+
+    def item(self, item_id: str, param: str) -> bytes:
+        return self.said
+
+
+@given(mangled(WHOLE))
+def test_whatever_is_odd_in_a_request_is_a_clear_refusal_or_is_taken(asked: dict[str, Any]) -> None:
+    try:
+        made = parse_response(json.dumps(asked).encode(), Anything())
+    except InvalidRequest:
+        return
+    assert narrowed(made.chat)[0].body
+    assert msgspec.json.encode(made.echo)
+
+
+def test_the_request_before_anything_is_odd_is_taken() -> None:
+    assert parse_response(json.dumps(WHOLE).encode(), Anything()).chat.messages
