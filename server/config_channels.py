@@ -26,7 +26,7 @@ from server.surfaces import can_offer
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _ODD_PATH = re.compile(r"//|/\.{1,2}(/|$)|\\|%(00|0a|0d|2e|2f|5c)", re.IGNORECASE)
 # Whose upstreams list their models.
-LISTING_KINDS = ("openai", "anthropic", "gemini")
+LISTING_KINDS = ("openai", "anthropic", "gemini", "ollama")
 # What the client library writes itself.
 _OUR_HEADERS = ("host", "content-length", "transfer-encoding", "connection")
 
@@ -49,6 +49,10 @@ def check_channels(found: Findings, *, others_can_read: bool) -> None:
             _check_azure(found, channel, others_can_read)
         elif channel.kind == "gemini":
             _check_gemini(found, channel, others_can_read)
+        elif channel.kind == "ollama":
+            _check_native(found, channel, others_can_read, added=("/api", "/v1", "/chat"))
+            _check_own_models(found, channel, channel.ollama.models)
+            _unused(found, channel, ("auth", "stream_usage"), "another kind")
         elif channel.kind == "spark":
             _check_spark(found, channel, others_can_read)
         else:
@@ -175,11 +179,18 @@ def _check_native(
     if channel.base_url is not None:
         _check_base_url(found, (*path, "base_url"), channel)
         if channel.base_url.rstrip("/").endswith(added):
-            rest = {"anthropic": "/v1/messages", "gemini": "/v1beta", "azure": "/openai"}[channel.kind]
+            rest = {"anthropic": "/v1/messages", "gemini": "/v1beta", "azure": "/openai", "ollama": "/api"}[
+                channel.kind
+            ]
             found.wrong((*path, "base_url"), f"must end before {rest}, which the server adds")
     if channel.api_key is not None:
         check_secret(found, (*path, "api_key"), channel.api_key, others_can_read)
-    elif channel.enabled and not (channel.api_keys or tokens) and not found.excused(path, "api_key"):
+    elif (
+        channel.kind != "ollama"
+        and channel.enabled
+        and not (channel.api_keys or tokens)
+        and not found.excused(path, "api_key")
+    ):
         found.wrong((*path, "api_key"), f"is missing; kind {channel.kind} wants a key")
     _check_headers(found, channel)
     _check_proxy(found, channel)
@@ -324,7 +335,7 @@ def _check_local(found: Findings, channel: Channel) -> None:
 
 def _unused_kinds(found: Findings, channel: Channel) -> None:
     """Settings of kinds that this channel is not of."""
-    for kind in ("azure", "anthropic", "gemini"):
+    for kind in ("azure", "anthropic", "gemini", "ollama"):
         if channel.kind != kind:
             _unused(found, channel, (kind,), f"kind {kind}")
 

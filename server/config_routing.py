@@ -38,8 +38,8 @@ def _check_keys(found: Findings, path: Path, channel: Channel, others_can_read: 
     if not channel.api_keys:
         return
     here = (*path, "api_keys")
-    if channel.kind not in ("openai", "azure", "anthropic", "gemini"):
-        found.wrong(here, "has no use here: it is for kinds openai, azure, anthropic and gemini")
+    if channel.kind not in ("openai", "azure", "anthropic", "gemini", "ollama"):
+        found.wrong(here, "has no use here: it is for kinds openai, azure, anthropic, gemini and ollama")
     elif channel.api_key is not None:
         found.wrong(here, "goes without api_key; put all keys into the list")
     elif channel.auth == "none":

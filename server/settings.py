@@ -16,6 +16,7 @@ from server.azure_settings import Azure
 from server.gemini_settings import Gemini
 from server.media_settings import Images as Images
 from server.media_settings import Uploads as Uploads
+from server.ollama_settings import Ollama
 from server.spark_settings import Spark
 from server.strategy_settings import (
     BestOf,
@@ -181,7 +182,7 @@ class Channel(_Frozen, frozen=True):
     """A configured upstream."""
 
     name: str
-    kind: Literal["openai", "azure", "anthropic", "gemini", "spark", "local"]
+    kind: Literal["openai", "azure", "anthropic", "gemini", "ollama", "spark", "local"]
     models: tuple[str, ...] | dict[str, ChannelModel] | Literal["auto"] = ()
     list_only: tuple[str, ...] = ()  # with models auto: patterns such as gpt-*; empty: all
     list_every_s: From0 = 3600  # 0: once
@@ -217,6 +218,8 @@ class Channel(_Frozen, frozen=True):
     azure: Azure = Azure()
     # kind gemini
     gemini: Gemini = Gemini()
+    # kind ollama
+    ollama: Ollama = Ollama()
     # kind spark
     app_id: str | None = None
     api_secret: str | None = None

@@ -92,7 +92,7 @@ def test_a_wrong_channel_is_refused_without_its_secrets(read: Read, change: str,
         ("{kind: local, models: [a]}", "channels[0].name: is missing"),
         (
             "{name: c, models: [a]}",
-            "channels[0].kind: is missing; it must be anthropic, azure, gemini, local, openai or spark",
+            "kind: is missing; it must be anthropic, azure, gemini, local, ollama, openai or spark",
         ),
         ("{name: c, kind: anthropic, models: [a]}", "api_key: is missing; kind anthropic wants a key"),
         (
@@ -111,6 +111,8 @@ def test_a_wrong_channel_is_refused_without_its_secrets(read: Read, change: str,
             f"{{{AZURE}, azure: {{auth: bearer, token_file: f, token_command: [c]}}}}",
             "azure.token_command: goes without token_file",
         ),
+        ("{name: c, kind: ollama, models: [a], base_url: http://x/api}", "base_url: must end before /api"),
+        ("{name: c, kind: ollama, models: [a], ollama: {num_ctx: 0}}", "ollama.num_ctx"),
         ("{name: c, kind: gemini, models: [a]}", "api_key: is missing; kind gemini wants a key"),
         (f"{{{GEMINI}, base_url: https://x/v1beta/}}", "base_url: must end before /v1beta"),
         (f"{{{GEMINI}, gemini: {{version: v1/beta}}}}", "gemini.version: must be one word"),
@@ -294,3 +296,9 @@ def test_a_token_stands_in_for_azures_key(read: Read) -> None:
     for own in ("token_file: f", "token_command: [az, account]"):
         text = f"{{{AZURE.replace('api_key: k, ', '')}, azure: {{auth: bearer, {own}}}}}"
         assert warnings(read, f"channels: [{text}]") == []
+
+
+def test_an_ollama_needs_no_key_and_no_address_and_has_a_list(read: Read) -> None:
+    assert warnings(read, "channels: [{name: c, kind: ollama, models: auto}]") == []
+    (found,) = warnings(read, "channels: [{name: c, kind: ollama, models: [a], ollama: {models: {b: {}}}}]")
+    assert "channels[0].ollama.models.b: is none of the channel's models there" in found

@@ -13,6 +13,7 @@ from server.serving import run as run_loop
 from server.simulators.anthropic import AnthropicSimulator
 from server.simulators.azure import AzureSimulator
 from server.simulators.gemini import GeminiSimulator
+from server.simulators.ollama import OllamaSimulator
 from server.simulators.openai import OpenAISimulator
 from server.simulators.simulator import Simulator
 from server.simulators.spark import SparkSimulator
@@ -23,6 +24,10 @@ from server.simulators.spark_signature import SparkKey
 # What makes a simulator of the command's options, for a port.
 _Maker: TypeAlias = Callable[[argparse.Namespace, int], Simulator[Any]]
 _KEY = SparkKey()
+
+
+def _ollama(options: argparse.Namespace, port: int) -> OllamaSimulator:
+    return OllamaSimulator(port, options.host)
 
 
 def _openai(options: argparse.Namespace, port: int) -> OpenAISimulator:
@@ -58,6 +63,7 @@ _KINDS: dict[str, tuple[type[Simulator[Any]], _Maker]] = {
     "spark": (SparkSimulator, _spark),
     "anthropic": (AnthropicSimulator, _anthropic),
     "azure": (AzureSimulator, _azure),
+    "ollama": (OllamaSimulator, _ollama),
     "gemini": (GeminiSimulator, _gemini),
 }
 

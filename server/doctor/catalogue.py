@@ -13,6 +13,7 @@ import msgspec
 from server.simulators.anthropic_said import AnthropicScript
 from server.simulators.azure import AzureScript
 from server.simulators.gemini_said import GeminiScript
+from server.simulators.ollama_said import OllamaScript
 from server.simulators.script import Script
 from server.simulators.spark_script import SparkScript
 
@@ -28,7 +29,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     name: str
-    kind: Literal["openai", "azure", "anthropic", "gemini", "spark"]
+    kind: Literal["openai", "azure", "anthropic", "gemini", "ollama", "spark"]
     script: Script
     sees: Seen
     statuses: tuple[int, ...] = ()
@@ -44,6 +45,7 @@ def catalogue() -> tuple[Fault, ...]:
         *_native("anthropic", AnthropicScript),
         *_native("gemini", GeminiScript),
         *_native("azure", AzureScript),
+        *_native("ollama", OllamaScript),
         *_spark(),
     )
 
@@ -130,7 +132,7 @@ def _harmless() -> list[Fault]:
     ]
 
 
-def _native(kind: Literal["azure", "anthropic", "gemini"], script: type[Script]) -> list[Fault]:
+def _native(kind: Literal["azure", "anthropic", "gemini", "ollama"], script: type[Script]) -> list[Fault]:
     """What each dialect over HTTP tells in its own way; what HTTP alone tells is the same for all."""
 
     def native(name: str, *statuses: int, sees: Seen = "error", retried: bool = True, **fields: Any) -> Fault:

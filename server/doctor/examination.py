@@ -21,6 +21,7 @@ from server.settings import Channel, Settings
 from server.simulators.anthropic import AnthropicSimulator
 from server.simulators.azure import AzureSimulator
 from server.simulators.gemini import GeminiSimulator
+from server.simulators.ollama import OllamaSimulator
 from server.simulators.openai import OpenAISimulator
 from server.simulators.simulator import Simulator
 from server.simulators.spark import SparkSimulator
@@ -41,6 +42,7 @@ _HTTP: dict[str, Callable[[], Simulator[Any]]] = {
     "anthropic": AnthropicSimulator,
     "gemini": GeminiSimulator,
     "azure": AzureSimulator,
+    "ollama": OllamaSimulator,
 }
 
 

@@ -18,13 +18,14 @@ from server.upstreams.image_source import ImageSource
 from server.upstreams.listing import ModelLister
 from server.upstreams.local import LocalUpstream
 from server.upstreams.local_process import LocalProcess
+from server.upstreams.ollama import OllamaUpstream
 from server.upstreams.openai import OpenAIUpstream
 from server.upstreams.spark import SparkUpstream
 from server.upstreams.spark_http import SparkHttpUpstream
 from server.upstreams.surfaces import SurfaceUpstream
 
 ChannelUpstream: TypeAlias = (
-    OpenAIUpstream | AnthropicUpstream | GeminiUpstream | SparkUpstream | LocalUpstream
+    OpenAIUpstream | AnthropicUpstream | GeminiUpstream | OllamaUpstream | SparkUpstream | LocalUpstream
 )
 
 
@@ -83,6 +84,8 @@ def build_upstream(channel: Channel, session: Clients) -> ChannelUpstream:
             return AnthropicUpstream(channel, client)
         case "gemini":
             return GeminiUpstream(channel, client, session.images)
+        case "ollama":
+            return OllamaUpstream(channel, client, session.images)
         case "spark":
             return SparkUpstream(channel, session.images)
         case "local":

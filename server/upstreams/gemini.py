@@ -5,22 +5,20 @@ from __future__ import annotations
 import logging
 import re
 import secrets
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 
 import msgspec
 from yarl import URL
 
 from server.chat import ChatRequest
-from server.deltas import Batch
 from server.gemini_wire import GeminiModel, GeminiReader, gemini_error, generate_request, model_of
 from server.openai_wire import narrowed
 from server.settings import Channel
 from server.upstreams.base import Call
 from server.upstreams.http import HttpClient, Target
-from server.upstreams.http_upstream import HttpUpstream, channel_target
+from server.upstreams.http_upstream import channel_target
 from server.upstreams.image_fitting import Bounds
 from server.upstreams.image_source import ImageSource
+from server.upstreams.inlining import InliningUpstream
 
 log = logging.getLogger("antiphon.upstream")
 
@@ -36,53 +34,21 @@ IMAGE_BOUNDS = Bounds(
 _HELD = re.compile(r"https://[^/?#]+/v1(?:beta|alpha)?/files/|https://(?:www\.)?youtu(?:be\.com|\.be)/")
 
 
-class GeminiUpstream(HttpUpstream):
-    """One channel of kind ``gemini``; see ``HttpUpstream``.
-
-    ``images`` gives its requests the images that stand on the web; it belongs to whoever made it.
-    """
+class GeminiUpstream(InliningUpstream):
+    """One channel of kind ``gemini``; see ``HttpUpstream``."""
 
     skips = "unknown parts"
     read_refusal = staticmethod(gemini_error)
+    bounds = IMAGE_BOUNDS
 
     def __init__(self, channel: Channel, client: HttpClient, images: ImageSource) -> None:
-        super().__init__(channel, client)
-        self._images = images
+        super().__init__(channel, client, images, _held)
         self._targets = {
             (theirs, stream): generate_target(channel, theirs, stream=stream)
             for theirs in self._names.values()
             for stream in (True, False)
         }
         self._models = {theirs: _model(channel, theirs) for theirs in self._names.values()}
-
-    def stream(self, chat: ChatRequest, call: Call) -> AsyncGenerator[Batch, None]:
-        """Yield the answer's batches; see ``upstreams.base.Upstream``."""
-        if _shows(chat):
-            return self._stream_of_shown(chat, call)
-        return super().stream(chat, call)
-
-    async def whole(self, chat: ChatRequest, call: Call) -> Batch:
-        """The answer to a plain request, as one batch; see ``upstreams.base.whole``."""
-        if _shows(chat):
-            chat = await self._with_images(chat, call)
-        return await super().whole(chat, call)
-
-    async def _stream_of_shown(self, chat: ChatRequest, call: Call) -> AsyncGenerator[Batch, None]:
-        inlined = await self._with_images(chat, call)
-        async with aclosing(super().stream(inlined, call)) as batches:
-            async for batch in batches:
-                yield batch
-
-    async def _with_images(self, chat: ChatRequest, call: Call) -> ChatRequest:
-        """The request with its images inside; the next attempt of the same call uses them again."""
-        made = call.inlined
-        if made is not None and made.chat is chat:
-            return chat
-        if made is None or not made.suits(chat, IMAGE_BOUNDS):
-            deadline = call.deadline
-            made = await self._images.inline_all(chat, IMAGE_BOUNDS, _held, deadline=deadline)
-            call.inlined = made
-        return made.chat
 
     def target(self, chat: ChatRequest, call: Call) -> Target:
         """By the model and by what is wanted, which both stand in the URL."""
@@ -92,7 +58,7 @@ class GeminiUpstream(HttpUpstream):
 
     def body(self, chat: ChatRequest, call: Call) -> bytes:
         """What is sent for ``chat``. What had to be adapted is told, in names of fields alone."""
-        done = call.inlined.warning if call.inlined is not None and call.inlined.chat is chat else ""
+        done = self._done_to_images(chat, call)
         foreign: tuple[str, ...] = ()
         if chat.wide:
             chat, foreign = narrowed(chat)
@@ -101,7 +67,7 @@ class GeminiUpstream(HttpUpstream):
         theirs = self._names.get(chat.model, chat.model)
         model = self._models.get(theirs) or _model(self._channel, theirs)
         request = generate_request(chat, model, self._channel.gemini.safety)
-        if warnings := (*([done] if done else []), *foreign, *request.warnings):
+        if warnings := (*done, *foreign, *request.warnings):
             call.warnings = (self.name, warnings)
             log.info("channel %s: adapted: %s", self.name, "; ".join(warnings))
         return request.body
@@ -130,11 +96,6 @@ def _target(channel: Channel, path: str, **query: str) -> Target:
     headers = {"x-goog-api-key": channel.api_key} if channel.api_key else {}
     url = base.joinpath(channel.gemini.version, path)
     return channel_target(channel, url.with_query(query) if query else url, headers)
-
-
-def _shows(chat: ChatRequest) -> bool:
-    """Are there images in it that may have to be fetched or converted?"""
-    return any(message.images for message in chat.messages)
 
 
 def _held(url: str) -> bool:

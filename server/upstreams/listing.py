@@ -18,6 +18,7 @@ from yarl import URL
 
 from server.errors import ServerError, UpstreamInvalid, UpstreamTimeout
 from server.gemini_wire import gemini_error
+from server.ollama_wire import ollama_error
 from server.openai_wire import clean_error, upstream_error
 from server.presets import preset_of
 from server.settings import Channel, Timeouts
@@ -25,6 +26,7 @@ from server.upstreams.anthropic import messages_target
 from server.upstreams.exchange import MAX_ERROR_BYTES, secrets_of
 from server.upstreams.gemini import models_target
 from server.upstreams.http import unreachable
+from server.upstreams.ollama import ollama_target
 from server.upstreams.openai import fixed_target
 
 LISTING_S = 15.0
@@ -82,6 +84,21 @@ class _GeminiPage(msgspec.Struct, frozen=True, rename="camel"):
         return {"pageToken": self.next_page_token} if self.next_page_token else None
 
 
+class _OllamaCard(msgspec.Struct, frozen=True):
+    name: str
+
+
+class _OllamaPage(msgspec.Struct, frozen=True):
+    models: list[_OllamaCard]
+
+    def names(self) -> list[str]:
+        """All that are pulled."""
+        return [card.name for card in self.models]
+
+    def next(self) -> None:
+        """There is one page."""
+
+
 class ModelLister:
     """Reads model lists, each within ``patience_s`` seconds a page.
 
@@ -119,6 +136,9 @@ class ModelLister:
             case "gemini":
                 target = models_target(channel)
                 url = target.url.with_query(pageSize=1000)
+            case "ollama":
+                target = ollama_target(channel, "/api/tags")
+                url = target.url
             case _:
                 return None
         headers = {name: value for name, value in target.headers.items() if name != "Content-Type"}
@@ -178,16 +198,20 @@ async def _bounded(answer: aiohttp.ClientResponse) -> bytes:
     return b"".join(pieces)
 
 
-def _page(channel: Channel, status: int, body: bytes) -> _Page | _GeminiPage:
-    gemini = channel.kind == "gemini"
+_PAGES = {"gemini": _GeminiPage, "ollama": _OllamaPage}
+_REFUSALS = {"gemini": gemini_error, "ollama": ollama_error}
+
+
+def _page(channel: Channel, status: int, body: bytes) -> _Page | _GeminiPage | _OllamaPage:
     if 300 <= status < 400:
         raise UpstreamInvalid("The upstream redirects; put its real address into base_url.")
     if status != 200:
-        raise gemini_error(status, body) if gemini else upstream_error(status, body)
+        raise _REFUSALS.get(channel.kind, upstream_error)(status, body)
     try:
-        if gemini:
-            return msgspec.json.decode(body, type=_GeminiPage)
-        return msgspec.json.decode(body, type=_Page)
+        page: _Page | _GeminiPage | _OllamaPage = msgspec.json.decode(
+            body, type=_PAGES.get(channel.kind, _Page)
+        )
+        return page
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise UpstreamInvalid("The upstream's list of models cannot be read.") from error
 

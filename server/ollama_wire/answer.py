@@ -1,0 +1,185 @@
+"""The bytes of an answer → deltas: one JSON object, or one a line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from server.deltas import (
+    Delta,
+    Finished,
+    Opening,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+    UsageDelta,
+)
+from server.errors import ServerError, UpstreamCut, UpstreamEmpty, UpstreamInvalid
+from server.ollama_wire.errors import ollama_error
+
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+_FIGURES = (
+    "prompt_eval_count",
+    "eval_count",
+    "total_duration",
+    "load_duration",
+    "prompt_eval_duration",
+    "eval_duration",
+)
+
+
+class _Function(msgspec.Struct):
+    name: str
+    arguments: Raw = Raw(b"{}")
+
+
+class _Call(msgspec.Struct):
+    function: _Function
+    id: str | None = None
+
+
+class _Message(msgspec.Struct):
+    content: str | None = None
+    thinking: str | None = None
+    tool_calls: list[_Call] | None = None
+
+
+class _Line(msgspec.Struct):
+    message: _Message | None = None
+    done: bool = False
+    done_reason: str | None = None
+    error: Any = None
+
+
+_LINE = msgspec.json.Decoder(_Line)
+
+
+class OllamaReader:
+    """Takes the bytes of one answer as they come, and says what they mean.
+
+    A whole answer is a stream of one line. Only the line with ``done`` makes an answer whole. ``answer_id``
+    goes into the ids of calls that came without one. ``eof`` gives the last deltas, or raises. All methods
+    raise ``ServerError``, ``feed`` never together with deltas that came before it.
+    """
+
+    def __init__(self, answer_id: str) -> None:
+        self.done = False
+        self.quiet = True
+        self.skipped = 0
+        self._id = answer_id
+        self._rest = b""  # a line that has begun
+        self._size = 0
+        self._calls = 0
+        self._opened = False
+        self._spoken = False
+        self._last: tuple[str, dict[str, int]] | None = None  # the reason, and the figures
+        self._failed: ServerError | None = None
+
+    def feed(self, data: bytes) -> Sequence[Delta]:
+        """The deltas that these bytes complete."""
+        self.quiet = not data.strip()
+        self._size = self._size + len(data) if self._rest else len(data)
+        if self._size > MAX_ANSWER_BYTES:
+            raise UpstreamInvalid("The upstream sent a line that is far too long.")
+        *lines, rest = data.split(b"\n")
+        if not lines:
+            self._rest += data
+            return ()
+        lines[0] = self._rest + lines[0]
+        self._rest, self._size = rest, len(rest)
+        return self._take_all(lines)
+
+    def eof(self) -> Sequence[Delta]:
+        """The body ended in good order: the last deltas."""
+        if self._failed is not None:
+            raise self._failed
+        deltas: list[Delta] = []
+        if self._rest and not self.done:
+            deltas += self._take_all([self._rest], cut=True)
+            if self._failed is not None:
+                raise self._failed
+        if self._last is None:
+            if not self._opened:
+                raise UpstreamEmpty("The upstream answered with nothing at all; try again later.")
+            raise UpstreamCut("The upstream's answer was cut off before its end; try again.")
+        reason, figures = self._last
+        if not self._spoken and reason == "stop" and not figures.get("eval_count"):
+            raise UpstreamEmpty("The upstream answered without any content; try again later.")
+        self.done = True
+        deltas.append(Finished("tool_calls" if self._calls and reason == "stop" else reason))
+        return [*deltas, UsageDelta(_usage(figures))] if figures else deltas
+
+    def _take_all(self, lines: list[bytes], *, cut: bool = False) -> Sequence[Delta]:
+        deltas: list[Delta] = []
+        try:
+            for line in lines:
+                if not self.done and (line := line.strip()):
+                    deltas += self._take(line, cut=cut)
+        except ServerError as error:
+            self.done = True
+            if not deltas:
+                raise
+            self._failed = error  # what was said before it is said
+        return deltas
+
+    def _take(self, data: bytes, *, cut: bool) -> list[Delta]:
+        """``cut``: no line end came behind it, so half of one is no garbage but a cut."""
+        try:
+            line = _LINE.decode(data)
+        except msgspec.ValidationError:
+            raise UpstreamInvalid("The upstream's answer is no chat of Ollama's; check base_url.") from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            if cut and data.startswith(b"{"):
+                raise UpstreamCut("The upstream's answer was cut off before its end; try again.") from None
+            if data.startswith(b"<"):
+                raise UpstreamInvalid(
+                    "The upstream answered with a web page; check base_url of the channel."
+                ) from None
+            raise UpstreamInvalid("The upstream sent a line that cannot be read; try again.") from None
+        if line.error:
+            raise ollama_error(500, data)
+        if line.message is None and not line.done:
+            raise UpstreamInvalid("The upstream's answer is no chat of Ollama's; check base_url.")
+        deltas: list[Delta] = [] if self._opened else [Opening()]
+        self._opened = True
+        deltas += self._said(line.message or _Message())
+        if line.done:
+            self.done = True
+            self._last = ("length" if line.done_reason == "length" else "stop", _figures(data))
+        return deltas
+
+    def _said(self, message: _Message) -> list[Delta]:
+        deltas: list[Delta] = []
+        if message.thinking:
+            deltas.append(ReasoningDelta(message.thinking))
+        if message.content:
+            deltas.append(TextDelta(message.content))
+        for call in message.tool_calls or ():
+            id = call.id or f"call_{self._id}_{self._calls}"
+            arguments = bytes(call.function.arguments).decode()
+            deltas.append(ToolCallDelta(self._calls, id, call.function.name, arguments))
+            self._calls += 1
+        self._spoken |= bool(deltas)
+        return deltas
+
+
+def _figures(data: bytes) -> dict[str, int]:
+    """What the last line counts: tokens, and durations in nanoseconds."""
+    found = msgspec.json.decode(data)
+    return {name: found[name] for name in _FIGURES if type(found.get(name)) is int and found[name] >= 0}
+
+
+def _usage(figures: dict[str, int]) -> Usage:
+    """The figures in our terms; the server's own are kept beside them. A cached prompt is counted by none."""
+    prompt, completion = figures.get("prompt_eval_count", 0), figures.get("eval_count", 0)
+    fields = {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "native_usage": figures,
+    }
+    return Usage(prompt, completion, prompt + completion, raw=msgspec.json.encode(fields))

@@ -1,0 +1,67 @@
+"""The server's errors → ours: by status, and by its words where a status says too little."""
+
+from __future__ import annotations
+
+import msgspec
+
+from server.errors import (
+    Overloaded,
+    RateLimited,
+    ServerError,
+    UpstreamAuth,
+    UpstreamError,
+    UpstreamRefused,
+    UpstreamTimeout,
+)
+
+NOT_PULLED = "model_not_pulled"
+"""The ``upstream_code`` of an error that tells of a model which is not there."""
+_CANNOT = ("does not support tools", "does not support thinking", "does not support", "is not supported")
+_TOO_LONG = ("exceeds the context", "exceeds maximum context", "context length")
+
+
+class _Body(msgspec.Struct):
+    error: str = ""
+
+
+def ollama_error(status: int, body: bytes, *, wait_s: float | None = None) -> ServerError:
+    """A refusal, or an error in place of an answer (``status`` 200), as one of our errors."""
+    said = _said(body)
+    error = _error(status, said)
+    error.upstream_status, error.upstream_said = status, said
+    if wait_s is not None and error.status in (429, 503):
+        error.retry_after_s = wait_s
+    return error
+
+
+def _said(body: bytes) -> str:
+    try:
+        return msgspec.json.decode(body, type=_Body).error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""
+
+
+def _error(status: int, said: str) -> ServerError:
+    if status == 404 or ("model" in said and "not found" in said) or "pull model manifest" in said:
+        error = UpstreamError("The upstream has not pulled this model; the operator must pull it.")
+        error.upstream_code = NOT_PULLED
+        return error
+    if status in (401, 403):
+        return UpstreamAuth("The upstream refused the channel's credentials; the operator must mend them.")
+    if status == 429:
+        return RateLimited(said or "The upstream asks for fewer requests; try again later.")
+    if status == 503 or "server busy" in said:
+        return Overloaded("The upstream is busy; try again later.")
+    if status in (408, 504):
+        late = UpstreamTimeout("total", 0)
+        late.message, late.code = "The upstream gave up waiting; try again later.", "upstream_timeout"
+        late.retryable = True
+        return late
+    if status in (400, 413, 422):
+        code = "context_length_exceeded" if any(word in said for word in _TOO_LONG) else None
+        if any(word in said for word in _CANNOT):
+            code = "unsupported_parameter"
+        return UpstreamRefused(
+            said or f"The upstream refused the request with status {status}.", status=status, code=code
+        )
+    return UpstreamError(f"The upstream failed with status {status}; try again later.")

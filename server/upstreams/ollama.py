@@ -1,0 +1,80 @@
+"""Kind ``ollama``: an Ollama in its own dialect, which knows the size of the context and how long to stay."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+
+from yarl import URL
+
+from server.chat import ChatRequest
+from server.errors import ServerError
+from server.ollama_wire import OllamaReader, chat_request, ollama_error
+from server.ollama_wire.errors import NOT_PULLED
+from server.openai_wire import narrowed
+from server.settings import Channel, Timeouts, TimeoutsPatch
+from server.upstreams.base import Call
+from server.upstreams.http import HttpClient, Target
+from server.upstreams.http_upstream import channel_target
+from server.upstreams.image_fitting import Bounds
+from server.upstreams.image_source import ImageSource
+from server.upstreams.inlining import InliningUpstream
+
+log = logging.getLogger("antiphon.upstream")
+
+BASE_URL = "http://127.0.0.1:11434"
+# A cold model is loaded before it speaks.
+PATIENCE = TimeoutsPatch(first_token_s=300)
+
+
+class OllamaUpstream(InliningUpstream):
+    """One channel of kind ``ollama``; see ``HttpUpstream``."""
+
+    skips = "unknown lines"
+    read_refusal = staticmethod(ollama_error)
+    bounds = Bounds(
+        types=frozenset({"image/png", "image/jpeg"}),
+        max_bytes=20 * 1024 * 1024,
+        max_side=8192,
+        max_pixels=8192 * 8192,
+    )
+
+    def __init__(self, channel: Channel, client: HttpClient, images: ImageSource) -> None:
+        super().__init__(channel, client, images, lambda url: False)
+        self._timeouts = channel.timeouts.over(PATIENCE.over(Timeouts()))
+        self._target = ollama_target(channel, "/api/chat")
+
+    def target(self, chat: ChatRequest, call: Call) -> Target:
+        """The same for every call."""
+        return self._target
+
+    def body(self, chat: ChatRequest, call: Call) -> bytes:
+        """What is sent for ``chat``. What had to be adapted is told, in names of fields alone."""
+        done = self._done_to_images(chat, call)
+        foreign: tuple[str, ...] = ()
+        if chat.wide:
+            chat, foreign = narrowed(chat)
+        if self._params is not None:
+            chat = chat.edit(self._params.changes(chat))
+        request = chat_request(chat, self._channel.ollama, self._names.get(chat.model, chat.model))
+        if warnings := (*done, *foreign, *request.warnings):
+            call.warnings = (self.name, warnings)
+            log.info("channel %s: adapted: %s", self.name, "; ".join(warnings))
+        return request.body
+
+    def reader(self, *, stream: bool) -> OllamaReader:
+        """It takes lines and a whole answer alike."""
+        return OllamaReader(secrets.token_hex(8))
+
+    def explained(self, error: ServerError) -> ServerError:
+        """A model that is not pulled is the operator's trouble, who is told."""
+        if error.upstream_code == NOT_PULLED:
+            log.warning("channel %s: a model is not pulled: %s", self.name, error.upstream_said)
+        return error
+
+
+def ollama_target(channel: Channel, path: str) -> Target:
+    """Where a channel's requests go; a key is sent as a bearer, which proxies before it may want."""
+    url = URL((channel.base_url or BASE_URL).rstrip("/") + path)
+    headers = {"Authorization": f"Bearer {channel.api_key}"} if channel.api_key else {}
+    return channel_target(channel, url, headers)
