@@ -187,15 +187,30 @@ class ModelRouter:
         return principal.may_call(name) or principal.may_call(self._real(name))
 
     def _listed(self, name: str, principal: Principal) -> bool:
-        model = self.models.get(self._real(name))
-        return self._may(principal, name) and (model is None or model.served)
+        return self._may(principal, name) and self._works(self._real(name))
+
+    def _works(self, name: str) -> bool:
+        """Could somebody answer: a channel, or for a combination one of those that draft for it?"""
+        model = self.models.get(name)
+        if model is not None:
+            return model.served
+        settings = self._settings_of(name)
+        if settings is None:
+            return False  # a model that may be listed later
+        asked = [one.model for one in (*settings.members, *settings.vision_members)]
+        drafting = asked or [one for one in (settings.model, settings.vision_model) if one is not None]
+        return any(self._works(self._real(one)) for one in drafting)  # nesting in a circle is refused at load
+
+    def _settings_of(self, name: str) -> CombinationSettings | None:
+        return next((one for one in self._settings.combinations if one.name == name), None)
 
     def _card(self, name: str) -> ModelCard:
         real = self._real(name)
         alias: dict[str, object] = {"alias_of": real} if real != name else {}
         model = self.models.get(real)
         if model is None:
-            settings = next(one for one in self._settings.combinations if one.name == real)
+            settings = self._settings_of(real)
+            assert settings is not None  # it is a configured name
             extra = {
                 "kind": "combination",
                 "strategy": settings.strategy,

@@ -189,6 +189,20 @@ def test_a_model_that_no_channel_serves_is_not_listed() -> None:
     assert "c/d:e@f" not in ids(one)
 
 
+def test_a_combination_none_of_whose_models_is_served_is_not_listed() -> None:
+    nested = {"name": "of-panels", "members": [{"model": "panel"}, {"model": "lost"}], "aliases": ["q"]}
+    lost = {"name": "of-lost", "members": [{"model": "lost"}]}
+    more = [*COMBINATIONS, nested, lost]
+    off = [one | {"enabled": False} for one in CHANNELS]
+    assert ids(router(combinations=more)) == [
+        *("panel", "plain", "of-panels"),
+        *("b", "a", "c/d:e@f", "short", "s2", "p", "q"),
+    ]
+    assert ids(router(combinations=more, channels=off)) == []
+    one_left = [CHANNELS[0], CHANNELS[1] | {"enabled": False}]
+    assert {"panel", "plain", "of-panels", "p", "q"} <= set(ids(router(combinations=more, channels=one_left)))
+
+
 async def test_a_model_whose_channels_cool_stays_listed() -> None:
     one = router()
     played(one.channels["one"]).scripts = [[RateLimited("slower", retry_after_s=60)]]
