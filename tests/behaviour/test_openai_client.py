@@ -223,10 +223,10 @@ async def test_a_streamed_answer_of_a_declared_shape_is_parsed(pair: Pair) -> No
     assert whole.choices[0].message.parsed == Person(name="Ann", age=3)
 
 
-async def test_the_responses_api_fails_with_what_to_use_instead(pair: Pair) -> None:
+async def test_what_is_not_offered_fails_with_what_to_use_instead(pair: Pair) -> None:
     client, _sim = pair
     with pytest.raises(openai.NotFoundError, match="POST /v1/chat/completions"):
-        await client.responses.create(model="m", input="hello")
+        await client.conversations.create()
 
 
 async def test_models(pair: Pair) -> None:
