@@ -11,8 +11,11 @@ from server.app_keys import METRICS, RUNS
 from server.settings import Channel, Combination, Member, Settings, Summary
 from server.simulators.anthropic import AnthropicSimulator
 from server.simulators.anthropic_said import AnthropicScript
+from server.simulators.azure import AzureScript, AzureSimulator
 from server.simulators.gemini import GeminiSimulator
 from server.simulators.gemini_said import GeminiScript
+from server.simulators.ollama import OllamaSimulator
+from server.simulators.ollama_said import OllamaScript
 from server.simulators.openai import OpenAISimulator
 from server.simulators.script import Script
 from server.simulators.spark import SparkSimulator
@@ -20,7 +23,7 @@ from server.simulators.spark_script import SparkScript
 from tests.behaviour.asking import assert_nothing_left, until
 from tests.behaviour.running import QUIET, Antiphon, antiphon, channel
 
-KINDS = ("openai", "anthropic", "gemini", "spark", "panel")
+KINDS = ("openai", "azure", "anthropic", "gemini", "ollama", "spark", "panel")
 """``panel`` is a combination whose summary model gets the client's tools."""
 
 
@@ -67,6 +70,18 @@ async def kind_of(name: str, **more: Any) -> AsyncIterator[Kind]:
             made = Channel(name="g", kind="gemini", base_url=gemini.url, api_key=key, models=models)
             async with antiphon(Settings(channels=(made,), logging=QUIET, **more)) as server:
                 yield Kind(name, server, "gemini-3-pro", gemini, GeminiScript)
+    elif name == "azure":
+        async with AzureSimulator() as azure:
+            made = Channel(
+                name="az", kind="azure", base_url=azure.url, api_key="azure-key", models=("gpt-x",)
+            )
+            async with antiphon(Settings(channels=(made,), logging=QUIET, **more)) as server:
+                yield Kind(name, server, "gpt-x", azure, AzureScript)
+    elif name == "ollama":
+        async with OllamaSimulator() as home:
+            made = Channel(name="o", kind="ollama", base_url=home.url, models=("llama-x",))
+            async with antiphon(Settings(channels=(made,), logging=QUIET, **more)) as server:
+                yield Kind(name, server, "llama-x", home, OllamaScript)
     elif name == "spark":
         async with SparkSimulator() as spark:
             made = Channel(

@@ -10,9 +10,9 @@ import zlib
 import pytest
 from yarl import URL
 
-from server.errors import UpstreamInvalid, UpstreamUnreachable
+from server.errors import UpstreamInvalid, UpstreamTimeout, UpstreamUnreachable
 from server.settings import Tls
-from server.upstreams.http import HttpClient, Target
+from server.upstreams.http import Fail, HttpClient, Target, nobody_watches, watched
 from tests.upstreams.http_cases import (
     CERTIFICATE,
     CHUNKED,
@@ -242,3 +242,55 @@ def test_a_header_of_several_lines_is_refused(value: str) -> None:
 def test_a_target_is_an_http_url_and_an_https_one_has_tls(url: str) -> None:
     with pytest.raises(ValueError, match="http"):
         Target(URL(url), {})
+
+
+# ── a step that is watched ──
+
+
+async def test_a_step_gives_what_it_makes() -> None:
+    ends: list[Fail] = []
+    discarded: list[str] = []
+
+    async def step() -> str:
+        return "made"
+
+    assert await watched(step(), ends.append, discard=discarded.append) == "made"
+    assert (len(ends), discarded) == (1, [])
+
+
+async def test_a_step_that_is_ended_raises_what_ended_it() -> None:
+    async def step() -> None:
+        await asyncio.Event().wait()
+
+    def end(fail: Fail) -> None:
+        asyncio.get_running_loop().call_soon(fail, UpstreamInvalid("over"))
+
+    with pytest.raises(UpstreamInvalid, match="over"):
+        await watched(step(), end, discard=lambda made: None)
+
+
+async def test_what_comes_about_as_the_call_ends_is_discarded() -> None:
+    discarded: list[str] = []
+    ends: list[Fail] = []
+
+    async def step() -> str:
+        ends[0](UpstreamInvalid("over"))  # and it is made all the same, before anything is cancelled
+        return "made"
+
+    with pytest.raises(UpstreamInvalid, match="over"):
+        await watched(step(), ends.append, discard=discarded.append)
+    assert discarded == ["made"]
+
+
+async def test_a_step_has_its_time_and_the_kernels_own_time_out_goes_through() -> None:
+    async def endless() -> None:
+        await asyncio.Event().wait()
+
+    async def given_up() -> None:
+        raise TimeoutError("the kernel's")
+
+    with pytest.raises(UpstreamTimeout) as raised:
+        await watched(endless(), nobody_watches, discard=lambda made: None, connect_s=0.01)
+    assert raised.value.code == "upstream_timeout_connect"
+    with pytest.raises(TimeoutError, match="kernel"):
+        await watched(given_up(), nobody_watches, discard=lambda made: None, connect_s=60)

@@ -12,6 +12,7 @@ import pytest
 from server.errors import ServerError, UpstreamAuth, UpstreamInvalid, UpstreamTimeout, UpstreamUnreachable
 from server.settings import Channel
 from server.simulators.gemini import GeminiSimulator
+from server.simulators.ollama import OllamaSimulator
 from server.simulators.openai import OpenAISimulator
 from server.upstreams.listing import MAX_LIST_BYTES, Listing, ModelLister
 from tests.upstreams.raw_upstream import Peer, raw_upstream
@@ -216,3 +217,28 @@ async def test_a_server_that_stays_silent_is_not_waited_for_long() -> None:
         finally:
             await made.aclose()
     assert caught.value.clock == "total"
+
+
+async def test_a_presets_names_are_listed_as_they_are_asked_for() -> None:
+    named = gives({"data": [{"id": "models/gemini-x"}, {"id": "other"}]})
+    found = await listed(named, preset="gemini-openai")
+    assert found is not None
+    assert found.models == ("gemini-x", "other")
+
+
+async def test_a_vendor_without_a_list_is_not_asked() -> None:
+    async with lister() as made:
+        assert await made.list(openai(1, preset="zhipu")) is None
+
+
+async def test_an_ollama_lists_what_is_pulled() -> None:
+    async with OllamaSimulator(models=("a:latest", "b:1b")) as sim, lister() as made:
+        found = await made.list(Channel(name="o", kind="ollama", base_url=sim.url))
+        assert found is not None
+        assert found.models == ("a:latest", "b:1b")
+
+
+async def test_words_of_ollama_where_its_list_fails_are_read() -> None:
+    async with raw_upstream(gives({"error": "unauthorized"}, "401 No")) as upstream, lister() as made:
+        with pytest.raises(UpstreamAuth):
+            await made.list(Channel(name="o", kind="ollama", base_url=f"http://127.0.0.1:{upstream.port}"))
