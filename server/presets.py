@@ -72,7 +72,6 @@ OVERSEAS = {
             ),
             r"gpt-5.*": Rules(rename={"max_tokens": "max_completion_tokens"}),
         },
-        note="models that reason take no sampling and call their limit max_completion_tokens",
     ),
     "mistral": Preset(
         base_url="https://api.mistral.ai/v1",
@@ -85,7 +84,6 @@ OVERSEAS = {
             call_ids=9,
         ),
         finish={"model_length": "length"},
-        note="unknown fields are left out, since it refuses them; ids of tool calls are made to fit",
     ),
     "groq": Preset(
         base_url="https://api.groq.com/openai/v1",
@@ -98,7 +96,6 @@ OVERSEAS = {
                 refuse=("stop",), drop=("presence_penalty", "frequency_penalty")
             )
         },
-        note="models that reason take neither stop nor penalties",
     ),
     "openrouter": Preset(
         base_url="https://openrouter.ai/api/v1",
