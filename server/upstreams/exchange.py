@@ -52,7 +52,7 @@ class Exchange:
         watch(answer.fail)
         self.clocks.head_came()
         if not 200 <= answer.status < 300:
-            raise await _refusal(answer, self._read_refusal)
+            raise await refusal_of(answer, self._read_refusal)
         return answer
 
     async def begin_upload(self, uploader: Uploader, target: Target, body: Upload) -> HttpAnswer:
@@ -62,7 +62,7 @@ class Exchange:
         watch(answer.fail)
         self.clocks.head_came()
         if not 200 <= answer.status < 300:
-            raise await _refusal(answer, self._read_refusal)
+            raise await refusal_of(answer, self._read_refusal)
         return answer
 
     def end(self) -> None:
@@ -72,13 +72,13 @@ class Exchange:
             self._answer.close()
 
 
-async def _refusal(answer: HttpAnswer, read: ReadRefusal) -> ServerError:
-    """A status other than 2xx as one of our errors; a bounded part of its body is read, if it comes soon."""
+async def refusal_of(answer: HttpAnswer, read: ReadRefusal, *, within_s: float = ERROR_BODY_S) -> ServerError:
+    """A status other than 2xx as one of our errors; of its body is read what comes soon, and not much."""
     if answer.status < 400:
         return UpstreamInvalid("The upstream redirects; put its real address into base_url.")
     body = b""
     try:
-        async with asyncio.timeout(ERROR_BODY_S):
+        async with asyncio.timeout(within_s):
             while len(body) < MAX_ERROR_BYTES and (data := await answer.read()):
                 body += data
     except (UpstreamError, TimeoutError):

@@ -13,8 +13,8 @@ from server.errors import ServerError, UpstreamCut, UpstreamInvalid, UpstreamTim
 from server.openai_wire import MAX_ANSWER_BYTES
 from server.settings import Channel, Timeouts
 from server.upstreams.clocks import Clocks
-from server.upstreams.exchange import MAX_ERROR_BYTES, Exchange, drain, rest, secrets_of
-from server.upstreams.http import HttpAnswer
+from server.upstreams.exchange import MAX_ERROR_BYTES, Exchange, drain, refusal_of, rest, secrets_of
+from server.upstreams.http import HttpAnswer, HttpClient
 from server.upstreams.http_fast import FastClient
 from tests.raw_http import PATIENCE_S
 from tests.upstreams.http_cases import CHUNKED, HI, each_request, target, then_close
@@ -77,6 +77,26 @@ async def test_a_refusal_whose_words_are_cut_is_told_by_its_status(fast: FastCli
         error = await refusal(fast, upstream)
     assert isinstance(error, Refused)
     assert error.told[0] == 503
+
+
+async def test_a_refusal_whose_words_do_not_come_is_told_by_its_status(client: HttpClient) -> None:
+    answers = [b"HTTP/1.1 400 Bad\r\nContent-Length: 40\r\n\r\nhalf", HI]
+
+    async def serve(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(answers.pop(0))
+        await peer.gone()
+
+    async with raw_upstream(serve) as upstream:
+        async with asyncio.timeout(PATIENCE_S):
+            answer = await client.post(target(upstream), b"{}", connect_s=PATIENCE_S)
+            error = await refusal_of(answer, read_refusal, within_s=0.05)
+            assert isinstance(error, Refused)
+            assert error.told[0] == 400
+            answer.close()
+            again = await client.post(target(upstream), b"{}", connect_s=PATIENCE_S)
+            assert await again.read() == b"hi"
+            again.close()
 
 
 async def test_of_endless_words_only_the_beginning_is_read(fast: FastClient) -> None:
