@@ -111,10 +111,15 @@ class Finished(msgspec.Struct, frozen=True, gc=False):
 
 
 class UsageDelta(msgspec.Struct, frozen=True, gc=False):
-    """What the call used, as the upstream counted it. The last one counts."""
+    """What the call used, as the upstream counted it. The last one counts.
+
+    ``cost`` is the price units of an answer that was made of calls of several prices; None: by the price of
+    who answered, or nobody knows.
+    """
 
     usage: Usage
     original: Original | None = None
+    cost: int | None = None
 
 
 class Extra(msgspec.Struct, frozen=True, gc=False):

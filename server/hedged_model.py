@@ -25,6 +25,7 @@ class HedgedModel:
 
     def __init__(self, model: RoutedModel, after_s: float) -> None:
         self.name = model.name
+        self.prices = model.prices
         self._model = model
         self._after_s = after_s
 

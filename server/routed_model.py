@@ -27,6 +27,7 @@ from server.errors import (
     UpstreamAuth,
     UpstreamTimeout,
 )
+from server.prices import Prices, Rate
 from server.routing.budget import RetryBudget
 from server.routing.channel import ChannelState, Lane
 from server.routing.choice import Candidate, Chooser
@@ -72,6 +73,7 @@ class RoutedModel:
         # Up to then some channel may be passed over, which a run is told; the others need not look.
         sick = (one.health.avoided_until for one in self._chooser.candidates)
         self._sick_until = max((until for until in sick if until < math.inf), default=0.0)
+        self.prices = Prices.of((state.name, rate_on(state, model)) for state, model in channels)
         self._blind = self.vision is False
         self._no_tools = bool(channels) and all(model.tools is False for _, model in channels)
 
@@ -332,6 +334,13 @@ class RoutedModel:
         if change is not None and call.observer is not None:
             for_s = until - now if now < until < math.inf else None
             call.observer.noted(state.name, change, for_s=for_s)
+
+
+def rate_on(state: ChannelState, model: ChannelModel) -> Rate | None:
+    """What a model costs on a channel; None if nobody has said."""
+    if model.price is None:
+        return None
+    return Rate.of(model.price, bills_cancelled=state.settings.bills_cancelled)
 
 
 def _once_more(failed: list[Failed]) -> Candidate | None:

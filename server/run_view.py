@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from server.events import (
     DecisionMade,
@@ -47,7 +48,7 @@ ENDED = frozenset({"completed", "incomplete", "failed", "cancelled"})
 MEMBER_ENDED = frozenset({"finished", "failed", "cancelled", "skipped"})
 """The states of a member that says no more."""
 
-_SEEN = ("ttft_ms", "latency_ms", "code", "reason", "finish_reason", "tokens_estimated")
+_SEEN = ("ttft_ms", "latency_ms", "code", "reason", "finish_reason", "cost", "tokens_estimated")
 
 
 class CallView:
@@ -62,6 +63,7 @@ class CallView:
         "began_ms",
         "chars",
         "code",
+        "cost",
         "ended_ms",
         "finish_reason",
         "id",
@@ -88,6 +90,7 @@ class CallView:
         self.finish_reason: str | None = None
         self.tokens_estimated: int | None = None
         self.usage: Any = None
+        self.cost: float | None = None
         self.text: dict[str, str] = {}
         self.began_ms: int | None = None  # elapsed_ms of the run at the call's start and end
         self.ended_ms: int | None = None
@@ -102,6 +105,11 @@ class CallView:
         self.text[delta.kind] = before + delta.text
         if delta.kind == "text":
             self.chars = max(self.chars, delta.text_offset + len(delta.text))
+
+    def note_cost(self, cost: float | UnsetType) -> None:
+        """Take what the call's end tells of its cost."""
+        if cost is not UNSET:
+            self.cost = cost
 
     def snapshot(self) -> dict[str, Any]:
         told = {name: value for name in _SEEN if (value := getattr(self, name)) is not None}
@@ -269,6 +277,7 @@ class RunView:
             call.chars = data.chars
             call.latency_ms = data.latency_ms
             call.usage = msgspec.to_builtins(data.usage)
+            call.note_cost(data.cost)
         if event.stage is not None and (stage := self.stages.get(event.stage.id)) is not None:
             stage.open.pop(call.id, None)
 
@@ -292,9 +301,11 @@ class RunView:
                 call.finish_reason = data.finish_reason
                 call.latency_ms = data.latency_ms
                 call.usage = msgspec.to_builtins(data.usage)
+                call.note_cost(data.cost)
                 self._end_summary(event, call, "finished", data.chars)
             case SummaryFailed():
                 call.code = data.code
+                call.note_cost(data.cost)
                 self._end_summary(event, call, "failed", data.chars)
             case _:
                 pass

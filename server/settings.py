@@ -17,6 +17,11 @@ from server.gemini_settings import Gemini
 from server.media_settings import Images as Images
 from server.media_settings import Uploads as Uploads
 from server.ollama_settings import Ollama
+from server.price_settings import Price
+from server.routing_settings import Breaker as Breaker
+from server.routing_settings import ModelRouting as ModelRouting
+from server.routing_settings import Policy as Policy
+from server.routing_settings import Routing as Routing
 from server.spark_settings import Spark
 from server.strategy_settings import (
     BestOf,
@@ -142,20 +147,7 @@ class ChannelModel(_Frozen, frozen=True):
     tools: bool | None = None
     context_length: Whole1 | None = None
     surfaces: tuple[SurfaceName, ...] | None = None  # None: as the channel says
-
-
-Policy: TypeAlias = Literal["weight", "least_latency", "least_busy"]
-
-
-class Breaker(_Frozen, frozen=True):
-    """When a channel that fails is left alone. With both ``failures`` and ``rate`` 0 it never is."""
-
-    failures: Whole0 = 5  # in a row
-    rate: Share = 0.5  # of the calls within the window
-    min_calls: Whole1 = 20
-    window_s: Above0 = 60
-    open_s: Above0 = 10  # doubled by each probe that fails
-    max_open_s: Above0 = 300
+    price: Price | None = None  # None: unknown
 
 
 class Range(_Frozen, frozen=True):
@@ -208,6 +200,7 @@ class Channel(_Frozen, frozen=True):
     tokens_per_min: Whole0 = 0
     breaker: Breaker = Breaker()
     cooldown_s: From0 = 10  # after a 429 that names no time
+    bills_cancelled: bool = False  # does the vendor bill calls that were stopped in full?
     params: ParamRules = ParamRules()
     proxy: str | None = None
     http: Literal["fast", "aiohttp"] = "fast"  # which HTTP client; with a proxy always aiohttp
@@ -244,36 +237,6 @@ class Channel(_Frozen, frozen=True):
     def secrets(self) -> tuple[str | None, ...]:
         """The keys it may use, one call each; one None where it has none."""
         return self.api_keys or (self.api_key,)
-
-
-class ModelRouting(_Frozen, frozen=True):
-    """How one model's channels are chosen and tried; None inherits from ``Routing``."""
-
-    policy: Policy | None = None
-    attempts: Whole1 | None = None
-    hedge_after_s: From0 | None = None
-
-
-class Routing(_Frozen, frozen=True):
-    """How the channels of a model are chosen and tried."""
-
-    policy: Policy = "weight"
-    attempts: Whole1 = 3  # calls for one request, in all
-    backoff_s: From0 = 0.25  # before the same channel is asked again; doubled each time
-    max_backoff_s: From0 = 8
-    retry_ratio: From0 = 0.2  # further attempts that each request adds to the budget
-    retry_reserve: Whole0 = 20  # attempts that the budget holds at most
-    hedge_after_s: From0 = 0  # 0: never
-    tell_channels: bool = False
-    models: dict[str, ModelRouting] = {}
-
-    def of(self, model: str) -> Routing:
-        """As it is for one model."""
-        own = self.models.get(model)
-        if own is None:
-            return self
-        mine = {name: value for name, value in msgspec.structs.asdict(own).items() if value is not None}
-        return msgspec.structs.replace(self, **mine)
 
 
 class Member(_Frozen, frozen=True):

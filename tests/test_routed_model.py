@@ -27,9 +27,12 @@ from server.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from server.routed_model import MAX_HELD
+from server.hedged_model import HedgedModel
+from server.price_settings import Price
+from server.prices import Rate
+from server.routed_model import MAX_HELD, RoutedModel
 from server.routing.channel import ChannelState
-from server.settings import Timeouts
+from server.settings import ChannelModel, Timeouts
 from server.upstreams.base import Call, Upstream
 from tests.channels import (
     Eager,
@@ -360,3 +363,17 @@ async def test_no_attempt_begins_that_would_have_no_time_left_to_connect() -> No
     assert asked(b) == [0]
     call = Call(deadline=deadline, timeouts=Timeouts(connect_s=0.1))
     assert await answer(model(a, b), call) == "hello"
+
+
+# ── what it costs ──
+
+
+def test_each_channel_has_the_price_that_its_model_has_there() -> None:
+    served = ChannelModel(price=Price(input=1, output=2))
+    billing = channel("b", bills_cancelled=True)
+    routed = RoutedModel("m", [(channel("a"), ChannelModel()), (billing, served)], random.Random(1))
+    assert routed.prices is not None
+    assert routed.prices.on("a") is None
+    assert routed.prices.on("b") == Rate.of(Price(input=1, output=2), bills_cancelled=True)
+    assert model(channel("a")).prices is None
+    assert HedgedModel(routed, 1).prices is routed.prices

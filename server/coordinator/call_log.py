@@ -40,6 +40,7 @@ from server.events import (
     StageRef,
     token_usage,
 )
+from server.prices import UNITS, Prices, Units, cost_of
 from server.run_log import Lane, Run
 
 # Code points of a text that is kept for later use (a draft); beyond them the call fails.
@@ -52,23 +53,27 @@ class CallLog(ABC):
 
     ``state`` is as in the run's snapshot: queued, started, finished, failed, cancelled or skipped. With
     ``keep`` the answer's text is kept. ``lane`` is given where it is not to be one of the run's yet.
-    ``began`` is the run's monotonic time; ``said``: has anything come?
+    ``began`` is the run's monotonic time; ``said``: has anything come? ``prices`` are the model's, None if
+    nobody has said; ``channel`` is where the last attempt went, None if that is not sure.
     """
 
     __slots__ = (
         "_beyond_ascii",
+        "_billed",
         "_lane",
         "_parts",
         "_reported",
         "_unseen",
         "attempts",
         "began",
+        "channel",
         "code",
         "finish_reason",
         "first_text_ms",
         "id",
         "model",
         "paid",
+        "prices",
         "refused",
         "request",
         "run",
@@ -87,6 +92,7 @@ class CallLog(ABC):
         *,
         keep: bool = False,
         lane: Lane | None = None,
+        prices: Prices | None = None,
     ) -> None:
         self.run = run
         self.stage = stage
@@ -101,7 +107,10 @@ class CallLog(ABC):
         self.paid = False  # was it sent, so that it costs something even if cut?
         self.request = chat
         self.began = run.monotonic()
+        self.prices = prices
+        self.channel: str | None = None
         self._reported: Usage | None = None
+        self._billed: Units | None = None  # what the answer says of its cost
         self.said = False
         self._unseen = 0  # bytes that cost tokens but stand in no text of the lane's first choice
         self._beyond_ascii = 0  # bytes of UTF-8 beyond one for each code point
@@ -141,6 +150,26 @@ class CallLog(ABC):
             return None
         return estimate_usage(self.request, answer_bytes)
 
+    @property
+    def cost(self) -> Units | None:
+        """What the call costs; None for one that cost nothing, or if that is not known."""
+        if self._billed is not None:
+            return self._billed
+        rate = None if self.prices is None else self.prices.on(self.channel)
+        if rate is None or (usage := self.usage) is None:
+            return None
+        cost = cost_of(rate, usage)
+        if self.state == "cancelled" and rate.bills_cancelled:
+            limit = self.request.max_tokens
+            return None if limit is None else max(cost, rate.most(usage.prompt_tokens, limit))
+        return cost
+
+    @property
+    def told_cost(self) -> float | UnsetType:
+        """The cost as the call's end tells it: not at all where it is not known."""
+        cost = self.cost
+        return UNSET if cost is None else cost / UNITS
+
     def becomes_answer(self) -> None:
         """The client's answer is this call's text."""
         self._lane.answer = True
@@ -162,6 +191,7 @@ class CallLog(ABC):
                     self._keep(text)
             elif type(delta) is UsageDelta:
                 self._reported = delta.usage
+                self._billed = delta.cost
             elif type(delta) is Finished:
                 if not delta.index or self.finish_reason is None:
                     self.finish_reason = delta.reason
@@ -221,6 +251,8 @@ class CallLog(ABC):
         """See ``Observer``."""
         if self.ended:
             return
+        if state == "hedged":
+            self.channel = None  # whoever speaks first
         for_ms = UNSET if for_s is None else round(for_s * 1000)
         self._tell_channel(state, UNSET if reason is None else reason, for_ms, channel)
 
@@ -250,8 +282,9 @@ class ModelLog(CallLog):
         *,
         keep: bool = False,
         lane: Lane | None = None,
+        prices: Prices | None = None,
     ) -> None:
-        super().__init__(run, stage, member.id, member.model, chat, keep=keep, lane=lane)
+        super().__init__(run, stage, member.id, member.model, chat, keep=keep, lane=lane, prices=prices)
         self._member = member
         self._queued = False
         self._lane.member = member
@@ -266,6 +299,7 @@ class ModelLog(CallLog):
         """See ``Observer``."""
         if self.ended:
             return
+        self.channel = channel
         if number > 1:
             self.attempts = number
             self._member = self._lane.member = replace(self._member, attempt=number)
@@ -292,7 +326,11 @@ class ModelLog(CallLog):
         self._started(None)
         self.state = "finished"
         data = ModelFinished(
-            self.finish_reason or "stop", self.chars, self.latency_ms, token_usage(self.usage)
+            self.finish_reason or "stop",
+            self.chars,
+            self.latency_ms,
+            token_usage(self.usage),
+            self.told_cost,
         )
         self.run.tell(data, stage=self.stage, member=self._member)
 
@@ -311,6 +349,7 @@ class ModelLog(CallLog):
             chars=self.chars,
             partial=partial,
             usage=token_usage(self.usage),
+            cost=self.told_cost,
             message=error.message,
         )
         self.run.tell(data, stage=self.stage, member=self._member)
@@ -327,6 +366,7 @@ class ModelLog(CallLog):
             partial=partial,
             latency_ms=self.latency_ms,
             usage=token_usage(self.usage),
+            cost=self.told_cost,
         )
         self.run.tell(data, stage=self.stage, member=self._member)
 

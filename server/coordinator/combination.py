@@ -33,7 +33,7 @@ from server.events import PlannedMember, RunCreated
 from server.run_log import Run
 from server.settings import Combination as CombinationSettings
 from server.tasks import TaskOwner
-from server.upstreams.base import Call, Upstream
+from server.upstreams.base import Call, Upstream, prices_of
 
 MAX_DEPTH = 2
 """Combinations may nest so deep."""
@@ -66,7 +66,7 @@ def _one_call(run: Run, upstream: Upstream, chat: ChatRequest) -> OneCall:
             RunBook(run, created_for(run, upstream.name, stream=chat.stream)).fail(error)
             raise
         chat = direct_request(chat, blind=False)
-    return OneCall(run, upstream.name, chat)
+    return OneCall(run, upstream.name, chat, prices=prices_of(upstream))
 
 
 class Combination:
@@ -143,7 +143,11 @@ class Combination:
             RunBook(run, created).fail(error)
             raise
         blind = sight(self._models, plan.model) is False
-        return relay(OneCall(run, plan.model, direct_request(chat, blind=blind), created), model, call)
+        return relay(
+            OneCall(run, plan.model, direct_request(chat, blind=blind), created, prices_of(model)),
+            model,
+            call,
+        )
 
     def _created(self, run: Run, chat: ChatRequest, plan: Plan | None, parent: str | None) -> RunCreated:
         settings = self.settings
@@ -190,7 +194,7 @@ class Combination:
                 heard = True
                 told = task.result()
                 if (usage := book.usage) is not None:
-                    yield [UsageDelta(usage)]
+                    yield [UsageDelta(usage, cost=book.cost)]
             finally:
                 if not heard:
                     await _stop(task)

@@ -27,7 +27,8 @@ from server.coordinator.steering import Steering
 from server.deltas import Finished, Opening, RefusalDelta, TextDelta
 from server.errors import ModelNotFound
 from server.events import StageDeadlineReached, StageQuorumReached
-from server.upstreams.base import Call, Upstream
+from server.prices import Prices
+from server.upstreams.base import Call, Upstream, prices_by_name
 
 # A seed fits into a JSON number that every client reads exactly.
 SEED_BITS = 31
@@ -116,6 +117,10 @@ class Coordinator:
     def sight(self, model: str) -> bool | None:
         """Does the model see images? None: nobody says."""
         return sight(self.models, model)
+
+    def prices(self, model: str) -> Prices | None:
+        """What the model costs; None if nobody has said."""
+        return prices_by_name(self.models, model)
 
     @property
     def seed(self) -> int:

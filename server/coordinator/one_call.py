@@ -33,6 +33,7 @@ from server.events import (
     Timings,
     token_usage,
 )
+from server.prices import Prices, Units, cost_of, money
 from server.run_log import Lane, Run, Told
 from server.upstreams.base import Call
 
@@ -58,13 +59,19 @@ class OneCall(ModelLog):
     ``created`` is the run's first event, where it is not the usual one.
     """
 
-    __slots__ = ("_book", "_channel", "_created", "_first_told", "_quiet", "_started_ms")
+    __slots__ = ("_book", "_created", "_first_told", "_quiet", "_started_ms")
 
-    def __init__(self, run: Run, model: str, chat: ChatRequest, created: RunCreated | None = None) -> None:
-        super().__init__(run, _STAGE, MemberRef(MEMBER, model), chat, lane=Lane(MEMBER))
+    def __init__(
+        self,
+        run: Run,
+        model: str,
+        chat: ChatRequest,
+        created: RunCreated | None = None,
+        prices: Prices | None = None,
+    ) -> None:
+        super().__init__(run, _STAGE, MemberRef(MEMBER, model), chat, lane=Lane(MEMBER), prices=prices)
         self._lane.answer = True
         self._created = created
-        self._channel: str | None = None
         self._started_ms: int | None = None
         self._first_told: tuple[int, int, str] | None = None
         self._book: RunBook | None = None
@@ -109,7 +116,7 @@ class OneCall(ModelLog):
                 stream=self.request.stream,
                 created=self._created,
                 started_ms=self._started_ms or 0,
-                channel=self._channel,
+                channel=self.channel,
                 first_told=self._first_told,
                 first_text_ms=self.first_text_ms,
                 finish_reason=reason,
@@ -117,6 +124,8 @@ class OneCall(ModelLog):
                 latency_ms=self.latency_ms,
                 ended_ms=run.elapsed_ms,
                 usage=self._reported,
+                prices=self.prices,
+                billed=self._billed,
             )
             run.end_quietly(story, "incomplete" if reason in EARLY_ENDS else "completed")
             return
@@ -147,7 +156,7 @@ class OneCall(ModelLog):
         self._book.stage_began(_STAGE, self.began)
         run.adopt(self._lane)
         created = self._created or created_for(run, self.model, stream=self.request.stream)
-        started = None if self.state == "queued" else (self._started_ms or 0, self._channel)
+        started = None if self.state == "queued" else (self._started_ms or 0, self.channel)
         yield from _beginning(created, started, self._first_told, self._member)
 
     def _break_silence(self) -> None:
@@ -166,7 +175,6 @@ class OneCall(ModelLog):
             super()._tell_started(channel)
             return
         self._started_ms = self.run.elapsed_ms
-        self._channel = channel
 
     def _tell_first(self, ttft_ms: int, kind: str) -> None:
         if not self._quiet:
@@ -210,6 +218,16 @@ class _Story(msgspec.Struct, frozen=True, gc=False):
     latency_ms: int
     ended_ms: int
     usage: Usage
+    prices: Prices | None
+    billed: Units | None
+
+    @property
+    def cost(self) -> Units | None:
+        """See ``CallLog``."""
+        if self.billed is not None or self.prices is None:
+            return self.billed
+        rate = self.prices.on(self.channel)
+        return None if rate is None else cost_of(rate, self.usage)
 
     def tell(self, run: Run) -> Iterator[Told]:
         """See ``run_log.run.Story``."""
@@ -217,7 +235,9 @@ class _Story(msgspec.Struct, frozen=True, gc=False):
         created = self.created or created_for(run, self.model, stream=self.stream)
         started = (self.started_ms, self.channel)
         yield from _beginning(created, started, self.first_told, member)
-        finished = ModelFinished(self.finish_reason, self.chars, self.latency_ms, usage)
+        cost = money(self.cost)
+        told_cost = UNSET if cost is None else cost
+        finished = ModelFinished(self.finish_reason, self.chars, self.latency_ms, usage, told_cost)
         yield ended_ms, finished, _STAGE, member
         stage = StageFinished(
             ended_by="all",
@@ -242,6 +262,7 @@ class _Story(msgspec.Struct, frozen=True, gc=False):
                 finish_reason=reason,
                 used=(MEMBER,),
                 usage=usage,
+                cost=cost,
                 timings=timings,
             )
         else:
@@ -251,6 +272,7 @@ class _Story(msgspec.Struct, frozen=True, gc=False):
                 finish_reason=reason,
                 used=(MEMBER,),
                 usage=usage,
+                cost=cost,
                 timings=timings,
             )
         yield ended_ms, end, None, None

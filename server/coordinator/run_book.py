@@ -30,6 +30,7 @@ from server.events import (
     Timings,
     token_usage,
 )
+from server.prices import Units, money
 from server.run_log import Run
 from server.upstreams.base import AnswerInfo, Call, CallInfo, StepInfo
 
@@ -69,6 +70,12 @@ class RunBook:
         """What all calls used; None where none cost anything."""
         used = [usage for call in self.calls if (usage := call.usage) is not None]
         return reduce(add, used) if used else None
+
+    @property
+    def cost(self) -> Units | None:
+        """What all calls cost; None where none cost anything, or where that is not known of one that did."""
+        costs = [call.cost for call in self.calls if call.usage is not None]
+        return None if not costs or None in costs else sum(one for one in costs if one is not None)
 
     def begin(self) -> None:
         """The request is accepted and planned."""
@@ -144,12 +151,15 @@ class RunBook:
             strategy=self._strategy,
             level=self.level,
             answer_by=answer_by,
-            members=tuple(CallInfo(one.id, one.model, one.state, one.usage, one.code) for one in self.calls),
+            members=tuple(
+                CallInfo(one.id, one.model, one.state, one.usage, one.code, money(one.cost))
+                for one in self.calls
+            ),
             agreement=self.agreement,
             steps=self.steps,
             plain_body=self.plain_body,
         )
-        told = token_usage(usage)
+        told, cost = token_usage(usage), money(self.cost)
         if finish_reason in EARLY_ENDS:
             self.run.tell(
                 RunIncomplete(
@@ -159,6 +169,7 @@ class RunBook:
                     finish_reason=finish_reason,
                     used=tuple(used),
                     usage=told,
+                    cost=cost,
                     timings=self._timings(),
                 )
             )
@@ -170,6 +181,7 @@ class RunBook:
                 finish_reason=finish_reason,
                 used=tuple(used),
                 usage=told,
+                cost=cost,
                 timings=self._timings(),
             )
         )
@@ -186,6 +198,7 @@ class RunBook:
                 members=self.failures,
                 level=self.level,
                 usage=token_usage(usage),
+                cost=money(self.cost),
                 timings=self._timings(),
             )
         )
@@ -201,6 +214,7 @@ class RunBook:
                 by=by or self.cancelled_by,
                 level=self.level,
                 usage=token_usage(usage),
+                cost=money(self.cost),
                 timings=self._timings(),
             )
         )

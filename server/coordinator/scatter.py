@@ -21,7 +21,7 @@ from server.coordinator.run_book import RunBook
 from server.coordinator.steering import Steering
 from server.events import MemberRef, StageRef
 from server.settings import MEMBER_TIMEOUTS
-from server.upstreams.base import Call, Upstream
+from server.upstreams.base import Call, Upstream, prices_by_name
 
 # The stage ends its calls at the deadline; their own clocks, which would call it a failure, come later.
 LATER_S = 1.0
@@ -182,7 +182,12 @@ class Scatter:
     ) -> MemberCall:
         book = self._within.book
         log = ModelLog(
-            book.run, self.stage, MemberRef(planned.id, planned.model, planned.sample), request, keep=True
+            book.run,
+            self.stage,
+            MemberRef(planned.id, planned.model, planned.sample),
+            request,
+            keep=True,
+            prices=prices_by_name(self._within.models, planned.model),
         )
         if answers:
             log.becomes_answer()

@@ -164,7 +164,8 @@ async def stream_answer(
     """
     # Text under a schema goes out only when it is known to fit; so it is kept.
     whole = run.as_json == "json_schema"
-    log = SummaryLog(run.book.run, stage, told, request, keep=whole or keep)
+    prices = run.prices(told.model)
+    log = SummaryLog(run.book.run, stage, told, request, keep=whole or keep, prices=prices)
     run.book.calls.append(log)
     call = Call(
         timeouts=timeouts,

@@ -17,6 +17,7 @@ from server.events import (
     SummaryStarted,
     token_usage,
 )
+from server.prices import Prices
 from server.run_log import Run
 
 
@@ -29,9 +30,16 @@ class SummaryLog(CallLog):
     __slots__ = ("_open", "_told")
 
     def __init__(
-        self, run: Run, stage: StageRef, told: SummaryStarted, chat: ChatRequest, *, keep: bool = False
+        self,
+        run: Run,
+        stage: StageRef,
+        told: SummaryStarted,
+        chat: ChatRequest,
+        *,
+        keep: bool = False,
+        prices: Prices | None = None,
     ) -> None:
-        super().__init__(run, stage, "summary", told.model, chat, keep=keep)
+        super().__init__(run, stage, "summary", told.model, chat, keep=keep, prices=prices)
         self._told = told
         self._open = False  # told as begun, and not yet as ended
         self._lane.answer = True
@@ -51,6 +59,7 @@ class SummaryLog(CallLog):
         if self.ended:
             return
         self.paid = True
+        self.channel = channel
         if number > 1:
             self._told = replace(self._told, attempt=self._told.attempt + 1)
             self._tell_started(channel)
@@ -66,7 +75,11 @@ class SummaryLog(CallLog):
             return
         self.state = "finished"
         data = SummaryFinished(
-            self.finish_reason or "stop", self.chars, self.latency_ms, token_usage(self.usage)
+            self.finish_reason or "stop",
+            self.chars,
+            self.latency_ms,
+            token_usage(self.usage),
+            self.told_cost,
         )
         self.run.tell(data, stage=self.stage)
 
@@ -89,7 +102,8 @@ class SummaryLog(CallLog):
     def _tell_failed(self, code: str, http_status: int | None, *, retryable: bool) -> None:
         if self._open:  # not so while it waits for its next attempt
             self._open = False
-            self.run.tell(SummaryFailed(code, http_status, retryable, self.chars), stage=self.stage)
+            data = SummaryFailed(code, http_status, retryable, self.chars, self.told_cost)
+            self.run.tell(data, stage=self.stage)
 
     def _tell_started(self, channel: str | None) -> None:
         self._open = True

@@ -39,7 +39,7 @@ async def answer_surface(
 
     Whoever calls closes it; closing it early is the client's leaving. Raises what the model raises.
     """
-    one = _SurfaceCall(run, model.model, _NO_CHAT)
+    one = _SurfaceCall(run, model.model, _NO_CHAT, prices=model.prices)
     call.observer, call.run = one, run
     try:
         async with aclosing(model.ask(request, call)) as parts:

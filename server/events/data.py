@@ -1,7 +1,7 @@
 """One struct for the data of each type of event.
 
 A field that is UNSET is left out of the JSON; one that is None is told as null. Lengths are Unicode code
-points, times milliseconds unless the name says otherwise.
+points, times milliseconds unless the name says otherwise, costs are in the currency of the prices.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from server.events.parts import (
     MemberFailure,
     Names,
     OptInt,
+    OptNumber,
     OptStr,
     PlannedMember,
     Timings,
@@ -233,6 +234,7 @@ class ModelFinished(Data, frozen=True, gc=False):
     chars: int
     latency_ms: int
     usage: TokenUsage | None = None
+    cost: OptNumber = UNSET
 
 
 class ModelFailed(Data, frozen=True, gc=False, kw_only=True):
@@ -247,6 +249,7 @@ class ModelFailed(Data, frozen=True, gc=False, kw_only=True):
     chars: int = 0
     partial: bool = False
     usage: TokenUsage | None = None
+    cost: OptNumber = UNSET
     message: str
 
 
@@ -259,6 +262,7 @@ class ModelCancelled(Data, frozen=True, gc=False, kw_only=True):
     partial: bool = False
     latency_ms: int
     usage: TokenUsage | None = None
+    cost: OptNumber = UNSET
 
 
 class ModelSkipped(Data, frozen=True, gc=False):
@@ -327,6 +331,7 @@ class SummaryFinished(Data, frozen=True, gc=False):
     chars: int
     latency_ms: int
     usage: TokenUsage | None = None
+    cost: OptNumber = UNSET
 
 
 class SummaryFailed(Data, frozen=True, gc=False):
@@ -335,6 +340,7 @@ class SummaryFailed(Data, frozen=True, gc=False):
     http_status: int | None
     retryable: bool
     chars: int = 0
+    cost: OptNumber = UNSET
 
 
 class SummaryFallback(Data, frozen=True, gc=False):

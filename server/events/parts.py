@@ -12,6 +12,7 @@ from server.deltas import Usage
 
 OptStr: TypeAlias = str | UnsetType
 OptInt: TypeAlias = int | UnsetType
+OptNumber: TypeAlias = float | UnsetType
 Names: TypeAlias = tuple[str, ...]
 
 

@@ -299,7 +299,7 @@ def antiphon_field(run_id: str, info: AnswerInfo) -> bytes:
             "state": call.state,
             **({"code": call.code} if call.code else {}),
             "usage": None if call.usage is None else Raw(usage_json(call.usage)),
-            "cost": None,
+            "cost": call.cost,
         }
         for call in info.members
     ]

@@ -12,7 +12,8 @@ import msgspec
 
 from server.chat import ChatRequest
 from server.deltas import Batch, Deltas, Usage
-from server.errors import ServerError
+from server.errors import ModelNotFound, ServerError
+from server.prices import Prices
 from server.settings import Timeouts
 from server.spark_ws import Credentials
 from server.surfaces import AnswerHead, SurfaceRequest
@@ -46,7 +47,7 @@ class CallInfo(msgspec.Struct, frozen=True):
     """One call that was made for an answer.
 
     ``state`` is finished, failed, cancelled or skipped, ``code`` says why it is not finished. ``usage``
-    None: it cost nothing.
+    None: it cost nothing. ``cost`` None: nobody knows.
     """
 
     id: str
@@ -54,6 +55,7 @@ class CallInfo(msgspec.Struct, frozen=True):
     state: str
     usage: Usage | None = None
     code: str | None = None
+    cost: float | None = None
 
 
 class StepInfo(msgspec.Struct, frozen=True):
@@ -189,6 +191,20 @@ class Upstream(Protocol):
     name: str
 
     def stream(self, chat: ChatRequest, call: Call) -> Deltas: ...
+
+
+def prices_of(upstream: Upstream) -> Prices | None:
+    """What its answers cost; None where nobody has said, or where each says so itself."""
+    prices: Prices | None = getattr(upstream, "prices", None)
+    return prices
+
+
+def prices_by_name(models: Callable[[str], Upstream], name: str) -> Prices | None:
+    """The prices of who answers under ``name``; None, too, if there is no such model (its call will tell)."""
+    try:
+        return prices_of(models(name))
+    except ModelNotFound:
+        return None
 
 
 class SurfaceCaller(Protocol):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from server.price_settings import Price
 from server.settings import Channel, ChannelModel, Combination, Member, Settings, Summary
 from server.simulators.openai import OpenAISimulator
 from server.simulators.script import Script
@@ -355,3 +356,33 @@ async def test_a_stream_begins_at_the_first_word_of_a_draft() -> None:
             assert await response.content.readline() == b": keep-alive\n"
         await sim.wait_until(lambda: sim.stats()["live"] == 0)
         assert_nothing_left(server)
+
+
+async def test_what_an_answer_and_its_calls_cost_is_told_with_it() -> None:
+    price = Price(input=1, output=2)
+    names = ("m1", "m2", "m3", "s")
+
+    def settings(sim: OpenAISimulator) -> Settings:
+        models = {name: ChannelModel(price=price) for name in names} | {"m": ChannelModel(price=price)}
+        return Settings(
+            channels=(
+                Channel(name="sim", kind="openai", base_url=sim.base_url, models=models),
+                channel(sim, "free", name="other"),
+            ),
+            combinations=(panel(),),
+            logging=QUIET,
+        )
+
+    async with both(settings) as (server, _):
+        told = (await post(server, ask("panel"))).json()
+        costs = [member["cost"] for member in told["antiphon"]["members"]]
+        used = [member["usage"] for member in told["antiphon"]["members"]]
+        assert costs == [(one["prompt_tokens"] + 2 * one["completion_tokens"]) / 10**6 for one in used]
+        run = (await get(server, f"/v1/runs/{told['antiphon']['run_id']}")).json()
+        assert run["cost"] == pytest.approx(sum(costs))
+        plain = await post(server, ask("m"))
+        run = (await get(server, f"/v1/runs/{plain.headers['x-run-id']}")).json()
+        usage = plain.json()["usage"]
+        assert run["cost"] == (usage["prompt_tokens"] + 2 * usage["completion_tokens"]) / 10**6 > 0
+        plain = await post(server, ask("free"))
+        assert (await get(server, f"/v1/runs/{plain.headers['x-run-id']}")).json()["cost"] is None

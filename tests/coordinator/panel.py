@@ -36,6 +36,8 @@ from server.events import (
     RunIncomplete,
 )
 from server.openai_wire import parse_chat
+from server.price_settings import Price
+from server.prices import Prices, Rate
 from server.run_check import check_run
 from server.run_log import Run, Runs
 from server.settings import Combination as CombinationSettings
@@ -77,12 +79,21 @@ class Scripted:
     """
 
     def __init__(
-        self, name: str, steps: Sequence[Step], *, vision: bool | None = None, context: int | None = None
+        self,
+        name: str,
+        steps: Sequence[Step],
+        *,
+        vision: bool | None = None,
+        context: int | None = None,
+        price: Price | None = None,
+        bills_cancelled: bool = False,
     ) -> None:
         self.name = name
         self.steps = list(steps)
         self.vision = vision
         self.context_length = context
+        rate = None if price is None else Rate.of(price, bills_cancelled=bills_cancelled)
+        self.prices = Prices.of([("channel", rate)])
         self.asked: list[ChatRequest] = []
         self.calls: list[Call] = []
         self.open = 0

@@ -25,12 +25,17 @@ from server.deltas import (
 )
 from server.errors import RateLimited, UpstreamCut
 from server.events import encode
+from server.price_settings import Price
+from server.prices import Prices, Rate
 from server.run_check import check_run
 from server.run_log import Run, Runs
 from server.settings import Runs as RunsSettings
 from server.upstreams.base import Call
 from tests.coordinator.panel import Owner, request
 
+PRICES = Prices.of(
+    [("channel", Rate.of(Price(input=1, output=2))), ("another", Rate.of(Price(input=3, output=4)))]
+)
 USED = UsageDelta(Usage(5, 7, 12))
 
 
@@ -108,7 +113,7 @@ ENDS = {"complete": complete, "cut": cut, "left": left, "bug": bug}
 
 
 def carried_out(world: World, steps: list[Callable[[OneCall], None]], read_before: int | None) -> None:
-    one = OneCall(world.run, "theirs", request("Why?"))
+    one = OneCall(world.run, "theirs", request("Why?"), prices=PRICES)
     for place, step in enumerate(steps):
         if place == read_before:
             world.run.snapshot()
@@ -226,3 +231,10 @@ def test_batches_are_counted_as_they_are() -> None:
         one.take(each)
     one.complete(Call())
     assert world.run.snapshot()["members"][0]["chars"] == 3
+
+
+def test_a_quiet_run_costs_what_it_used_by_the_price_of_the_channel_that_answered() -> None:
+    for start, cost in (("at once", 19), ("after a retry", 43), ("never told", None)):
+        world = World(watched=False)
+        carried_out(world, [*STARTS[start], *SAYS["text"], complete], None)
+        assert world.run.snapshot()["cost"] == (None if cost is None else cost / 10**6)
