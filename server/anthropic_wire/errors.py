@@ -4,16 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from server.errors import (
-    InsufficientQuota,
-    Overloaded,
-    RateLimited,
-    ServerError,
-    UpstreamAuth,
-    UpstreamError,
-    UpstreamRefused,
-    UpstreamTimeout,
-)
+from server.errors import ServerError
+from server.refusals import by_status, no_quota, refused
 
 _STATUS = {
     "invalid_request_error": 400,
@@ -68,27 +60,13 @@ def fault_error(fault: Fault, status: int | None = None, *, wait_s: float | None
 def _error(fault: Fault, status: int) -> ServerError:
     said = fault.message.strip()
     words = said.lower()
-    if status == 402 or (status in (400, 403, 429) and any(phrase in words for phrase in _QUOTA)):
-        return InsufficientQuota("The upstream account has no quota left; the operator must top it up.")
-    if status in (401, 403, 407):
-        return UpstreamAuth(
-            f"The upstream refused the channel's credentials (status {status}); the operator must mend them."
-        )
-    if status == 429:
-        return RateLimited(said or "The upstream asks for fewer requests; try again later.")
+    if status in (400, 403, 429) and any(phrase in words for phrase in _QUOTA):
+        return no_quota()
     if status in (400, 413, 422):
         return _refused(fault, said, status)
     if status == 404 and "model" in words:
-        return UpstreamRefused(said, status=404, code="model_not_found")
-    if status in (503, 529):
-        return Overloaded(f"The upstream is busy (status {status}); try again later.")
-    if status in (408, 504):
-        error = UpstreamTimeout("total", 0)
-        error.message = f"The upstream gave up waiting (status {status}); try again later."
-        error.code = "upstream_timeout"
-        error.retryable = True
-        return error
-    return UpstreamError(f"The upstream failed with status {status}; try again later.")
+        return refused(404, said, "model_not_found")
+    return by_status(status, said)
 
 
 def _refused(fault: Fault, said: str, status: int) -> ServerError:
@@ -97,5 +75,4 @@ def _refused(fault: Fault, said: str, status: int) -> ServerError:
         code = "context_length_exceeded"
     elif status == 413:
         code = "request_too_large"
-    message = said or f"The upstream refused the request with status {status}."
-    return UpstreamRefused(message, status=status, code=code)
+    return refused(status, said, code)

@@ -9,16 +9,8 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from server.errors import (
-    InsufficientQuota,
-    Overloaded,
-    RateLimited,
-    ServerError,
-    UpstreamAuth,
-    UpstreamError,
-    UpstreamRefused,
-    UpstreamTimeout,
-)
+from server.errors import ServerError
+from server.refusals import bad_credentials, by_status, no_quota, refused
 
 _STATUS = {
     "INVALID_ARGUMENT": 400,
@@ -101,26 +93,14 @@ def _error(fault: Fault, status: int, details: list[dict[str, Any]]) -> ServerEr
     words = said.lower()
     bad_key = any(one.get("reason") in _BAD_KEY for one in details) or "api key not valid" in words
     if status == 402 or (status in (400, 403, 429) and any(phrase in words for phrase in _QUOTA)):
-        return InsufficientQuota("The upstream account has no quota left; the operator must top it up.")
-    if bad_key or status in (401, 403, 407) or (status == 400 and fault.status == "FAILED_PRECONDITION"):
-        return UpstreamAuth(
-            f"The upstream refused the channel's credentials (status {status}); the operator must mend them."
-        )
-    if status == 429:
-        return RateLimited(said or "The upstream asks for fewer requests; try again later.")
+        return no_quota()
+    if bad_key or (status == 400 and fault.status == "FAILED_PRECONDITION"):
+        return bad_credentials(status)
     if status in (400, 413, 422):
         return _refused(words, said, status)
     if status == 404 and "model" in words:
-        return UpstreamRefused(said, status=404, code="model_not_found")
-    if status in (503, 529):
-        return Overloaded(f"The upstream is busy (status {status}); try again later.")
-    if status in (408, 504):
-        error = UpstreamTimeout("total", 0)
-        error.message = f"The upstream gave up waiting (status {status}); try again later."
-        error.code = "upstream_timeout"
-        error.retryable = True
-        return error
-    return UpstreamError(f"The upstream failed with status {status}; try again later.")
+        return refused(404, said, "model_not_found")
+    return by_status(status, said)
 
 
 def _refused(words: str, said: str, status: int) -> ServerError:
@@ -129,5 +109,4 @@ def _refused(words: str, said: str, status: int) -> ServerError:
         code = "context_length_exceeded"
     elif status == 413 or "payload size exceeds the limit" in words:
         status, code = 413, "request_too_large"
-    message = said or f"The upstream refused the request with status {status}."
-    return UpstreamRefused(message, status=status, code=code)
+    return refused(status, said, code)

@@ -4,15 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from server.errors import (
-    Overloaded,
-    RateLimited,
-    ServerError,
-    UpstreamAuth,
-    UpstreamError,
-    UpstreamRefused,
-    UpstreamTimeout,
-)
+from server.errors import Overloaded, RateLimited, ServerError, UpstreamAuth, UpstreamError
+from server.refusals import gave_up, refused
 
 NOT_PULLED = "model_not_pulled"
 """The ``upstream_code`` of an error that tells of a model which is not there."""
@@ -53,15 +46,10 @@ def _error(status: int, said: str) -> ServerError:
     if status == 503 or "server busy" in said:
         return Overloaded("The upstream is busy; try again later.")
     if status in (408, 504):
-        late = UpstreamTimeout("total", 0)
-        late.message, late.code = "The upstream gave up waiting; try again later.", "upstream_timeout"
-        late.retryable = True
-        return late
+        return gave_up("The upstream gave up waiting; try again later.")
     if status in (400, 413, 422):
         code = "context_length_exceeded" if any(word in said for word in _TOO_LONG) else None
         if any(word in said for word in _CANNOT):
             code = "unsupported_parameter"
-        return UpstreamRefused(
-            said or f"The upstream refused the request with status {status}.", status=status, code=code
-        )
+        return refused(status, said, code)
     return UpstreamError(f"The upstream failed with status {status}; try again later.")

@@ -12,15 +12,12 @@ import msgspec
 from server.errors import (
     MAX_WAIT_S,
     ContentFiltered,
-    InsufficientQuota,
     Overloaded,
     RateLimited,
     ServerError,
-    UpstreamAuth,
-    UpstreamError,
     UpstreamRefused,
-    UpstreamTimeout,
 )
+from server.refusals import bad_credentials, by_status, no_quota
 
 _SECRETS = re.compile(
     r"(?:https?|wss?)://\S+"  # URLs, signed ones too
@@ -262,13 +259,11 @@ def _moderated(fault: _Fault | None, status: int) -> ServerError:
 
 
 def _quota(fault: _Fault | None, status: int) -> ServerError:
-    return InsufficientQuota("The upstream account has no quota left; the operator must top it up.")
+    return no_quota()
 
 
 def _auth(fault: _Fault | None, status: int) -> ServerError:
-    return UpstreamAuth(
-        f"The upstream refused the channel's credentials (status {status}); the operator must mend them."
-    )
+    return bad_credentials(status)
 
 
 def _rate_limited(fault: _Fault | None, status: int) -> ServerError:
@@ -297,15 +292,11 @@ def _overloaded(fault: _Fault | None, status: int) -> ServerError:
 
 
 def _too_slow(fault: _Fault | None, status: int) -> ServerError:
-    error = UpstreamTimeout("total", 0)
-    error.message = f"The upstream gave up waiting (status {status}); try again later."
-    error.code = "upstream_timeout"
-    error.retryable = True
-    return error
+    return by_status(status)
 
 
 def _broken(fault: _Fault | None, status: int) -> ServerError:
-    return UpstreamError(f"The upstream failed with status {status}; try again later.")
+    return by_status(status)
 
 
 def _said(fault: _Fault | None, otherwise: str) -> str:
