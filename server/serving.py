@@ -106,6 +106,7 @@ async def serve(
             try:
                 async with signals.limit(None, signals=1):
                     await runner.setup()
+                    connections.others_prepare = len(app.on_response_prepare) > 1
                     await _listen(runner, sockets, connections, options)
                 if not signals.asked.is_set():
                     on_ready(url(sockets[0]))

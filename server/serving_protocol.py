@@ -14,9 +14,11 @@ from http import HTTPStatus
 from ipaddress import AddressValueError, IPv6Address
 from typing import Any
 
-from aiohttp import web
+from aiohttp import hdrs, web
+from aiohttp.helpers import rfc822_formatted_time
 from aiohttp.http import HttpVersion10, HttpVersion11, RawRequestMessage
 from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError, LineTooLong
+from aiohttp.http_writer import _serialize_headers
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError, _ErrInfo
 
@@ -31,6 +33,9 @@ SERVER_NAME = "antiphon"
 LINGER_S = 1.0
 """How long a refused connection is still read from. Closed with bytes unread, the kernel sends a reset, and
 the client may lose the very answer that says what was wrong."""
+
+# Up to this size head and body are joined, for one system call; copying more costs more than two. (bytes)
+COPIED_BYTES = 64 * 1024
 
 # RFC 3986, section 3.2: a name or an IPv4 address, or a literal in brackets; then a port. It may be empty.
 _HOST = re.compile(r"(?:[\w.~!$&'()*+,;=%-]*|\[(?P<v6>[0-9A-Fa-f:.]+)\])(?::(?P<port>[0-9]{0,5}))?", re.ASCII)
@@ -57,10 +62,14 @@ _ERRORS = {
 
 
 class Connections:
-    """The open connections of one server. Whoever serves owns it, drains it and waits for its end."""
+    """The open connections of one server. Whoever serves owns it, drains it and waits for its end.
+
+    ``others_prepare``: does the application look at answers (``on_response_prepare``) before they leave?
+    """
 
     def __init__(self) -> None:
         self.draining = False
+        self.others_prepare = False
         self._open: dict[asyncio.Task[None], Connection] = {}
 
     def __len__(self) -> int:
@@ -210,6 +219,8 @@ class Connection(RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
+        if type(resp) is web.Response and self._is_plain(request, resp):
+            return resp, await self._write_at_once(request, resp)
         known = self._request_count
         resp, reset = await super().finish_response(request, resp, start_time)
         if self._request_count > known:
@@ -226,6 +237,52 @@ class Connection(RequestHandler):
                 self.transport.write_eof()
             await asyncio.sleep(LINGER_S)  # ends early when the client closes: that cancels this task
         return resp, reset
+
+    def _is_plain(self, request: web.BaseRequest, resp: web.Response) -> bool:
+        """Is it bytes with nothing special about them, on a connection that goes on?"""
+        body, headers = resp._body, resp._headers
+        return (
+            type(body) is bytes
+            and resp._keep_alive is None
+            and not (resp.prepared or resp._compression or resp._chunked or resp._cookies)
+            and resp._status >= 200
+            and resp._status not in (204, 304)
+            and hdrs.CONTENT_TYPE in headers
+            and hdrs.CONNECTION not in headers
+            and request._version == HttpVersion11
+            and request._method != hdrs.METH_HEAD
+            and not request._message.should_close
+            and request._payload.exception() is None
+            and not (self._last or self._upgraded or self._paused)
+            and not (self._connections.draining or self._connections.others_prepare)
+            and self.transport is not None
+            and not self.transport.is_closing()
+        )
+
+    async def _write_at_once(self, request: web.BaseRequest, resp: web.Response) -> bool:
+        """Write the head and body of a plain answer, the same bytes as aiohttp, in a quarter of its time.
+
+        True if the client is gone.
+        """
+        request._finish()
+        body, headers, transport = resp._body, resp._headers, self.transport
+        assert isinstance(body, bytes)
+        assert transport is not None
+        headers[hdrs.CONTENT_LENGTH] = str(len(body))
+        headers[hdrs.DATE] = rfc822_formatted_time()
+        headers[hdrs.SERVER] = SERVER_NAME
+        head = _serialize_headers(f"HTTP/1.1 {resp._status} {resp._reason}", headers)
+        resp._eof_sent = resp._keep_alive = True
+        if len(body) < COPIED_BYTES:
+            transport.write(head + body)
+        else:
+            transport.writelines((head, body))
+        if self._paused:
+            try:
+                await self._drain_helper()
+            except ConnectionError:
+                return True
+        return False
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
