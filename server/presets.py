@@ -190,6 +190,12 @@ CHINA = {
     "spark-http": Preset(
         base_url="https://spark-api-open.xf-yun.com/v1",
         stream_usage="refused",  # it tells of usage unasked, and stream_options is none of its fields
+        rules=Rules(
+            drop=("seed", "logprobs", "top_logprobs", "logit_bias"),
+            refuse=("n",),
+            rename={"max_completion_tokens": "max_tokens"},
+        ),
+        models={r"spark-x2\.5.*": Rules(rename={"max_tokens": "max_completion_tokens"})},
         lists=False,
         note="X1.5: …/v2, X2: …/x2; errors by Spark's own codes, see spark.md",
     ),

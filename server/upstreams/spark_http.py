@@ -1,7 +1,8 @@
 """Preset ``spark-http``: Spark's HTTP routes, which speak OpenAI's chat completions with an accent.
 
-What its answers lack (finish reasons, ids, lists of tool calls) is mended for every upstream. Here: the
-switch that gives tool calls as a list, and errors, told by Spark's own codes whatever the status.
+What its answers lack (finish reasons, ids, lists of tool calls) is mended for every upstream. Here: turns as
+Spark takes them, the switch that gives tool calls as a list, and errors, told by Spark's own codes whatever
+the status.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from server.chat import ChatRequest
+import msgspec
+
+from server.chat import ChatRequest, Message
 from server.deltas import Batch, Finished, has_content
 from server.errors import ContentFiltered, ServerError
 from server.spark.codes import frame_error
@@ -38,7 +41,10 @@ class SparkHttpUpstream(OpenAIUpstream):
             yield [Finished("content_filter")]
 
     def body(self, chat: ChatRequest, call: Call) -> bytes:
-        """The request's bytes; with tools, their calls are asked for as a list."""
+        """The request's bytes: contents as strings; with tools, their calls are asked for as a list."""
+        if any(_is_foreign(message) for message in chat.messages):
+            turns = zip(chat.raw_messages(), chat.messages, strict=True)
+            chat = chat.with_messages([_plain(raw, message) for raw, message in turns])
         if chat.has("tools") and not chat.has("tool_calls_switch"):
             chat = chat.with_values(tool_calls_switch=True)
         return super().body(chat, call)
@@ -51,3 +57,25 @@ class SparkHttpUpstream(OpenAIUpstream):
         told = frame_error(int(error.upstream_code), error.upstream_said, sid[1] if sid else "")
         told.upstream_status = error.upstream_status
         return told
+
+
+def _is_foreign(message: Message) -> bool:
+    """Is it a turn that Spark refuses (10003), but could be told?
+
+    A turn with more than text stays as it came: it is Spark's to say whether a model takes it.
+    """
+    parts = message.content
+    in_parts = isinstance(parts, list) and bool(parts) and all(part.type == "text" for part in parts)
+    return in_parts or message.role == "developer"
+
+
+def _plain(raw: bytes, message: Message) -> bytes:
+    """The turn's JSON with its text as one string, and the role system for a developer."""
+    if not _is_foreign(message):
+        return raw
+    turn = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+    if isinstance(message.content, list) and all(part.type == "text" for part in message.content):
+        turn["content"] = msgspec.Raw(msgspec.json.encode(message.text))
+    if message.role == "developer":
+        turn["role"] = msgspec.Raw(b'"system"')
+    return msgspec.json.encode(turn)

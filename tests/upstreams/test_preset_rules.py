@@ -32,7 +32,7 @@ REFUSED_FIELDS = {
     "mistral": ("seed", "stream_options", "user", "max_completion_tokens", "logit_bias", "store"),
     "groq": ("logit_bias",),
     "cohere": ("stream_options",),
-    "spark-http": ("stream_options",),
+    "spark-http": ("stream_options", "seed", "logit_bias"),
     "minimax": ("max_tokens",),
     "openai": ("max_tokens", "top_p", "presence_penalty", "frequency_penalty"),
     "xai": ("presence_penalty", "frequency_penalty"),

@@ -19,6 +19,7 @@ from tests.behaviour.running import QUIET, antiphon, ask
 from tests.channels import chat
 
 TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}]
+CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 ERRORS = [
     (10013, 400, "content_filter"),
     (10907, 400, "context_length_exceeded"),
@@ -75,6 +76,44 @@ async def test_tool_calls_are_asked_for_and_come_as_a_list(
         assert call["id"].startswith("call_")
         assert (call["type"], call["function"]) == ("function", {"name": "f", "arguments": '{"a":1}'})
         assert json.loads(sim.requests[-1].body)["tool_calls_switch"] is True
+
+
+async def test_texts_in_parts_and_developers_are_told_as_spark_takes_them() -> None:
+    turns: list[dict[str, Any]] = [
+        {"role": "developer", "content": [{"type": "text", "text": "Be kind."}]},
+        {"role": "user", "content": [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]},
+        {"role": "assistant", "content": "", "tool_calls": [CALL]},
+        {"role": "tool", "tool_call_id": "c1", "content": [{"type": "text", "text": "r"}]},
+    ]
+    async with SparkSimulator() as sim, antiphon(serving(sim)) as server:
+        answer = await post(server, ask(messages=turns, tools=TOOLS))
+        assert answer.status == 200, answer.body
+        assert json.loads(sim.requests[-1].body)["messages"] == [
+            {"role": "system", "content": "Be kind."},
+            {"role": "user", "content": "one\ntwo"},
+            turns[2],
+            {"role": "tool", "tool_call_id": "c1", "content": "r"},
+        ]
+
+
+async def test_a_turn_with_more_than_text_is_sparks_to_refuse() -> None:
+    part = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+    turns = [{"role": "user", "content": [{"type": "text", "text": "see"}, part]}]
+    async with SparkSimulator() as sim, antiphon(serving(sim)) as server:
+        error = error_of(await post(server, ask(messages=turns)), 400)
+        assert error["details"]["upstream_code"] == 10003
+        assert json.loads(sim.requests[-1].body)["messages"] == turns
+
+
+async def test_fields_that_it_lacks_are_left_out_renamed_or_refused() -> None:
+    async with SparkSimulator() as sim, antiphon(serving(sim)) as server:
+        answer = await post(server, ask(seed=1, logprobs=True, logit_bias={"5": 1}, max_completion_tokens=5))
+        assert answer.status == 200
+        sent = json.loads(sim.requests[-1].body)
+        assert sent["max_tokens"] == 5
+        assert not {"seed", "logprobs", "logit_bias", "max_completion_tokens"} & sent.keys()
+        assert "seed was left out" in answer.headers["x-antiphon-warnings"]
+        assert error_of(await post(server, ask(n=2)), 400)["param"] == "n"
 
 
 @pytest.mark.parametrize("shape", ["status", "top", "event", "maas"])
