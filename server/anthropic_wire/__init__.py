@@ -6,13 +6,12 @@ the answer, ``anthropic_error`` reads a refusal. Source: the vendor's API refere
 
 from __future__ import annotations
 
-from server.anthropic_wire.answer import MAX_ANSWER_BYTES, MessagesReader
+from server.anthropic_wire.answer import MessagesReader
 from server.anthropic_wire.errors import anthropic_error
 from server.anthropic_wire.models import AnthropicModel, model_of
 from server.anthropic_wire.request import MessagesRequest, messages_request
 
 __all__ = [
-    "MAX_ANSWER_BYTES",
     "AnthropicModel",
     "MessagesReader",
     "MessagesRequest",

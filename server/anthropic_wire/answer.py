@@ -11,10 +11,9 @@ from server.anthropic_wire.blocks import Blocks
 from server.anthropic_wire.errors import Fault, fault_error
 from server.anthropic_wire.events import Event, Message, decode_event, decode_kind, decode_whole
 from server.deltas import Delta, Finished, Opening, Original, Usage, UsageDelta
-from server.errors import ServerError, UpstreamCut, UpstreamEmpty, UpstreamInvalid
-from server.sse import EventTooLarge, SSEDecoder
+from server.errors import UpstreamCut, UpstreamEmpty, UpstreamInvalid
+from server.foreign_answer import ForeignReader, figure
 
-MAX_ANSWER_BYTES = 64 * 1024 * 1024
 _REASONS = {
     "end_turn": "stop",
     "stop_sequence": "stop",
@@ -39,100 +38,54 @@ _EVENTS = frozenset(
 )
 
 
-class MessagesReader:
-    """Takes the bytes of one answer as they come, and says what they mean.
+class MessagesReader(ForeignReader):
+    """Takes the bytes of one answer as they come, and says what they mean; see ``ForeignReader``.
 
-    The first byte that is not blank decides what came, a stream or a JSON object, whatever was asked for.
-    ``done`` is true when nothing more is to be read; ``eof`` then gives the last deltas, or raises: nothing
-    but ``message_stop`` makes a stream whole. ``skipped`` counts the events that nobody knows. ``quiet``:
-    what ``feed`` took last was no more than pings and comments. All methods raise ``ServerError``, ``feed``
-    never together with deltas that came before it.
+    When it is ``done``, ``eof`` gives the last deltas, or raises: nothing but ``message_stop`` makes a stream
+    whole. ``skipped`` counts the events that nobody knows.
     """
 
     def __init__(self) -> None:
-        self.done = False
-        self.quiet = True
+        super().__init__()
         self._blocks = Blocks()
-        self._sse: SSEDecoder | None = None
-        self._json: list[bytes] | None = None
-        self._size = 0
-        self._between = False  # does the decoder hold nothing of an event that has begun?
         self._opened = False
         self._unknown = 0
         self._stop_reason: str | None = None
         self._stop_sequence: str | None = None
         self._usage: dict[str, Any] = {}
-        self._failed: ServerError | None = None
 
     @property
     def skipped(self) -> int:
         """Events and pieces of a type that is not known; they were passed over."""
         return self._unknown + self._blocks.unknown
 
-    def feed(self, data: bytes) -> Sequence[Delta]:
-        """The deltas that these bytes complete."""
-        self.quiet = True
-        if self._sse is None and self._json is None:
-            data = data.lstrip(b" \t\r\n")
-            if not data:
-                return ()
-            if data.startswith(b"{"):
-                self._json = []
-            elif data.startswith(b"<"):
-                raise UpstreamInvalid("The upstream answered with a web page; check base_url of the channel.")
-            else:
-                self._sse = SSEDecoder()
-        if self._json is not None:
-            self.quiet = False
-            self._size += len(data)
-            if self._size > MAX_ANSWER_BYTES:
-                raise UpstreamInvalid("The upstream's answer is far too long.")
-            self._json.append(data)
-            return ()
-        assert self._sse is not None  # one of the two is set above
-        events = _whole_events(data) if self._between else None
-        if events is None:
-            try:
-                events = [event.data for event in self._sse.feed(data)]
-            except EventTooLarge:
-                raise UpstreamInvalid("The upstream sent an event that is far too long.") from None
-            self._between = data.endswith(b"\n\n")
-        deltas: list[Delta] = []
-        try:
-            for event in events:
-                if not self.done:
-                    deltas += self._take(event)
-        except ServerError as error:
-            self.done = True
-            if not deltas:
-                raise
-            self._failed = error  # what was said before it is said
-        return deltas
-
     def eof(self) -> Sequence[Delta]:
         """The body ended in good order: the last deltas."""
-        if self._failed is not None:
-            raise self._failed
+        last = self._ended()
         if self._json is not None:
             return self._whole(b"".join(self._json))
         if self._sse is None:
             raise UpstreamEmpty("The upstream answered with nothing at all; try again later.")
-        last: list[Delta] = []
-        if not self.done:
-            for event in self._sse.eof():
-                last += self._last(event.data)
         if not self.done:
             raise UpstreamCut("The upstream's answer was cut off before its end; try again.")
         return last
 
-    def _last(self, data: bytes) -> Sequence[Delta]:
-        """An event whose blank line is missing counts if it is whole."""
-        try:
-            return self._take(data)
-        except UpstreamInvalid:
-            return ()  # half an event: the stream was cut within it
+    def _whole_events(self, data: bytes) -> list[bytes] | None:
+        """A name and a line of data each."""
+        if not data.endswith(b"\n\n") or b"\r" in data:
+            return None
+        events = data[:-2].split(b"\n\n")
+        if data.count(b"\n") != 3 * len(events):
+            return None
+        found = []
+        for event in events:
+            name, _, said = event.partition(b"\ndata: ")
+            if not name.startswith(b"event: ") or not said:
+                return None
+            found.append(said)
+        return found
 
-    def _take(self, data: bytes) -> Sequence[Delta]:
+    def _event(self, data: bytes) -> Sequence[Delta]:
         try:
             event = decode_event(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -233,25 +186,6 @@ class MessagesReader:
         return [finished, UsageDelta(usage)] if self._usage else [finished]
 
 
-def _whole_events(data: bytes) -> list[bytes] | None:
-    """The data of events that came whole, a name and a line of data each; None if anything is otherwise.
-
-    This is what nearly every read brings, and costs a third of what the decoder's lines cost.
-    """
-    if not data.endswith(b"\n\n") or b"\r" in data:
-        return None
-    events = data[:-2].split(b"\n\n")
-    if data.count(b"\n") != 3 * len(events):
-        return None
-    found = []
-    for event in events:
-        name, _, said = event.partition(b"\ndata: ")
-        if not name.startswith(b"event: ") or not said:
-            return None
-        found.append(said)
-    return found
-
-
 def _native_finish(reason: str, native: str, sequence: str | None) -> Finished:
     """The end for a reason that our word does not tell fully: the upstream's own goes along."""
     choice = {"index": 0, "delta": {}, "finish_reason": reason, "native_finish_reason": native}
@@ -262,9 +196,9 @@ def _native_finish(reason: str, native: str, sequence: str | None) -> Finished:
 
 def usage_of(native: dict[str, Any]) -> Usage:
     """The figures in our terms; the upstream's own are kept beside them, under ``native_usage``."""
-    cached = _figure(native, "cache_read_input_tokens")
-    prompt = _figure(native, "input_tokens") + _figure(native, "cache_creation_input_tokens") + cached
-    completion = _figure(native, "output_tokens")
+    cached = figure(native, "cache_read_input_tokens")
+    prompt = figure(native, "input_tokens") + figure(native, "cache_creation_input_tokens") + cached
+    completion = figure(native, "output_tokens")
     fields: dict[str, Any] = {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
@@ -275,8 +209,3 @@ def usage_of(native: dict[str, Any]) -> Usage:
         fields["completion_tokens_details"] = details
     fields["native_usage"] = native
     return Usage(prompt, completion, prompt + completion, raw=msgspec.json.encode(fields))
-
-
-def _figure(native: dict[str, Any], key: str) -> int:
-    value = native.get(key)
-    return value if type(value) is int and value > 0 else 0

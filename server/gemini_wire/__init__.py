@@ -7,7 +7,7 @@ SDK.
 
 from __future__ import annotations
 
-from server.gemini_wire.answer import MAX_ANSWER_BYTES, GeminiReader
+from server.gemini_wire.answer import GeminiReader
 from server.gemini_wire.conversation import IMAGE_TYPES
 from server.gemini_wire.errors import gemini_error
 from server.gemini_wire.models import GeminiModel, model_of
@@ -15,7 +15,6 @@ from server.gemini_wire.request import GenerateRequest, generate_request
 
 __all__ = [
     "IMAGE_TYPES",
-    "MAX_ANSWER_BYTES",
     "GeminiModel",
     "GeminiReader",
     "GenerateRequest",
