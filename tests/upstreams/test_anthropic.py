@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
 
-from server.deltas import Finished, TextDelta, UsageDelta
+from server.deltas import Finished, UsageDelta
 from server.errors import (
-    InvalidRequest,
     Overloaded,
     RateLimited,
     UpstreamAuth,
-    UpstreamCut,
     UpstreamError,
-    UpstreamInvalid,
-    UpstreamTimeout,
 )
-from server.settings import Timeouts
 from server.simulators.anthropic import AnthropicSimulator
 from server.simulators.anthropic_said import AnthropicScript
 from server.simulators.script import ToolCall
-from server.upstreams.base import Call, Upstream
+from server.upstreams.base import Upstream
 from tests.anthropic_wire.messages import calls_of, text_of, thought_of
-from tests.channels import answer, chat, deltas, failure, said_and_failed
+from tests.channels import answer, chat, deltas, failure
 from tests.upstreams.openai_cases import KEY, TEXT, upstream
 
 PLAIN = chat(stream=False)
@@ -106,15 +100,6 @@ async def test_what_was_adapted_is_told_in_the_log(
     assert "seed was left out" in caplog.text
 
 
-async def test_a_request_that_cannot_be_made_is_refused_before_anything_is_sent(
-    sim: AnthropicSimulator,
-) -> None:
-    async with speaking(sim) as channel:
-        for request in (chat(n=2), chat(n=2, stream=False)):
-            assert type(await failure(channel, request=request)) is InvalidRequest
-    assert sim.requests == []
-
-
 @pytest.mark.parametrize(
     ("status", "kind", "code"),
     [
@@ -144,80 +129,3 @@ async def test_words_of_a_refusal_go_on_without_secrets_and_by_the_public_name(
     async with speaking(sim) as channel:
         error = await failure(channel)
     assert (error.status, error.message) == (400, "m with ***: tools.0 is odd")
-
-
-async def test_overloaded_in_midstream_ends_the_answer_after_what_was_said(sim: AnthropicSimulator) -> None:
-    sim.script(AnthropicScript(text=TEXT, chunks=4, error_after=2))
-    async with speaking(sim) as channel:
-        said, error = await said_and_failed(channel)
-    assert TEXT.startswith("".join(said))
-    assert (len(said), type(error)) == (2, Overloaded)
-
-
-@pytest.mark.parametrize("cut", ["fin", "rst", "clean"])
-@pytest.mark.parametrize("chunks", [0, 2, 4])
-async def test_a_stream_that_is_cut_is_no_answer(sim: AnthropicSimulator, cut: Any, chunks: int) -> None:
-    sim.script(AnthropicScript(text=TEXT, chunks=4, cut_after=chunks, cut=cut))
-    async with speaking(sim) as channel:
-        _, error = await said_and_failed(channel)
-        assert isinstance(error, UpstreamError)
-        assert error.retryable
-        assert await answer(channel) == TEXT
-
-
-async def test_cut_at_whatever_byte_a_stream_is_never_taken_for_whole(sim: AnthropicSimulator) -> None:
-    async with speaking(sim) as channel:
-        await deltas(channel)
-        whole = sim.requests[-1].sent_bytes
-        for at in range(0, whole - 2, 13):
-            sim.script(AnthropicScript(text=TEXT, cut_at_byte=at, cut="clean"))
-            said, error = await said_and_failed(channel)
-            assert TEXT.startswith("".join(said))
-            assert isinstance(error, UpstreamError)
-
-
-async def test_half_a_whole_answer_is_no_answer(sim: AnthropicSimulator) -> None:
-    sim.script(AnthropicScript(cut_at_byte=40), AnthropicScript(cut_at_byte=40, framing="close"))
-    async with speaking(sim) as channel:
-        assert type(await failure(channel, request=PLAIN)) is UpstreamCut
-        assert type(await failure(channel, request=PLAIN)) is UpstreamInvalid
-
-
-async def test_a_whole_message_for_a_stream_and_the_other_way_round(sim: AnthropicSimulator) -> None:
-    sim.script(AnthropicScript(text=TEXT, answer_as="json"), AnthropicScript(text=TEXT, answer_as="sse"))
-    async with speaking(sim) as channel:
-        assert await answer(channel) == TEXT
-        assert await answer(channel, request=PLAIN) == TEXT
-
-
-@pytest.mark.parametrize("split", [1, 7])
-async def test_however_a_stream_is_split_it_says_the_same(sim: AnthropicSimulator, split: int) -> None:
-    sim.script(AnthropicScript(text=TEXT, split_at=split, ping_between=True))
-    async with speaking(sim) as channel:
-        assert await answer(channel) == TEXT
-
-
-async def test_pings_do_not_keep_a_silent_stream_alive(sim: AnthropicSimulator) -> None:
-    ping = 'event: ping\ndata: {"type": "ping"}\n\n'
-    sim.script(AnthropicScript(text=TEXT, chunks=3, inject={1: ping * 3}, stall_after=1))
-    async with speaking(sim) as channel:
-        call = Call(timeouts=Timeouts(idle_s=0.2))
-        said, error = await said_and_failed(channel, call)
-    assert (len(said), type(error), error.code) == (1, UpstreamTimeout, "upstream_timeout_idle")
-
-
-async def test_who_leaves_closes_the_connection(sim: AnthropicSimulator) -> None:
-    sim.script(AnthropicScript(text=TEXT, chunks=3, stall_after=1))
-    async with speaking(sim) as channel:
-        async with asyncio.timeout(10), aclosing(channel.stream(chat(), Call())) as batches:
-            async for batch in batches:
-                if any(type(delta) is TextDelta for delta in batch):
-                    break
-        await sim.wait_until(lambda: sim.requests[0].aborted)
-
-
-async def test_a_connection_is_used_again(sim: AnthropicSimulator) -> None:
-    async with speaking(sim) as channel:
-        for request in (chat(), PLAIN, chat()):
-            assert await answer(channel, request=request) == TEXT
-    assert len({request.connection for request in sim.requests}) == 1

@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import io
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from server.deltas import Finished, TextDelta, ToolCallDelta, UsageDelta
+from server.deltas import Finished, ToolCallDelta, UsageDelta
 from server.errors import (
     ContentFiltered,
-    InvalidRequest,
     Overloaded,
     RateLimited,
     UpstreamAuth,
-    UpstreamCut,
     UpstreamEmpty,
     UpstreamError,
-    UpstreamInvalid,
-    UpstreamTimeout,
 )
-from server.settings import Timeouts
 from server.simulators.gemini import GeminiSimulator
 from server.simulators.gemini_said import GeminiScript
 from server.simulators.script import ToolCall
 from server.upstreams.base import Call, Upstream
-from tests.channels import answer, chat, deltas, failure, said_and_failed
+from tests.channels import answer, chat, deltas, failure
 from tests.gemini_wire.generated import calls_of, originals_of, text_of, thought_of
 from tests.upstreams.openai_cases import KEY, TEXT, upstream
 
@@ -114,14 +108,6 @@ async def test_a_channels_rules_for_fields_hold_and_what_was_adapted_is_told(
     assert "logit_bias was left out" in caplog.text
 
 
-async def test_a_request_that_cannot_be_made_is_refused_before_anything_is_sent(sim: GeminiSimulator) -> None:
-    async with speaking(sim) as channel:
-        for stream in (True, False):
-            refused = await failure(channel, request=chat(modalities=["audio"], stream=stream))
-            assert type(refused) is InvalidRequest
-    assert sim.requests == []
-
-
 @pytest.mark.parametrize(
     ("script", "kind", "code"),
     [
@@ -164,50 +150,6 @@ async def test_a_blocked_prompt_is_the_clients_matter_and_an_empty_answer_the_up
         assert type(await failure(channel, request=request)) is UpstreamEmpty
 
 
-async def test_unavailable_in_midstream_ends_the_answer_after_what_was_said(sim: GeminiSimulator) -> None:
-    sim.script(GeminiScript(text=TEXT, chunks=4, error_after=2))
-    async with speaking(sim) as channel:
-        said, error = await said_and_failed(channel)
-    assert TEXT.startswith("".join(said))
-    assert (len(said), type(error)) == (2, Overloaded)
-
-
-@pytest.mark.parametrize("cut", ["fin", "rst", "clean"])
-@pytest.mark.parametrize("chunks", [0, 2, 4])
-async def test_a_stream_that_is_cut_is_no_answer(sim: GeminiSimulator, cut: Any, chunks: int) -> None:
-    sim.script(GeminiScript(text=TEXT, chunks=4, cut_after=chunks, cut=cut))
-    async with speaking(sim) as channel:
-        _, error = await said_and_failed(channel)
-        assert isinstance(error, UpstreamError)
-        assert error.retryable
-        assert await answer(channel) == TEXT
-
-
-async def test_cut_at_whatever_byte_a_stream_is_never_taken_for_whole(sim: GeminiSimulator) -> None:
-    async with speaking(sim) as channel:
-        await deltas(channel)
-        whole = sim.requests[-1].sent_bytes
-        for at in range(0, whole - 4, 13):
-            sim.script(GeminiScript(text=TEXT, cut_at_byte=at, cut="clean"))
-            said, error = await said_and_failed(channel)
-            assert TEXT.startswith("".join(said))
-            assert isinstance(error, UpstreamError)
-
-
-async def test_half_a_whole_answer_is_no_answer(sim: GeminiSimulator) -> None:
-    sim.script(GeminiScript(cut_at_byte=40), GeminiScript(cut_at_byte=40, framing="close"))
-    async with speaking(sim) as channel:
-        assert type(await failure(channel, request=PLAIN)) is UpstreamCut
-        assert type(await failure(channel, request=PLAIN)) is UpstreamInvalid
-
-
-async def test_a_whole_answer_for_a_stream_and_the_other_way_round(sim: GeminiSimulator) -> None:
-    sim.script(GeminiScript(text=TEXT, answer_as="json"), GeminiScript(text=TEXT, answer_as="sse"))
-    async with speaking(sim) as channel:
-        assert await answer(channel) == TEXT
-        assert await answer(channel, request=PLAIN) == TEXT
-
-
 @pytest.mark.parametrize("split", [1, 7])
 @pytest.mark.parametrize("line_end", ["crlf", "lf", "mixed"])
 async def test_however_a_stream_is_split_it_says_the_same(
@@ -216,30 +158,6 @@ async def test_however_a_stream_is_split_it_says_the_same(
     sim.script(GeminiScript(text=TEXT, split_at=split, line_end=line_end, comments_between=True))
     async with speaking(sim) as channel:
         assert await answer(channel) == TEXT
-
-
-async def test_comments_do_not_keep_a_silent_stream_alive(sim: GeminiSimulator) -> None:
-    sim.script(GeminiScript(text=TEXT, chunks=3, inject={1: ": beat\r\n\r\n" * 3}, stall_after=1))
-    async with speaking(sim) as channel:
-        said, error = await said_and_failed(channel, Call(timeouts=Timeouts(idle_s=0.2)))
-    assert (len(said), type(error), error.code) == (1, UpstreamTimeout, "upstream_timeout_idle")
-
-
-async def test_who_leaves_closes_the_connection(sim: GeminiSimulator) -> None:
-    sim.script(GeminiScript(text=TEXT, chunks=3, stall_after=1))
-    async with speaking(sim) as channel:
-        async with asyncio.timeout(10), aclosing(channel.stream(chat(), Call())) as batches:
-            async for batch in batches:
-                if any(type(delta) is TextDelta for delta in batch):
-                    break
-        await sim.wait_until(lambda: sim.requests[0].aborted)
-
-
-async def test_a_connection_is_used_again(sim: GeminiSimulator) -> None:
-    async with speaking(sim) as channel:
-        for request in (chat(), PLAIN, chat()):
-            assert await answer(channel, request=request) == TEXT
-    assert len({request.connection for request in sim.requests}) == 1
 
 
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(30)).decode()

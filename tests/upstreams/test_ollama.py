@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
 
-from server.deltas import Finished, TextDelta, UsageDelta
+from server.deltas import Finished, UsageDelta
 from server.errors import (
-    InvalidRequest,
     Overloaded,
-    UpstreamCut,
     UpstreamError,
     UpstreamRefused,
     UpstreamTimeout,
@@ -122,46 +119,6 @@ async def test_a_refusal_is_one_of_our_errors(
         assert await answer(channel) == TEXT
 
 
-async def test_a_request_that_cannot_be_made_is_refused_before_anything_is_sent(sim: OllamaSimulator) -> None:
-    async with speaking(sim) as channel:
-        for request in (chat(n=2), chat(n=2, stream=False)):
-            assert type(await failure(channel, request=request)) is InvalidRequest
-    assert sim.requests == []
-
-
-async def test_an_error_in_midstream_ends_the_answer_after_what_was_said(sim: OllamaSimulator) -> None:
-    sim.script(OllamaScript(text=TEXT, chunks=4, error_after=2))
-    async with speaking(sim) as channel:
-        said, error = await said_and_failed(channel)
-    assert TEXT.startswith("".join(said))
-    assert (len(said), type(error)) == (2, UpstreamError)
-
-
-@pytest.mark.parametrize("cut", ["fin", "rst", "clean"])
-@pytest.mark.parametrize("chunks", [0, 2, 4])
-async def test_a_stream_that_is_cut_is_no_answer(sim: OllamaSimulator, cut: Any, chunks: int) -> None:
-    sim.script(OllamaScript(text=TEXT, chunks=4, cut_after=chunks, cut=cut))
-    async with speaking(sim) as channel:
-        _, error = await said_and_failed(channel)
-        assert isinstance(error, UpstreamError)
-        assert error.retryable
-        assert await answer(channel) == TEXT
-
-
-async def test_half_a_whole_answer_is_no_answer(sim: OllamaSimulator) -> None:
-    sim.script(OllamaScript(cut_at_byte=40), OllamaScript(cut_at_byte=40, framing="close"))
-    async with speaking(sim) as channel:
-        for _ in range(2):
-            assert type(await failure(channel, request=PLAIN)) is UpstreamCut
-
-
-@pytest.mark.parametrize("split", [1, 7])
-async def test_however_a_stream_is_split_it_says_the_same(sim: OllamaSimulator, split: int) -> None:
-    sim.script(OllamaScript(text=TEXT, split_at=split, extras=True))
-    async with speaking(sim) as channel:
-        assert await answer(channel) == TEXT
-
-
 async def test_a_cold_model_has_time_and_a_silent_one_has_not(sim: OllamaSimulator) -> None:
     sim.script(OllamaScript(text=TEXT, chunks=3, stall_after=1))
     async with speaking(sim) as channel:
@@ -170,20 +127,3 @@ async def test_a_cold_model_has_time_and_a_silent_one_has_not(sim: OllamaSimulat
     assert (len(said), type(error)) == (1, UpstreamTimeout)
     async with speaking(sim, timeouts={"first_token_s": 9}) as channel:
         assert channel._timeouts.first_token_s == 9  # type: ignore[attr-defined]
-
-
-async def test_who_leaves_closes_the_connection(sim: OllamaSimulator) -> None:
-    sim.script(OllamaScript(text=TEXT, chunks=3, stall_after=1))
-    async with speaking(sim) as channel:
-        async with asyncio.timeout(10), aclosing(channel.stream(chat(), Call())) as batches:
-            async for batch in batches:
-                if any(type(delta) is TextDelta for delta in batch):
-                    break
-        await sim.wait_until(lambda: sim.requests[0].aborted)
-
-
-async def test_a_connection_is_used_again(sim: OllamaSimulator) -> None:
-    async with speaking(sim) as channel:
-        for request in (chat(), PLAIN, chat()):
-            assert await answer(channel, request=request) == TEXT
-    assert len({request.connection for request in sim.requests}) == 1
