@@ -87,7 +87,11 @@ class Keyring:
         digest = hashlib.sha256(key.encode(errors="surrogatepass")).digest()
         entry = self._entries.get(digest)
         if entry is None or not hmac.compare_digest(entry.digest, digest):
-            raise AuthenticationError("The access key is not valid; check it or ask for another.")
+            # A lone X-API-KEY may be a part of Spark's three.
+            hint = " Of your own Spark credentials send X-APP-ID, X-API-KEY and X-API-SECRET together."
+            raise AuthenticationError(
+                f"The access key is not valid; check it or ask for another.{hint if self.byok else ''}"
+            )
         return self._admit(entry, address)
 
     def recall(self, name: str, address: str | None = None) -> Principal:

@@ -12,8 +12,10 @@ from typing import Literal, TypeAlias
 from server.errors import (
     ImagesBusy,
     InsufficientQuota,
+    InvalidRequest,
     Overloaded,
     RateLimited,
+    RequestTooLarge,
     ServerError,
     UpstreamAuth,
     UpstreamError,
@@ -140,8 +142,8 @@ class Health:
         """
         change: Change | None = None
         self.last_code = error.code
-        if isinstance(error, QueueFull | NoRoom | ImagesBusy):
-            if probe:
+        if isinstance(error, QueueFull | NoRoom | ImagesBusy | InvalidRequest | RequestTooLarge):
+            if probe:  # it was refused here: nobody was asked
                 self.breaker.abandoned(now)
         elif isinstance(error, UpstreamAuth | InsufficientQuota):
             key.refused_until = now + REFUSED_S

@@ -26,6 +26,7 @@ from server.errors import (
     UpstreamTimeout,
 )
 
+_DATE = re.compile(r"\bdate\b", re.IGNORECASE)  # "update" is not meant
 OK = 0
 WARNED = 10019
 """Sent after all results: what was said tends to a violation, but may be shown."""
@@ -188,8 +189,12 @@ def credentials_refused(*, callers_own: bool) -> ServerError:
     return UpstreamAuth("Spark refused the channel's credentials; the operator must mend them.")
 
 
-def handshake_error(status: int, body: bytes, *, callers_own: bool = False) -> ServerError:
+def handshake_error(
+    status: int, body: bytes, *, callers_own: bool = False, wait_s: float | None = None
+) -> ServerError:
     """A refused upgrade as one of our errors. The body's own text is not passed on.
+
+    ``wait_s``: so long the refusal asked to wait (seconds), if it did.
 
     A clock that is wrong is ours, whoever brought the credentials.
     """
@@ -199,9 +204,10 @@ def handshake_error(status: int, body: bytes, *, callers_own: bool = False) -> S
     elif status in (401, 403):
         error = credentials_refused(callers_own=callers_own)
     elif status == 429:
-        error = RateLimited("Spark asks for fewer connections; try again in a moment.", retry_after_s=WAIT_S)
+        wait_s = WAIT_S if wait_s is None else wait_s
+        error = RateLimited("Spark asks for fewer connections; try again in a moment.", retry_after_s=wait_s)
     elif status == 503:
-        error = Overloaded("Spark is busy; try again later.")
+        error = Overloaded("Spark is busy; try again later.", retry_after_s=wait_s)
     elif status == 404:
         error = UpstreamError("Spark has nothing at this address; check the model's url.")
         error.retryable = False
@@ -223,4 +229,4 @@ def is_clock_refusal(status: int, body: bytes) -> bool:
         text = str(fields.get("message", ""))
     except (msgspec.DecodeError, UnicodeDecodeError):
         text = body.decode(errors="replace")
-    return "date" in text.lower()
+    return _DATE.search(text) is not None

@@ -95,8 +95,8 @@ class ImageFetcher:
                 if response.status not in _REDIRECTS:
                     return await self._read(response, param)
                 try:
-                    onward = str(target.join(URL(response.headers.get("location", ""))))
-                except ValueError as error:
+                    onward = str(target.join(URL(response.headers["location"])))
+                except (KeyError, ValueError) as error:
                     raise _refused(_UNREACHABLE, param) from error
             target = self._checked(onward, param)
         raise _refused(f"redirects more than {self._max_redirects} times; give its final URL", param)

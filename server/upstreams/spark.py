@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -32,7 +33,7 @@ from websockets.protocol import Event, State
 from server.chat import ChatRequest
 from server.deltas import Batch, Delta, has_content
 from server.errors import AuthenticationError, ServerError, UpstreamInvalid, UpstreamTimeout
-from server.openai_wire import clean, narrowed
+from server.openai_wire import clean, narrowed, retry_after
 from server.settings import Channel, ParamRules, Timeouts
 from server.spark.conversation import MAX_IMAGE_BYTES
 from server.spark_ws import (
@@ -65,7 +66,6 @@ CLOSE_S = 0.02
 # At debug the library writes the signed URL.
 _SOCKET_LOG = logging.getLogger("antiphon.upstream.socket")
 _SOCKET_LOG.setLevel(logging.WARNING)
-
 
 # Of image understanding: jpg or png of 4 MB, a side of 12800, 50 x 50 to 6000 x 6000 pixels in all.
 IMAGE_BOUNDS = Bounds(
@@ -276,11 +276,10 @@ class SparkUpstream:
         response = refusal.response
         if not is_clock_refusal(response.status_code, bytes(response.body or b"")):
             return False
-        offset = clock_offset(response.headers.get("Date"), datetime.now(UTC))
-        if offset is None:
-            return False
-        self._skew = offset
-        return True
+        offset = clock_offset(_headers(refusal).get("date"), datetime.now(UTC))
+        if offset is not None:
+            self._skew = offset
+        return offset is not None
 
     def _close(self, socket: ClientConnection) -> None:
         """Close it beside the caller, who does not wait for Spark's part in it."""
@@ -390,7 +389,11 @@ def _secrets(own: Credentials) -> tuple[str, ...]:
 
 
 def _refused(refusal: InvalidStatus, credentials: Credentials) -> ServerError:
-    response = refusal.response
-    return handshake_error(
-        response.status_code, bytes(response.body or b""), callers_own=credentials.callers_own
-    )
+    status, body = refusal.response.status_code, bytes(refusal.response.body or b"")
+    wait_s = retry_after(_headers(refusal), now=time.time)
+    return handshake_error(status, body, callers_own=credentials.callers_own, wait_s=wait_s)
+
+
+def _headers(refusal: InvalidStatus) -> dict[str, str]:
+    """By names in small letters; where one comes twice, which the library does not bear, the last counts."""
+    return {name.lower(): value for name, value in refusal.response.headers.raw_items()}

@@ -13,8 +13,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from server.errors import (
     ContentFiltered,
     InsufficientQuota,
+    InvalidRequest,
     Overloaded,
     RateLimited,
+    RequestTooLarge,
     ServerError,
     UpstreamAuth,
     UpstreamCut,
@@ -185,7 +187,16 @@ def test_a_probe_that_is_refused_as_a_request_has_shown_that_the_channel_is_ther
     assert one.blocked_until == 0
 
 
-@pytest.mark.parametrize("error", [UpstreamAuth("no"), QueueFull("full"), NoRoom("full")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        UpstreamAuth("no"),
+        QueueFull("full"),
+        NoRoom("full"),
+        InvalidRequest("no image"),  # refused before the dial
+        RequestTooLarge("long"),
+    ],
+)
 def test_a_probe_that_tells_nothing_of_the_server_leaves_its_turn_to_another(
     error: ServerError,
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from server.errors import AuthenticationError, InsufficientQuota, UpstreamAuth
-from server.spark.codes import CODES, frame_error, handshake_error, is_clock_refusal, kind_of
+from server.spark.codes import CODES, WAIT_S, frame_error, handshake_error, is_clock_refusal, kind_of
 
 NO = "invalid_request_error"
 ROWS = [
@@ -143,7 +143,10 @@ def test_a_wrong_clock_is_never_the_callers_fault(body: bytes) -> None:
     assert "clock" in error.message
 
 
-@pytest.mark.parametrize(("status", "body"), [(401, CLOCK), (403, MISMATCH), (403, b"\xff"), (403, b"{}")])
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(401, CLOCK), (403, MISMATCH), (403, b"\xff"), (403, b"{}"), (403, b"<p>Update your browser</p>")],
+)
 def test_another_refusal_is_none_of_the_clock(status: int, body: bytes) -> None:
     assert not is_clock_refusal(status, body)
 
@@ -160,6 +163,11 @@ def test_another_refusal_is_none_of_the_clock(status: int, body: bytes) -> None:
     ],
 )
 def test_other_refusals_have_their_status(status: int, told: int, code: str, retryable: bool) -> None:
-    error = handshake_error(status, b"<html>secret</html>")
+    error = handshake_error(status, b"<html>secret</html>", wait_s=7 if status == 503 else None)
     assert (error.status, error.code, error.retryable) == (told, code, retryable)
     assert "secret" not in error.message
+    assert error.retry_after_s == {429: WAIT_S, 503: 7}.get(status)
+
+
+def test_a_refusal_that_says_how_long_to_wait_is_heeded() -> None:
+    assert handshake_error(429, b"", wait_s=7).retry_after_s == 7

@@ -58,7 +58,8 @@ class SparkServer:
         for name, value in headers.items():
             if name in response.headers:
                 del response.headers[name]
-            response.headers[name] = value
+            for line in value.splitlines():  # each a header of its own
+                response.headers[name] = line
         return response
 
 

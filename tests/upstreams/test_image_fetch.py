@@ -37,6 +37,8 @@ async def answer(request: web.Request) -> web.StreamResponse:
         raise web.HTTPFound("/loop")
     if what == "hop":
         raise web.HTTPFound("/png")
+    if what == "nowhere":
+        return web.Response(status=302)
     if what == "inside":
         raise web.HTTPFound(f"http://localhost:{request.url.port}/png")
     response = web.StreamResponse()
@@ -72,6 +74,7 @@ async def test_an_image_is_fetched_also_behind_a_redirect(path: str) -> None:
     [
         ("/loop", "redirects"),
         ("/inside", "public"),
+        ("/nowhere", "public"),
         ("/gzip", "public"),
         ("/html", "no image"),
         ("/large", "larger"),

@@ -121,8 +121,8 @@ async def test_each_dial_has_a_signature_and_a_user_of_its_own() -> None:
         assert len({request["header"]["uid"] for request in spark.requests}) == 2
 
 
-@pytest.mark.parametrize("minutes", [15, -15])
-async def test_a_wrong_clock_is_learned_and_corrected_once(minutes: int) -> None:
+@pytest.mark.parametrize(("minutes", "dates"), [(15, 1), (-15, 1), (15, 2)])  # a proxy may add a date
+async def test_a_wrong_clock_is_learned_and_corrected_once(minutes: int, dates: int) -> None:
     theirs = timedelta(minutes=minutes)
 
     def refuse(request: Request) -> tuple[int, dict[str, str], bytes] | None:
@@ -130,7 +130,7 @@ async def test_a_wrong_clock_is_learned_and_corrected_once(minutes: int) -> None
         signed = parsedate_to_datetime(spark.dates()[-1])
         if abs(signed - now) < timedelta(seconds=300):
             return None
-        return 403, {"Date": format_datetime(now, usegmt=True)}, CLOCK
+        return 403, {"Date": "\n".join([format_datetime(now, usegmt=True)] * dates)}, CLOCK
 
     async with spark_server(refuse=refuse) as spark, upstream(spark.base_url) as asked:
         assert await text(asked) == "pong"
@@ -155,6 +155,15 @@ async def test_refused_credentials_are_the_operators_trouble_and_dialled_once() 
             await deltas(asked)
         assert (caught.value.status, caught.value.upstream_status) == (502, 401)
         assert len(spark.urls) == 1
+
+
+@pytest.mark.parametrize("wait", ["7", "7\n7"])
+async def test_a_refusal_for_too_many_connections_says_how_long_to_wait(wait: str) -> None:
+    refuse = refusing(429, b"", **{"Retry-After": wait})
+    async with spark_server(refuse=refuse) as spark, upstream(spark.base_url) as asked:
+        with pytest.raises(RateLimited) as caught:
+            await deltas(asked)
+        assert caught.value.retry_after_s == 7
 
 
 async def test_a_redirect_is_not_followed() -> None:
