@@ -71,7 +71,7 @@ class AnthropicSimulator(Simulator[AnthropicScript]):
         default: AnthropicScript | None = None,
     ) -> None:
         """``port`` 0 takes a free one; ``api_key`` None takes any key, but one there must be."""
-        super().__init__(port, host, AnthropicScript() if default is None else default, ssl_context)
+        super().__init__(port, host, default, ssl_context)
         self._api_key = api_key
 
     def _refusal(self, record: RecordedRequest, fault: Fault) -> Answer:

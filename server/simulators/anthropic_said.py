@@ -9,7 +9,7 @@ import msgspec
 import orjson
 
 from server.simulators.asked import Asked
-from server.simulators.errors import Fault
+from server.simulators.errors import Fault, named_fault
 from server.simulators.said import Chunk, Said, say
 from server.simulators.script import Script, ToolCall
 from server.simulators.steps import EventForm
@@ -75,13 +75,7 @@ def error_json(fault: Fault, number: int) -> bytes:
 
 def scripted_fault(script: Script, default: int) -> Fault:
     """The fault that a script tells; within a 200 one of status ``default``."""
-    status = script.status if script.status >= 400 else default
-    message = _WORDS.get(status, "The simulator was told to fail.")
-    return Fault(
-        status,
-        message if script.error_message is None else script.error_message,
-        type=script.error_type or _TYPES.get(status, "api_error"),
-    )
+    return named_fault(script, default, _WORDS, _TYPES, otherwise="api_error")
 
 
 def say_anthropic(script: AnthropicScript, asked: Asked, number: int) -> Said:

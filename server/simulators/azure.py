@@ -86,7 +86,7 @@ class AzureSimulator(Simulator[AzureScript]):
         """``port`` 0 takes a free one. Without ``api_key`` and ``token`` (of Entra) any will do, but one must
         be there; ``deployments`` None: whatever name is asked for is there.
         """
-        super().__init__(port, host, AzureScript() if default is None else default, ssl_context)
+        super().__init__(port, host, default, ssl_context)
         self._api_key = api_key
         self.token = token
         self._deployments = deployments

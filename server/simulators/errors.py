@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Any
@@ -62,6 +63,22 @@ def fault_of(script: Script) -> Fault:
         type=kind if script.error_type is None else script.error_type,
         param=script.error_param,
         code=code if script.error_code is None else script.error_code,
+    )
+
+
+def named_fault(
+    script: Script, default: int, words: Mapping[int, str], types: Mapping[int, str], *, otherwise: str
+) -> Fault:
+    """The fault that a script tells, with the words and the type that a dialect has for its status.
+
+    Within a 200 it is one of status ``default``; ``otherwise`` is the type of a status without one.
+    """
+    status = script.status if script.status >= 400 else default
+    message = words.get(status, "The simulator was told to fail.")
+    return Fault(
+        status,
+        message if script.error_message is None else script.error_message,
+        type=script.error_type or types.get(status, otherwise),
     )
 
 

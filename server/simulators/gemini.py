@@ -82,7 +82,7 @@ class GeminiSimulator(Simulator[GeminiScript]):
         default: GeminiScript | None = None,
     ) -> None:
         """``port`` 0 takes a free one; ``api_key`` None takes any key, but one there must be."""
-        super().__init__(port, host, GeminiScript() if default is None else default, ssl_context)
+        super().__init__(port, host, default, ssl_context)
         self._api_key = api_key
 
     async def _chosen(self, record: RecordedRequest, path: str, connection: Connection) -> Answer:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 import orjson
 
-from server.simulators.errors import Fault
+from server.simulators.errors import Fault, named_fault
 from server.simulators.said import Chunk, Said
 from server.simulators.script import Script, ToolCall
 from server.simulators.steps import EventForm
@@ -82,13 +82,7 @@ def _kind(name: str) -> dict[str, Any]:
 
 def scripted_fault(script: GeminiScript, default: int) -> Fault:
     """The fault that a script tells; within a 200 one of status ``default``."""
-    status = script.status if script.status >= 400 else default
-    message = _WORDS.get(status, "The simulator was told to fail.")
-    return Fault(
-        status,
-        message if script.error_message is None else script.error_message,
-        type=script.error_type or _STATUS.get(status, "UNKNOWN"),
-    )
+    return named_fault(script, default, _WORDS, _STATUS, otherwise="UNKNOWN")
 
 
 class Wire:

@@ -66,7 +66,7 @@ class OllamaSimulator(Simulator[OllamaScript]):
         default: OllamaScript | None = None,
     ) -> None:
         """``port`` 0 takes a free one. ``models``: those that are pulled; None: whichever is asked for."""
-        super().__init__(port, host, OllamaScript() if default is None else default, ssl_context)
+        super().__init__(port, host, default, ssl_context)
         self.models = models
 
     async def _chosen(self, record: RecordedRequest, path: str, connection: Connection) -> Answer:

@@ -63,7 +63,7 @@ class OpenAISimulator(Simulator[Script]):
         default: Script | None = None,
     ) -> None:
         """``port`` 0 takes a free one. ``models``: named behaviours, which /v1/models lists."""
-        super().__init__(port, host, Script() if default is None else default, ssl_context)
+        super().__init__(port, host, default, ssl_context)
         self.models = dict(models or {})
         self._api_key = api_key
 

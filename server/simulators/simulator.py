@@ -50,9 +50,10 @@ class Simulator(ABC, Generic[S]):
     title: str  # what it plays, for who starts it
     default_port: int  # of one that is started by hand
 
-    def __init__(self, port: int, host: str, default: S, ssl_context: ssl.SSLContext | None) -> None:
-        """``port`` 0 takes a free one."""
-        self.host, self.port, self.default = host, port, default
+    def __init__(self, port: int, host: str, default: S | None, ssl_context: ssl.SSLContext | None) -> None:
+        """``port`` 0 takes a free one; ``default`` None: a script that says nothing of its own."""
+        self.host, self.port = host, port
+        self.default = self.scripts() if default is None else default
         self.accept_delay_s = (
             0.0  # a new connection is not read from for so long; no TLS handshake without ssl_context
         )

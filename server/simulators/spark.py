@@ -69,7 +69,7 @@ class SparkSimulator(Simulator[SparkScript]):
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         """``port`` 0 takes a free one. ``observed``: unknown keys are refused in the words that were seen."""
-        super().__init__(port, host, SparkScript() if default is None else default, ssl_context)
+        super().__init__(port, host, default, ssl_context)
         self.keys = keys
         self.rules = SparkRules() if rules is None else rules
         self.limits = SparkLimits() if limits is None else limits
