@@ -44,6 +44,7 @@ class Record(msgspec.Struct, gc=False):
     attempts: int = 0
     tried: str = ""  # what became of each attempt, as the client is told
     id_header: str = ""  # another header that tells the request's id, for clients that look there
+    cache: str = ""  # what the response cache did: hit, shared, miss or bypass
     warnings: str = ""  # what the upstream's dialect made us adapt, as the client is told
     first_token_s: float | None = None
     overhead_s: float | None = None
@@ -124,7 +125,8 @@ class Accounts:
             metrics.first_token_after(model, record.first_token_s)
         if record.overhead_s is not None:
             metrics.overhead.add(record.overhead_s)
-        if record.usage is not None:
+        # What is given again was paid for once.
+        if record.usage is not None and record.cache not in ("hit", "shared"):
             self.spent(record.model, record.usage)
 
 
@@ -136,6 +138,7 @@ def _fields(record: Record) -> dict[str, object]:
         "model": record.model[:MAX_NAME],
         "channel": record.channel,
         "attempts": record.attempts,
+        "cache": record.cache,
         "code": "client_gone" if record.gone else record.code,
         "ttft_ms": None if record.first_token_s is None else round(record.first_token_s * 1000, 1),
         "tokens": record.usage.total_tokens if record.usage else 0,
@@ -168,6 +171,8 @@ def _text_line(record: Record) -> str:
         line += f" channel={_plain(record.channel)}"
     if record.attempts:
         line += f" attempts={record.attempts}"
+    if record.cache:
+        line += f" cache={record.cache}"
     if record.gone or record.code:
         line += f" code={'client_gone' if record.gone else _plain(record.code)}"
     if record.first_token_s:

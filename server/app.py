@@ -16,6 +16,7 @@ import msgspec
 from aiohttp import web
 
 from server.accounting import Accounts
+from server.answer_cache import AnswerCache
 from server.app_keys import (
     ACCOUNTS,
     CURRENT,
@@ -198,6 +199,9 @@ class Workshop:
         self._install = install
         self._session = client_session(images)
         self._channels: dict[str, ChannelState] = {}
+        self._cache = AnswerCache(Settings().cache, metrics.looked_up)
+        metrics.gauges["cache_answers"] = ("Answers that are kept.", lambda: len(self._cache))
+        metrics.gauges["cache_bytes"] = ("Bytes of kept answers, about.", lambda: self._cache.size)
         self._settings = Settings()
         self.upkeep = Upkeep(tasks, self.list_models, self._state, self._remake)
 
@@ -222,7 +226,11 @@ class Workshop:
                 if channel.enabled:
                     fresh.append(kept)
             channels[channel.name] = kept
-        made = Snapshot(settings, ModelRouter(settings, channels, self._combine))
+        cache = self._cache if settings.cache.on else None
+        made = Snapshot(settings, ModelRouter(settings, channels, self._combine, cache=cache))
+        self._cache.rules = settings.cache
+        if not settings.cache.on:
+            self._cache.clear()
         self._channels = channels  # only now: what was in force stays owned if something above fails
         for name, state in before.items():
             now = channels.get(name)

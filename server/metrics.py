@@ -56,6 +56,7 @@ class Metrics:
         self.errors: Counter[str] = Counter()  # code
         self.attempts: Counter[tuple[str, str]] = Counter()  # channel, "ok" or a code
         self.tokens: Counter[tuple[str, str]] = Counter()  # model, prompt or completion
+        self.lookups: Counter[str] = Counter()  # hit, shared, miss or bypass
         self.gone = 0
         self.in_flight = 0
         self.first_token: dict[str, Distribution] = {}  # model
@@ -71,6 +72,10 @@ class Metrics:
     def attempted(self, channel: str, outcome: str) -> None:
         """Count a call to a channel; ``outcome`` is ``ok`` or an error's code."""
         self.attempts[channel, self._label(outcome)] += 1
+
+    def looked_up(self, outcome: str) -> None:
+        """Count what the response cache did for a call."""
+        self.lookups[outcome] += 1
 
     def first_token_after(self, model: str, seconds: float) -> None:
         """Count one time to the first token."""
@@ -121,6 +126,13 @@ class Metrics:
         for labels2, count in self.tokens.items():
             tokens.add_metric(labels2, count)
         yield tokens
+        if self.lookups:
+            cache = CounterMetricFamily(
+                "antiphon_cache_lookups", "What the response cache did for calls.", labels=["outcome"]
+            )
+            for outcome, count in self.lookups.items():
+                cache.add_metric((outcome,), count)
+            yield cache
         yield CounterMetricFamily("antiphon_clients_gone", "Clients that left early.", value=self.gone)
         yield GaugeMetricFamily("antiphon_requests_in_flight", "Requests under way.", value=self.in_flight)
         for name, (help_text, value) in self.gauges.items():

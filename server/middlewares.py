@@ -64,7 +64,7 @@ _EXPOSED = ", ".join(
     (
         "x-request-id, request-id, x-run-id, retry-after, retry-after-ms, x-should-retry",
         "x-antiphon-overhead-ms",
-        "x-antiphon-level, x-antiphon-attempts, x-antiphon-warnings, "
+        "x-antiphon-level, x-antiphon-attempts, x-antiphon-warnings, x-antiphon-cache, "
         "x-ratelimit-limit-requests, x-ratelimit-remaining-requests",
         "x-ratelimit-reset-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens",
         "x-ratelimit-reset-tokens",
@@ -224,6 +224,9 @@ def _add_headers(
         headers["X-Run-Id"] = record.run_id
     if record.tried:
         headers["X-Antiphon-Attempts"] = record.tried
+    if record.cache:
+        # Whoever shares a call has none of its own, as little as one who is given a kept answer.
+        headers["X-Antiphon-Cache"] = "hit" if record.cache == "shared" else record.cache
     if record.warnings:
         headers["X-Antiphon-Warnings"] = record.warnings
     asked = request.headers.get("Origin")

@@ -7,7 +7,9 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeAlias
 
+from server.answer_cache import AnswerCache
 from server.auth import Principal
+from server.cached_model import CachedModel, identity_of, scopes_of
 from server.errors import InvalidRequest, ModelNotFound, NotAllowed
 from server.hedged_model import HedgedModel
 from server.openai_wire import ModelCard
@@ -35,6 +37,7 @@ class ModelRouter:
     """All names that a client may put into ``model``. Immutable: a reload makes a new one.
 
     ``combine`` builds the upstream of a combination from its settings and a look-up of models by name.
+    ``cache`` has the answers that the settings want kept; None: none are.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class ModelRouter:
         channels: Mapping[str, ChannelState],
         combine: Callable[[CombinationSettings, Callable[[str], Upstream]], Upstream],
         rng: random.Random | None = None,
+        cache: AnswerCache | None = None,
     ) -> None:
         rng = self._rng = rng or random.Random()
         self._settings = settings
@@ -60,6 +64,11 @@ class ModelRouter:
         self._hedged = {
             name: HedgedModel(model, after_s[name]) for name, model in self.models.items() if after_s[name]
         }
+        # Who is asked under a model's name: all that stands before its channels.
+        self._askable: dict[str, Upstream] = {**self.models, **self._hedged}
+        self.cached = cache is not None
+        if cache is not None:
+            self._askable = {name: self._cached(one, cache) for name, one in self._askable.items()}
         self.combinations: dict[str, Upstream] = {}
         for one in settings.combinations:
             self.combinations[one.name] = combine(one, self.find)
@@ -72,7 +81,7 @@ class ModelRouter:
     def find(self, name: str) -> Upstream:
         """The model or combination of this name. Raises ``ModelNotFound`` with near names."""
         real = self._real(name)
-        found = self.combinations.get(real) or self._hedged.get(real) or self.models.get(real)
+        found = self.combinations.get(real) or self._askable.get(real)
         if found is not None:
             return found
         raise _not_found(name, self.names())
@@ -167,6 +176,12 @@ class ModelRouter:
         if not takers:
             return SurfacesOnly(name, states, self._rng, routing)
         return RoutedModel(name, takers, self._rng, routing)
+
+    def _cached(self, upstream: Upstream, cache: AnswerCache) -> Upstream:
+        settings = self._settings
+        served = [(state.settings, model) for state, model in self._served[upstream.name]]
+        identity = identity_of(upstream.name, served, settings.images)
+        return CachedModel(upstream, cache, settings.cache, identity, scopes_of(settings.access.keys))
 
     def _first_with(self, surface: SurfaceName, principal: Principal) -> str:
         """The first model whose channel says that it offers ``surface``; "" if none does."""

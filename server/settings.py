@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from server.anthropic_settings import Anthropic
 from server.azure_settings import Azure
+from server.cache_settings import Cache as Cache
 from server.gemini_settings import Gemini
 from server.media_settings import Images as Images
 from server.media_settings import Uploads as Uploads
@@ -38,6 +39,7 @@ from server.strategy_settings import (
 )
 from server.surface_settings import SurfaceName
 from server.watch_settings import Events as Events
+from server.watch_settings import Logging as Logging
 from server.watch_settings import Responses as Responses
 from server.watch_settings import Runs as Runs
 
@@ -334,14 +336,6 @@ MEMBER_TIMEOUTS = Timeouts(connect_s=5, first_token_s=20, idle_s=15, total_s=55)
 """The four clocks of a member call where neither the combination nor the member says otherwise."""
 
 
-class Logging(_Frozen, frozen=True):
-    """What is written to stderr."""
-
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["text", "json"] = "text"
-    access: bool = True
-
-
 class Settings(_Frozen, frozen=True):
     """The whole configuration."""
 
@@ -358,5 +352,6 @@ class Settings(_Frozen, frozen=True):
     unknown_model: Literal["refuse", "default"] = "refuse"
     runs: Runs = Runs()
     responses: Responses = Responses()
+    cache: Cache = Cache()
     events: Events = Events()
     logging: Logging = Logging()

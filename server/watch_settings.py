@@ -1,8 +1,8 @@
-"""What is kept of runs, and how they are watched, as frozen data. Units stand in the names."""
+"""What is kept of runs, and how they are watched and logged, as frozen data. Units stand in the names."""
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -48,3 +48,11 @@ class Events(_Frozen, frozen=True):
     pong_timeout_s: Above0 = 10
     init_timeout_s: Above0 = 10
     expect_s: Above0 = 30  # so long before it begins a run may be subscribed to
+
+
+class Logging(_Frozen, frozen=True):
+    """What is written to stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+    access: bool = True

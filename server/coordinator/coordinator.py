@@ -72,7 +72,7 @@ class Coordinator:
         self.answer = answer
         self.rng = rng
         self.patience = patience
-        self._within = Within(book, plan, group, models, call.depth, steering)
+        self._within = Within(book, plan, group, models, call.depth, steering, call.caching)
         self._loop = asyncio.get_running_loop()
         self._seed: int | None = None
         self._fence: str | None = None

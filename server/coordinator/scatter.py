@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from server.answer_cache import Caching
 from server.chat import ChatRequest
 from server.coordinator.call_log import ModelLog
 from server.coordinator.member import Live, MemberCall
@@ -28,7 +29,10 @@ LATER_S = 1.0
 
 
 class Within(msgspec.Struct, frozen=True):
-    """What calls are made within: the run, its task group, and whom it may ask."""
+    """What calls are made within: the run, its task group, and whom it may ask.
+
+    ``caching`` says what may be done with kept drafts; None: nothing.
+    """
 
     book: RunBook
     plan: Plan
@@ -36,6 +40,7 @@ class Within(msgspec.Struct, frozen=True):
     models: Callable[[str], Upstream]
     depth: int
     steering: Steering
+    caching: Caching | None = None
 
 
 class Scatter:
@@ -103,6 +108,8 @@ class Scatter:
             depth=self._within.depth + 1,
         )
         call.siblings = self
+        if self._within.caching is not None and self.stage.id == "draft.1":
+            call.caching = self._within.caching.of_member(planned.id)
         self._within.book.parts.append((member.log, call))
         work = member.carry_out(lambda: self._within.models(planned.model), member.log.request, call)
         member.task = self._within.group.create_task(work, name=f"member {planned.id}")

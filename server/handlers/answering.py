@@ -17,6 +17,7 @@ from aiohttp import web
 from msgspec import Raw
 
 from server.accounting import Record
+from server.answer_cache import Caching, wished
 from server.app_keys import CREDENTIALS, PRINCIPAL, RECORD, RUNS, SNAPSHOT, TASKS
 from server.chat import ChatRequest
 from server.coordinator import Combination, answer, answer_whole
@@ -90,6 +91,8 @@ def begin(
     if warnings:
         record.warnings = "; ".join(warnings)
     call = Call(run=run, depth=depth, credentials=own)
+    if router.cached and own is None and not in_background:
+        call.caching = _caching(request, upstream)
     return Work(request, record, run, upstream, chat, call, mode, dialect)
 
 
@@ -315,6 +318,21 @@ def antiphon_field(run_id: str, info: AnswerInfo) -> bytes:
     if info.steps:
         fields["steps"] = info.steps
     return msgspec.json.encode(fields)
+
+
+def _caching(request: web.Request, upstream: Upstream) -> Caching | None:
+    """What may be done with kept answers; of a combination they are its drafts. None: nothing is kept."""
+    rules, record = request[SNAPSHOT].settings.cache, request[RECORD]
+    asked = request.headers.get("Cache-Control")
+    if isinstance(upstream, Combination):
+        return wished(asked) if rules.keeps_drafts(upstream.name) else None
+    if not (rules.keeps(upstream.name) or rules.shares(upstream.name)):
+        return None
+
+    def tell(outcome: str) -> None:
+        record.cache = outcome
+
+    return wished(asked, tell)
 
 
 def _depth(request: web.Request, upstream: Upstream) -> int:

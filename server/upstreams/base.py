@@ -10,6 +10,7 @@ from typing import Protocol, TypeAlias
 
 import msgspec
 
+from server.answer_cache import Caching
 from server.chat import ChatRequest
 from server.deltas import Batch, Deltas, Usage
 from server.errors import ModelNotFound, ServerError
@@ -38,8 +39,9 @@ class Observer(Protocol):
         """Something was decided about ``channel``, for ``for_s`` seconds if that is known.
 
         ``state``: asked (in another's place), hedged (beside another that was silent for ``for_s``),
-        passed_over (``reason``: breaker, cooling, refused, unavailable, time, budget, enough), or what an
-        attempt of this call has made of it: open (its breaker), closed, cooling, refused.
+        passed_over (``reason``: breaker, cooling, refused, unavailable, time, budget, enough), kept (its
+        answer is given again), shared (its answer to an equal request is given here too), or what an attempt
+        of this call has made of it: open (its breaker), closed, cooling, refused.
         """
 
 
@@ -126,7 +128,8 @@ class Call:
     ``inlined`` is the request with its images inside, once an attempt has made it: the next needs no fetch.
     ``credentials`` are the caller's own, in place of the channel's; no further call is given them.
     ``siblings`` are the calls beside it, if it is one of a stage. ``parts`` are the calls that were begun for
-    it, where a combination answers, each with what its run knows of it.
+    it, where a combination answers, each with what its run knows of it. ``caching`` says what may be done
+    with answers that are kept; None: nothing.
     """
 
     __slots__ = (
@@ -135,6 +138,7 @@ class Call:
         "attempts_made",
         "avoid",
         "begun",
+        "caching",
         "channel",
         "credentials",
         "deadline",
@@ -177,6 +181,7 @@ class Call:
         self.begun: Callable[[], None] | None = None
         self.warnings: tuple[str, tuple[str, ...]] | None = None
         self.inlined: Inlined | None = None
+        self.caching: Caching | None = None
 
 
 class Upstream(Protocol):

@@ -1,0 +1,143 @@
+"""A model of which equal requests are answered once: from what is kept, or by a call that they share.
+
+It stands before a model only where the configuration wants it; a call without ``Call.caching`` passes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from time import monotonic
+from typing import Any
+
+import msgspec
+
+from server.answer_cache import AnswerCache, Caching, Gathering, KeptAnswer, fingerprint, is_fit
+from server.cache_settings import Cache
+from server.chat import ChatRequest
+from server.deltas import Batch, Delta, Deltas
+from server.openai_wire import ChunkDecoder, completion_as_chunks
+from server.settings import AccessKey, Channel, ChannelModel, Images
+from server.upstreams.base import Call, Upstream, whole
+
+
+class CachedModel:
+    """``upstream``, with its answers kept in ``cache``; an ``Upstream``.
+
+    ``identity`` is another one whenever the configuration may make other answers of the same request.
+    ``scopes`` tell access keys apart by more than their names, which may be given to somebody else.
+    """
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        cache: AnswerCache,
+        rules: Cache,
+        identity: bytes,
+        scopes: Mapping[str, bytes],
+    ) -> None:
+        self.name = upstream.name
+        self._upstream = upstream
+        self._cache = cache
+        self._rules = rules
+        self._identity = identity
+        self._scopes = scopes
+        self._keeps = rules.keeps(self.name)
+
+    def __getattr__(self, name: str) -> Any:
+        """What else the model can tell of itself (``vision``, ``context_length``)."""
+        return getattr(self._upstream, name)
+
+    def stream(self, chat: ChatRequest, call: Call) -> Deltas:
+        """Yield the batches of the answer; see ``upstreams.base.Upstream``."""
+        caching = call.caching
+        key = None if caching is None else self._key(chat, call, caching)
+        if caching is None or key is None:
+            return self._upstream.stream(chat, call)
+        kept = self._look(key, call, caching)
+        return self._kept(key, chat, call) if kept is None else replay(kept, stream=chat.stream)
+
+    async def whole(self, chat: ChatRequest, call: Call) -> Batch:
+        """The plain answer as one batch; see ``upstreams.base.whole``."""
+        caching = call.caching
+        key = None if caching is None else self._key(chat, call, caching)
+        if caching is None or key is None:
+            return await whole(self._upstream)(chat, call)
+        kept = self._look(key, call, caching)
+        if kept is not None:
+            return [delta for batch in kept.batches for delta in batch]
+        batch = await whole(self._upstream)(chat, call)
+        gathering = Gathering(self._rules.max_answer_bytes)
+        gathering.add(batch)
+        self._keep(key, gathering, chat, call)
+        return batch
+
+    async def _kept(self, key: bytes, chat: ChatRequest, call: Call) -> AsyncGenerator[Batch, None]:
+        gathering = Gathering(self._rules.max_answer_bytes)
+        async with aclosing(self._upstream.stream(chat, call)) as batches:
+            async for batch in batches:
+                gathering.add(batch)
+                yield batch
+        self._keep(key, gathering, chat, call)
+
+    def _key(self, chat: ChatRequest, call: Call, caching: Caching) -> bytes | None:
+        """What equal requests have in common; None for one that goes its own way."""
+        rules, member = self._rules, bool(caching.place)
+        wanted = caching.keep and call.run is not None and call.credentials is None
+        if not wanted or not (member or self._keeps) or not is_fit(chat, rules, member=member):
+            self._note(caching, "bypass")
+            return None
+        assert call.run is not None
+        scope = b"" if rules.across_keys else self._scopes.get(call.run.key, b"") + call.run.key.encode()
+        return fingerprint(chat, self._identity, scope, caching.place.encode())
+
+    def _look(self, key: bytes, call: Call, caching: Caching) -> KeptAnswer | None:
+        kept = self._cache.get(key, monotonic()) if caching.look else None
+        if kept is None:
+            self._note(caching, "miss" if caching.look else "bypass")
+            return None
+        call.channel, call.warnings = kept.channel, kept.warnings
+        self._note(caching, "hit")
+        if call.observer is not None:
+            call.observer.noted(kept.channel, "kept")
+        return kept
+
+    def _keep(self, key: bytes, gathering: Gathering, chat: ChatRequest, call: Call) -> None:
+        answer = gathering.answer(chat.choices, call.channel, call.warnings)
+        if answer is not None:
+            self._cache.put(key, answer, monotonic())
+
+    def _note(self, caching: Caching, outcome: str) -> None:
+        caching.note(outcome)
+        self._cache.count(outcome)
+
+
+async def replay(kept: KeptAnswer, *, stream: bool) -> AsyncGenerator[Batch, None]:
+    """Yield a kept answer as it came; for a stream, what came as a whole is cut into chunks first."""
+    for batch in kept.batches:
+        yield list(as_chunks(batch)) if stream else batch
+
+
+def as_chunks(batch: Batch) -> Iterator[Delta]:
+    """A batch as a stream would have brought it: no field of a completion's JSON is lost."""
+    bodies = [one.original.data for one in batch if one.original and one.original.form == "openai.completion"]
+    data = next(filter(None, bodies), None)
+    if data is None:
+        yield from batch
+        return
+    decoder = ChunkDecoder()
+    for chunk in completion_as_chunks(data):
+        yield from decoder.chunk(chunk)
+    decoder.done = True
+    yield from decoder.eof()
+
+
+def identity_of(model: str, served: Sequence[tuple[Channel, ChannelModel]], images: Images) -> bytes:
+    """What is another one when the model is served by others, or otherwise."""
+    return hashlib.sha256(msgspec.json.encode((model, served, images))).digest()
+
+
+def scopes_of(keys: tuple[AccessKey, ...]) -> dict[str, bytes]:
+    """Name → what tells a key from another one that had the name before."""
+    return {key.name: hashlib.sha256(key.key.encode()).digest() for key in keys}
