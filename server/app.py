@@ -55,6 +55,7 @@ from server.routing.upkeep import Upkeep
 from server.run_log import Runs
 from server.settings import Channel, Images, Settings
 from server.settings import Combination as CombinationSettings
+from server.shared_call import SharedCalls
 from server.spool import UploadRoom
 from server.surfaces import EMBEDDINGS, SURFACES
 from server.tasks import TaskOwner
@@ -200,6 +201,7 @@ class Workshop:
         self._session = client_session(images)
         self._channels: dict[str, ChannelState] = {}
         self._cache = AnswerCache(Settings().cache, metrics.looked_up)
+        self._calls = SharedCalls(tasks)
         metrics.gauges["cache_answers"] = ("Answers that are kept.", lambda: len(self._cache))
         metrics.gauges["cache_bytes"] = ("Bytes of kept answers, about.", lambda: self._cache.size)
         self._settings = Settings()
@@ -227,7 +229,9 @@ class Workshop:
                     fresh.append(kept)
             channels[channel.name] = kept
         cache = self._cache if settings.cache.on else None
-        made = Snapshot(settings, ModelRouter(settings, channels, self._combine, cache=cache))
+        made = Snapshot(
+            settings, ModelRouter(settings, channels, self._combine, cache=cache, calls=self._calls)
+        )
         self._cache.rules = settings.cache
         if not settings.cache.on:
             self._cache.clear()

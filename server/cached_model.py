@@ -19,6 +19,7 @@ from server.chat import ChatRequest
 from server.deltas import Batch, Delta, Deltas
 from server.openai_wire import ChunkDecoder, completion_as_chunks
 from server.settings import AccessKey, Channel, ChannelModel, Images
+from server.shared_call import SharedCalls
 from server.upstreams.base import Call, Upstream, whole
 
 
@@ -26,7 +27,8 @@ class CachedModel:
     """``upstream``, with its answers kept in ``cache``; an ``Upstream``.
 
     ``identity`` is another one whenever the configuration may make other answers of the same request.
-    ``scopes`` tell access keys apart by more than their names, which may be given to somebody else.
+    ``scopes`` tell access keys apart by more than their names, which may be given to somebody else. ``calls``
+    are those under way that requests may share, where the rules say so.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class CachedModel:
         rules: Cache,
         identity: bytes,
         scopes: Mapping[str, bytes],
+        calls: SharedCalls | None = None,
     ) -> None:
         self.name = upstream.name
         self._upstream = upstream
@@ -44,6 +47,7 @@ class CachedModel:
         self._identity = identity
         self._scopes = scopes
         self._keeps = rules.keeps(self.name)
+        self._calls = calls if rules.shares(self.name) else None
 
     def __getattr__(self, name: str) -> Any:
         """What else the model can tell of itself (``vision``, ``context_length``)."""
@@ -55,58 +59,88 @@ class CachedModel:
         key = None if caching is None else self._key(chat, call, caching)
         if caching is None or key is None:
             return self._upstream.stream(chat, call)
-        kept = self._look(key, call, caching)
-        return self._kept(key, chat, call) if kept is None else replay(kept, stream=chat.stream)
+        kept = self._kept(key, call, caching)
+        if kept is not None:
+            return replay(kept, stream=chat.stream)
+        if self._calls is not None and caching.look and not caching.place:
+            return self._shared(self._calls, key, chat, call, caching)
+        self._missed(caching)
+        return self._asked(key, chat, call, caching)
 
     async def whole(self, chat: ChatRequest, call: Call) -> Batch:
         """The plain answer as one batch; see ``upstreams.base.whole``."""
-        caching = call.caching
-        key = None if caching is None else self._key(chat, call, caching)
-        if caching is None or key is None:
+        if call.caching is None:
             return await whole(self._upstream)(chat, call)
-        kept = self._look(key, call, caching)
-        if kept is not None:
-            return [delta for batch in kept.batches for delta in batch]
-        batch = await whole(self._upstream)(chat, call)
-        gathering = Gathering(self._rules.max_answer_bytes)
-        gathering.add(batch)
-        self._keep(key, gathering, chat, call)
-        return batch
+        async with aclosing(self.stream(chat, call)) as batches:
+            return [delta async for batch in batches for delta in batch]
 
-    async def _kept(self, key: bytes, chat: ChatRequest, call: Call) -> AsyncGenerator[Batch, None]:
+    async def _asked(
+        self, key: bytes, chat: ChatRequest, call: Call, caching: Caching
+    ) -> AsyncGenerator[Batch, None]:
+        """Ask, and keep what comes if it is whole."""
         gathering = Gathering(self._rules.max_answer_bytes)
-        async with aclosing(self._upstream.stream(chat, call)) as batches:
+        if chat.stream:
+            async with aclosing(self._upstream.stream(chat, call)) as batches:
+                async for batch in batches:
+                    gathering.add(batch)
+                    yield batch
+        else:
+            batch = await whole(self._upstream)(chat, call)
+            gathering.add(batch)
+            yield batch
+        if not (self._keeps or caching.place):
+            return
+        answer = gathering.answer(chat.choices, call.channel, call.warnings)
+        if answer is not None:
+            self._cache.put(key, answer, monotonic())
+
+    async def _shared(
+        self, calls: SharedCalls, key: bytes, chat: ChatRequest, call: Call, caching: Caching
+    ) -> AsyncGenerator[Batch, None]:
+        """The answer to an equal request that is under way; or ask, for all who come while it is."""
+        key_of_form = key + (b"stream" if chat.stream else b"plain")
+        shared = calls.join(key_of_form)
+        if shared is None:
+            self._missed(caching)
+            shared = calls.begin(key_of_form, self._asked(key, chat, call, caching), call)
+        else:
+            self._note(caching, "shared")
+        lead, told = shared.lead, shared.lead is call
+        async with aclosing(shared.read(caching)) as batches:
             async for batch in batches:
-                gathering.add(batch)
+                if not told:
+                    told = True
+                    self._follow(lead, call, "shared")
                 yield batch
-        self._keep(key, gathering, chat, call)
 
     def _key(self, chat: ChatRequest, call: Call, caching: Caching) -> bytes | None:
         """What equal requests have in common; None for one that goes its own way."""
         rules, member = self._rules, bool(caching.place)
         wanted = caching.keep and call.run is not None and call.credentials is None
-        if not wanted or not (member or self._keeps) or not is_fit(chat, rules, member=member):
+        concerned = member or self._keeps or self._calls is not None
+        if not wanted or not concerned or not is_fit(chat, rules, member=member):
             self._note(caching, "bypass")
             return None
         assert call.run is not None
         scope = b"" if rules.across_keys else self._scopes.get(call.run.key, b"") + call.run.key.encode()
         return fingerprint(chat, self._identity, scope, caching.place.encode())
 
-    def _look(self, key: bytes, call: Call, caching: Caching) -> KeptAnswer | None:
+    def _kept(self, key: bytes, call: Call, caching: Caching) -> KeptAnswer | None:
+        """The answer that is kept, if it is to be given."""
         kept = self._cache.get(key, monotonic()) if caching.look else None
-        if kept is None:
-            self._note(caching, "miss" if caching.look else "bypass")
-            return None
-        call.channel, call.warnings = kept.channel, kept.warnings
-        self._note(caching, "hit")
-        if call.observer is not None:
-            call.observer.noted(kept.channel, "kept")
+        if kept is not None:
+            self._note(caching, "hit")
+            self._follow(kept, call, "kept")
         return kept
 
-    def _keep(self, key: bytes, gathering: Gathering, chat: ChatRequest, call: Call) -> None:
-        answer = gathering.answer(chat.choices, call.channel, call.warnings)
-        if answer is not None:
-            self._cache.put(key, answer, monotonic())
+    def _follow(self, source: Call | KeptAnswer, call: Call, state: str) -> None:
+        """Tell in ``call`` where its answer comes from, though it asked nobody itself."""
+        call.channel, call.warnings = source.channel, source.warnings
+        if call.observer is not None:
+            call.observer.noted(source.channel, state)
+
+    def _missed(self, caching: Caching) -> None:
+        self._note(caching, "miss" if caching.look else "bypass")
 
     def _note(self, caching: Caching, outcome: str) -> None:
         caching.note(outcome)

@@ -18,6 +18,7 @@ from server.routed_surface import RoutedSurface, SurfacesOnly, combination_asked
 from server.routing.channel import ChannelState, lent
 from server.settings import Channel, ChannelModel, Settings
 from server.settings import Combination as CombinationSettings
+from server.shared_call import SharedCalls
 from server.spark_ws import find_model, served_as, with_overrides
 from server.surface_settings import SurfaceName
 from server.surfaces import Surface, offers
@@ -37,7 +38,7 @@ class ModelRouter:
     """All names that a client may put into ``model``. Immutable: a reload makes a new one.
 
     ``combine`` builds the upstream of a combination from its settings and a look-up of models by name.
-    ``cache`` has the answers that the settings want kept; None: none are.
+    ``cache`` has the answers that the settings want kept, ``calls`` those that are shared; None: none are.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class ModelRouter:
         combine: Callable[[CombinationSettings, Callable[[str], Upstream]], Upstream],
         rng: random.Random | None = None,
         cache: AnswerCache | None = None,
+        calls: SharedCalls | None = None,
     ) -> None:
         rng = self._rng = rng or random.Random()
         self._settings = settings
@@ -68,7 +70,7 @@ class ModelRouter:
         self._askable: dict[str, Upstream] = {**self.models, **self._hedged}
         self.cached = cache is not None
         if cache is not None:
-            self._askable = {name: self._cached(one, cache) for name, one in self._askable.items()}
+            self._askable = {name: self._cached(one, cache, calls) for name, one in self._askable.items()}
         self.combinations: dict[str, Upstream] = {}
         for one in settings.combinations:
             self.combinations[one.name] = combine(one, self.find)
@@ -177,11 +179,12 @@ class ModelRouter:
             return SurfacesOnly(name, states, self._rng, routing)
         return RoutedModel(name, takers, self._rng, routing)
 
-    def _cached(self, upstream: Upstream, cache: AnswerCache) -> Upstream:
+    def _cached(self, upstream: Upstream, cache: AnswerCache, calls: SharedCalls | None) -> Upstream:
         settings = self._settings
         served = [(state.settings, model) for state, model in self._served[upstream.name]]
         identity = identity_of(upstream.name, served, settings.images)
-        return CachedModel(upstream, cache, settings.cache, identity, scopes_of(settings.access.keys))
+        scopes = scopes_of(settings.access.keys)
+        return CachedModel(upstream, cache, settings.cache, identity, scopes, calls)
 
     def _first_with(self, surface: SurfaceName, principal: Principal) -> str:
         """The first model whose channel says that it offers ``surface``; "" if none does."""

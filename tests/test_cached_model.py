@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from contextlib import aclosing
 from typing import Any
@@ -13,14 +14,16 @@ from server.answer_cache import AnswerCache, Caching
 from server.cache_settings import Cache
 from server.cached_model import CachedModel, as_chunks, identity_of, scopes_of
 from server.deltas import Delta, Finished, TextDelta
-from server.errors import UpstreamCut
+from server.errors import InvalidRequest, UpstreamCut
 from server.hedged_model import HedgedModel
 from server.openai_wire import decode_completion
 from server.routing.channel import ChannelState
 from server.settings import AccessKey, Channel, ChannelModel, Images
+from server.shared_call import SharedCalls
 from server.spark_ws import Credentials
+from server.tasks import TaskOwner
 from server.upstreams.base import Call, whole
-from tests.channels import Listener, answer, channel, chat, failure, model, played, says
+from tests.channels import Listener, answer, channel, chat, failure, model, played, says, until
 
 COMPLETION = (
     b'{"id":"c1","object":"chat.completion","created":5,"model":"up","own":{"a":1},"choices":[{"index":0,'
@@ -43,10 +46,13 @@ class House:
         self.counts: Counter[str] = Counter()
         rules = {"models": ("m",), **rules}
         self.cache = AnswerCache(Cache(**rules), self._count)
+        self.calls = SharedCalls(TaskOwner())
         self.model = self.made()
 
     def made(self, identity: bytes = b"i", scopes: dict[str, bytes] | None = None) -> CachedModel:
-        return CachedModel(model(self.state), self.cache, self.cache.rules, identity, scopes or {})
+        return CachedModel(
+            model(self.state), self.cache, self.cache.rules, identity, scopes or {}, self.calls
+        )
 
     @property
     def asked(self) -> int:
@@ -194,3 +200,71 @@ def test_what_the_model_tells_of_itself_is_still_told() -> None:
     assert (cached.name, cached.vision, cached.context_length) == ("m", inner.vision, None)
     hedged = CachedModel(HedgedModel(inner, 1), House(state).cache, Cache(), b"", {})
     assert getattr(hedged, "vision", None) is None
+
+
+# ── equal requests at once ──
+
+
+async def test_equal_requests_at_once_share_one_call() -> None:
+    go = asyncio.Event()
+    house = House(channel("a", [go, *says("he", "llo")]), single_flight=("m",))
+    calls = [call() for _ in range(3)]
+    calls[2].observer = listener = Listener()
+    tasks = [asyncio.create_task(answer(house.model, one)) for one in calls]
+    await until(lambda: house.counts.total() == 3)
+    go.set()
+    assert [await one for one in tasks] == ["hello"] * 3
+    assert [outcome(one) for one in calls] == ["miss", "shared", "shared"]
+    assert house.asked == 1
+    assert (calls[2].channel, listener.notes) == ("a", [("a", "shared", None)])
+    assert await answer(house.model, last := call()) == "hello"
+    assert outcome(last) == "hit"
+
+
+@pytest.mark.parametrize("models", [(), ("m",)])
+async def test_plain_and_streamed_ones_share_among_themselves(models: tuple[str, ...]) -> None:
+    go = asyncio.Event()
+    house = House(channel("a", [go, *says("hello")]), single_flight=("m",), models=models)
+    requests = [chat(stream=False), chat(), chat(stream=False), chat()]
+    tasks = [asyncio.create_task(answer(house.model, call(), one)) for one in requests]
+    await until(lambda: house.counts.total() == 4)
+    go.set()
+    assert [await one for one in tasks] == ["hello"] * 4
+    assert house.asked == 2
+    assert len(house.cache) == len(models)
+
+
+async def test_who_wants_a_fresh_answer_or_chance_or_has_another_key_has_a_call_of_its_own() -> None:
+    go = asyncio.Event()
+    house = House(channel("a", [go, *says("hello")]), single_flight=("m",))
+    one = [call(), call(look=False), call(look=False, keep=False), call("you"), call()]
+    requests = [chat()] * 4 + [chat(temperature=1)]
+    tasks = [asyncio.create_task(answer(house.model, *each)) for each in zip(one, requests, strict=True)]
+    await until(lambda: house.asked == 5)
+    go.set()
+    assert [await task for task in tasks] == ["hello"] * 5
+
+
+async def test_the_first_one_may_leave_and_the_call_goes_on() -> None:
+    go = asyncio.Event()
+    house = House(channel("a", [go, *says("hello")]), single_flight=("m",))
+    first, second = call(), call()
+    tasks = [asyncio.create_task(answer(house.model, one)) for one in (first, second)]
+    await until(lambda: house.counts.total() == 2 and house.asked)
+    tasks[0].cancel()
+    await asyncio.wait([tasks[0]])
+    assert (outcome(second), played(house.state).open) == ("miss", 1)
+    go.set()
+    assert await tasks[1] == "hello"
+    assert house.asked == 1
+
+
+async def test_a_failure_before_the_first_word_goes_to_all() -> None:
+    go = asyncio.Event()
+    house = House(channel("a", [go, InvalidRequest("no")], says("well")), single_flight=("m",))
+    tasks = [asyncio.create_task(failure(house.model, call())) for _ in range(2)]
+    await until(lambda: house.counts.total() == 2)
+    go.set()
+    assert [(await one).code for one in tasks] == ["invalid_value"] * 2
+    assert await answer(house.model, call()) == "well"
+    assert house.asked == 2

@@ -209,8 +209,8 @@ class ModelRetrying(Data, frozen=True, gc=False):
 
 
 class ModelChannel(Data, frozen=True, gc=False):
-    """``state``: asked, hedged, passed_over (with ``reason``), kept (its answer is given again), shared (with an
-    equal request), open (its breaker), closed, cooling, refused.
+    """``state``: asked, hedged, passed_over (with ``reason``), kept (its answer is given again), shared (with
+    an equal request), open (its breaker), closed, cooling, refused.
 
     ``for_ms``: so long it is not asked, or only as the last one; of a hedge: so long another was silent.
     """

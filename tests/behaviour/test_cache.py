@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from server.app import replace_settings
-from server.settings import Access, AccessKey, Cache, Combination, Member, Settings, Summary
+from server.app_keys import METRICS
+from server.settings import Access, AccessKey, Cache, Channel, Combination, Member, Settings, Summary
 from server.simulators.openai import OpenAISimulator
 from server.simulators.script import Script
-from tests.behaviour.asking import both, chunks_of, data_lines, error_of, get, post, text_of
-from tests.behaviour.running import QUIET, ask, channel
+from tests.behaviour.asking import asked as opened
+from tests.behaviour.asking import (
+    assert_nothing_left,
+    both,
+    chat_request,
+    chunks_of,
+    data_lines,
+    error_of,
+    get,
+    post,
+    text_of,
+    until,
+)
+from tests.behaviour.running import QUIET, antiphon, ask, channel
+from tests.upstreams.raw_upstream import Peer, raw_upstream
 
 OUTCOME = "x-antiphon-cache"
 KEYS = (AccessKey(name="one", key="sk-one"), AccessKey(name="two", key="sk-two"))
@@ -226,3 +241,89 @@ async def test_only_the_member_that_failed_is_asked_again() -> None:
         for _ in range(2):
             assert (await post(server, ask("panel"), ONE)).status == 200
         assert models(sim) == ["m1", "m1", "m2", "m2", "s", "s"]
+
+
+# ── equal requests at once ──
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+CHUNK = (
+    b'data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,'
+    b'"delta":{"content":"%b"},"finish_reason":%b}]}\n\n'
+)
+SHARING = Cache(single_flight=("m",))
+
+
+def behind(port: int) -> Settings:
+    one = Channel(name="raw", kind="openai", base_url=f"http://127.0.0.1:{port}/v1", models=("m",))
+    return Settings(channels=(one,), cache=SHARING, logging=QUIET)
+
+
+async def test_three_at_once_make_one_call_and_one_may_leave() -> None:
+    word, end = asyncio.Event(), asyncio.Event()
+
+    async def serve(peer: Peer) -> None:
+        await peer.request()
+        await word.wait()
+        await peer.send(HEAD + CHUNK % (b"one ", b"null"))
+        await end.wait()
+        await peer.send(CHUNK % (b"two", b'"stop"') + b"data: [DONE]\n\n")
+
+    async with raw_upstream(serve) as upstream, antiphon(behind(upstream.port)) as server:
+        wish = chat_request(ask(stream=True))
+        async with opened(server, wish) as first:
+            await until(lambda: upstream.peers)
+            others = [asyncio.create_task(post(server, ask(stream=True))) for _ in range(2)]
+            looked = server.app[METRICS].lookups
+            await until(lambda: looked["shared"] == 2)
+            word.set()
+            await first.head()
+            assert b"one " in await first.chunk()
+        await until(lambda: server.app[METRICS].in_flight == 2)
+        end.set()
+        for other in others:
+            answer = await other
+            assert text_of(chunks_of(answer.body)) == "one two"
+            assert answer.headers[OUTCOME] == "hit"
+            assert data_lines(answer.body)[-1] == b"[DONE]"
+        assert len(upstream.peers) == 1
+        assert_nothing_left(server)
+
+
+async def test_the_last_one_who_leaves_ends_the_call() -> None:
+    gone = asyncio.Event()
+
+    async def serve(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(HEAD + CHUNK % (b"one ", b"null"))
+        await peer.gone()
+        gone.set()
+
+    async with raw_upstream(serve) as upstream, antiphon(behind(upstream.port)) as server:
+        wish = chat_request(ask(stream=True))
+        async with opened(server, wish) as first, opened(server, wish) as second:
+            for one in (first, second):
+                await one.head()
+                assert b"one " in await one.chunk()
+        async with asyncio.timeout(10):
+            await gone.wait()
+        assert len(upstream.peers) == 1
+        await until(lambda: not server.app[METRICS].in_flight)
+        assert_nothing_left(server)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_refusal_goes_to_all_who_wait(stream: bool) -> None:
+    go = asyncio.Event()
+
+    async def serve(peer: Peer) -> None:
+        await peer.request()
+        await go.wait()
+        await peer.send(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+    async with raw_upstream(serve) as upstream, antiphon(behind(upstream.port)) as server:
+        answers = [asyncio.create_task(post(server, ask(stream=stream))) for _ in range(3)]
+        await until(lambda: server.app[METRICS].lookups["shared"] == 2)
+        go.set()
+        for answer in answers:
+            error_of(await answer, 400)
+        assert len(upstream.peers) == 1
