@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from server.config_checks import Findings, check_name, check_unique
+from server.config_costs import check_costs
 from server.config_routing import OUR_PARAMS
 from server.config_strategies import NO_QUORUM, ONE_MODEL, check_id, check_keys, check_strategy
 from server.config_strategies import references as strategy_references
@@ -179,6 +180,7 @@ def _check_default(found: Findings, names: Names) -> None:
 def _check_combination(found: Findings, one: Combination, names: Names) -> None:
     path = found.path(one)
     check_keys(found, one)
+    check_costs(found, one, names.models)
     if one.strategy in ONE_MODEL:
         _check_direct(found, one, names)
         return

@@ -273,7 +273,7 @@ class Summary(_Frozen, frozen=True):
     params: dict[str, Any] = {}
 
 
-Overridable: TypeAlias = Literal["strategy", "quorum", "grace_s", "deadline_s", "members"]
+Overridable: TypeAlias = Literal["strategy", "quorum", "grace_s", "deadline_s", "max_cost", "members"]
 Strategy: TypeAlias = Literal[
     "direct",
     "synthesize",
@@ -315,11 +315,20 @@ class Combination(_Frozen, frozen=True):
     partial_min_chars: Whole0 = 200
     draft_max_tokens: Whole1 | None = None
     max_members: Whole1 = 8
+    max_cost: Above0 | None = None  # of one run, in the currency of the prices
+    over_budget: Literal["shed", "refuse"] = "shed"
     order: Literal["shuffled", "configured"] = "shuffled"
     tools: Literal["refuse", "summary"] = "refuse"  # requests with tools
     commit_after_s: From0 = 2
     status: StatusMode = "off"  # what a stream tells of the members
-    overridable: tuple[Overridable, ...] = ("strategy", "quorum", "grace_s", "deadline_s", "members")
+    overridable: tuple[Overridable, ...] = (
+        "strategy",
+        "quorum",
+        "grace_s",
+        "deadline_s",
+        "max_cost",
+        "members",
+    )
     # the strategies' own keys
     vote: Vote = Vote()
     best_of: BestOf = BestOf()

@@ -161,7 +161,10 @@ def test_a_key_that_a_strategy_does_not_use_is_a_warning(read: Read) -> None:
         ("attempts: 0", "attempts: must be a whole number, 1 or more"),
         ("deadline_s: 0", "deadline_s: must be a number of seconds above 0"),
         ("max_members: 2", "members: makes 3 calls, samples counted; max_members allows 2"),
-        ("overridable: [name]", "overridable[0]: must be deadline_s, grace_s, members, quorum or strategy"),
+        (
+            "overridable: [name]",
+            "overridable[0]: must be deadline_s, grace_s, max_cost, members, quorum or strategy",
+        ),
     ],
 )
 def test_numbers_that_cannot_hold_together_are_refused(read: Read, change: str, message: str) -> None:

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from server.chat import ChatRequest
 from server.coordinator.estimates import estimate_usage, size_of
+from server.coordinator.ledger import Hold
 from server.deltas import (
     Batch,
     Delta,
@@ -70,6 +71,7 @@ class CallLog(ABC):
         "code",
         "finish_reason",
         "first_text_ms",
+        "hold",
         "id",
         "model",
         "paid",
@@ -108,6 +110,7 @@ class CallLog(ABC):
         self.request = chat
         self.began = run.monotonic()
         self.prices = prices
+        self.hold: Hold | None = None
         self.channel: str | None = None
         self._reported: Usage | None = None
         self._billed: Units | None = None  # what the answer says of its cost
@@ -169,6 +172,12 @@ class CallLog(ABC):
         """The cost as the call's end tells it: not at all where it is not known."""
         cost = self.cost
         return UNSET if cost is None else cost / UNITS
+
+    def _close(self, state: str, code: str | None = None) -> None:
+        """The call has ended; what was set aside for it is settled."""
+        self.state, self.code = state, code
+        if self.hold is not None:
+            self.hold.settle(0 if self.usage is None else self.cost)
 
     def becomes_answer(self) -> None:
         """The client's answer is this call's text."""
@@ -324,7 +333,7 @@ class ModelLog(CallLog):
         if self.ended:
             return
         self._started(None)
-        self.state = "finished"
+        self._close("finished")
         data = ModelFinished(
             self.finish_reason or "stop",
             self.chars,
@@ -338,8 +347,7 @@ class ModelLog(CallLog):
         """The call failed; ``partial``: its text is used as a draft."""
         if self.ended:
             return
-        self.state = "failed"
-        self.code = error.code
+        self._close("failed", error.code)
         data = ModelFailed(
             code=error.code,
             http_status=error.upstream_status,
@@ -358,8 +366,7 @@ class ModelLog(CallLog):
         """The call is given up; ``partial``: its text is used as a draft."""
         if self.ended:
             return
-        self.state = "cancelled"
-        self.code = "cancelled"
+        self._close("cancelled", "cancelled")
         data = ModelCancelled(
             reason=reason,
             chars=self.chars,

@@ -17,11 +17,12 @@ from msgspec import UNSET
 
 from server.chat import ChatRequest
 from server.coordinator.call_log import BUG
+from server.coordinator.ceiling import is_priced, within
 from server.coordinator.channel import AnswerChannel
 from server.coordinator.coordinator import Answer, Coordinator, sight
 from server.coordinator.one_call import MEMBER, OneCall, created_for
 from server.coordinator.patience import Patience
-from server.coordinator.plan import Plan, expand, make_plan, refuse_overrides
+from server.coordinator.plan import Plan, cost_limit, expand, make_plan, refuse_overrides
 from server.coordinator.relay import relay, relay_whole
 from server.coordinator.requests import direct_request
 from server.coordinator.run_book import RunBook
@@ -30,6 +31,7 @@ from server.coordinator.strategies import STRATEGIES
 from server.deltas import Batch, Deltas, UsageDelta
 from server.errors import InvalidRequest, ServerError, ShuttingDown
 from server.events import PlannedMember, RunCreated
+from server.prices import units_of
 from server.run_log import Run
 from server.settings import Combination as CombinationSettings
 from server.tasks import TaskOwner
@@ -101,6 +103,11 @@ class Combination:
         return self.settings.commit_after_s
 
     @property
+    def max_cost(self) -> float | None:
+        """What a run of it may cost, in the currency of the prices."""
+        return self.settings.max_cost
+
+    @property
     def vision(self) -> bool | None:
         """Does it take images?"""
         if self.settings.model is None:
@@ -131,6 +138,9 @@ class Combination:
                     code="recursion_limit",
                 )
             plan = make_plan(self.settings, chat)
+            limit = cost_limit(self.settings, chat)
+            if limit is not None or is_priced(plan, self._models):
+                plan = within(plan, chat, self._models, limit=None if limit is None else units_of(limit))
         except ServerError as error:
             RunBook(run, self._created(run, chat, None, parent)).fail(error)
             raise
@@ -168,6 +178,7 @@ class Combination:
             quorum=plan.quorum,
             grace_s=plan.grace_s if gathers else None,
             deadline_s=plan.deadline_s if gathers else None,
+            cost_ceiling=plan.ceiling,
             background=True if run.background else UNSET,
             parent=UNSET if parent is None else parent,
         )
@@ -231,6 +242,8 @@ class Combination:
         except BaseExceptionGroup as errors:
             raise _cause(errors) from None
         finally:
+            if book.ledger is not None:
+                book.ledger.release()
             book.run.steered = None
             steering.close()
         return told

@@ -15,6 +15,7 @@ import msgspec
 from server.chat import ChatRequest
 from server.coordinator.channel import AnswerChannel
 from server.coordinator.json_shape import fits
+from server.coordinator.ledger import Ledger
 from server.coordinator.member import Live
 from server.coordinator.outcomes import Draft, Gathered, told_failures
 from server.coordinator.patience import Patience
@@ -72,6 +73,9 @@ class Coordinator:
         self.answer = answer
         self.rng = rng
         self.patience = patience
+        if plan.max_cost is not None:
+            book.ledger = Ledger(plan.max_cost)
+            book.ledger.set_aside(plan.summary_most)
         self._within = Within(book, plan, group, models, call.depth, steering, call.caching)
         self._loop = asyncio.get_running_loop()
         self._seed: int | None = None

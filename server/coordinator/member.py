@@ -115,9 +115,10 @@ class MemberCall:
             return self._partial() is not None
         return isinstance(self.outcome, Draft)
 
-    def skip(self, reason: str) -> None:
-        """Say that the call, which was not started, is not needed."""
+    def skip(self, reason: str, error: ServerError | None = None) -> None:
+        """Say that the call, which was not started, is not made; ``error``: that is a failure."""
         if self.task is None and self.outcome is None:
+            self.error = error
             self.log.skipped(reason)
             self._settle(Failure(self.planned, reason, "The member was not asked."))
 

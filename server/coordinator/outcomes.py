@@ -100,7 +100,10 @@ class Gathered(msgspec.Struct, frozen=True):
     def reason(self) -> str:
         """Why it is not the whole panel: what ended the stage, or that members failed; ``all`` if it is."""
         whole = len(self.complete) == len(self.outcomes)
-        return "failed" if self.ended_by == "all" and not whole else self.ended_by
+        if self.ended_by != "all" or whole:
+            return self.ended_by
+        shed = all(failure.code == "budget" for failure in self.failures)
+        return "budget" if shed and len(self.complete) == len(self.drafts) else "failed"
 
     @property
     def strongest(self) -> Draft | None:

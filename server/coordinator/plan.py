@@ -23,8 +23,8 @@ PASSING = frozenset({"race", "fallback"})
 # Strategies whose answer is a draft, so that it may continue an assistant turn.
 _VERBATIM = PASSING | {"all", "vote", "best_of", "cascade"}
 _USED_BY_ONE: Mapping[str, tuple[str, ...]] = {
-    "direct": ("strategy",),
-    "steps": ("strategy", "deadline_s"),
+    "direct": ("strategy", "max_cost"),
+    "steps": ("strategy", "deadline_s", "max_cost"),
 }
 _WRITING = frozenset({"synthesize", "moa", "critique", "council"})
 
@@ -61,6 +61,13 @@ class Plan(msgspec.Struct, frozen=True):
     grace_s: float = 0
     deadline_s: float = 0
     images: int = 0
+    # In price units: what the run may cost (None: no limit), and what the summary costs at most.
+    max_cost: int | None = None
+    summary_most: int | None = None
+    # What the run costs at most, as it is told; None: nobody knows.
+    ceiling: float | None = None
+    # So many of ``calls`` are asked, the rest are over the budget; None: all.
+    keep: int | None = None
 
 
 def make_plan(settings: Combination, chat: ChatRequest) -> Plan:
@@ -130,6 +137,21 @@ def count_images(chat: ChatRequest, vision_by: str) -> int:
         return sum(len(turn.images) for turn in chat.messages)
     turn = chat.last_turn
     return len(turn.images) if turn else 0
+
+
+def cost_limit(settings: Combination, chat: ChatRequest) -> float | None:
+    """What the run may cost, in the currency of the prices; None: as much as it does.
+
+    Raises ``InvalidRequest`` for a wish that is above the combination's own limit.
+    """
+    wishes = _wishes(settings, chat)
+    if "max_cost" not in wishes:
+        return settings.max_cost
+    wanted: float = _decode(wishes, "max_cost", float, "an amount of money")
+    if not wanted > 0 or (settings.max_cost is not None and wanted > settings.max_cost):
+        most = "" if settings.max_cost is None else f" and at most {settings.max_cost:g}"
+        raise _wrong("max_cost", f"must be above 0{most}")
+    return wanted
 
 
 def refuse_overrides(chat: ChatRequest) -> None:

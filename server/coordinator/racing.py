@@ -156,7 +156,7 @@ class _Race:
     def refused(self) -> ServerError | None:
         """The failure after which nobody else was asked, though there were others."""
         errors = [one.error for one in self._scatter.members if one.error is not None]
-        spared = any(one.log.state == "skipped" for one in self._scatter.members)
+        spared = any(one.log.state == "skipped" and one.error is None for one in self._scatter.members)
         return errors[-1] if spared and errors else None
 
     async def _until_won(self) -> tuple[str, MemberCall | None]:

@@ -12,6 +12,7 @@ from operator import add
 from msgspec import UNSET, UnsetType
 
 from server.coordinator.call_log import CallLog
+from server.coordinator.ledger import Ledger
 from server.deltas import Usage
 from server.errors import ServerError
 from server.events import (
@@ -51,6 +52,7 @@ class RunBook:
         self.run = run
         self.calls: list[CallLog] = list(calls)
         self.parts: list[tuple[CallLog, Call]] = []  # those that were begun, and what was asked
+        self.ledger: Ledger | None = None  # where the run may cost only so much
         self.failures: tuple[MemberFailure, ...] = ()
         self.level = "none"
         self.agreement: float | None = None  # of a vote

@@ -15,6 +15,7 @@ import msgspec
 from server.answer_cache import Caching
 from server.chat import ChatRequest
 from server.coordinator.call_log import ModelLog
+from server.coordinator.ceiling import most_of, too_dear
 from server.coordinator.member import Live, MemberCall
 from server.coordinator.outcomes import Draft, Outcome
 from server.coordinator.plan import Plan, PlannedCall
@@ -97,8 +98,11 @@ class Scatter:
         return sum(isinstance(one, Draft) and one.complete for one in self.outcomes)
 
     def start(self, member: MemberCall) -> None:
-        """Begin a call."""
+        """Begin a call, if the run's budget has room for it."""
         planned, settings = member.planned, self._within.plan.settings
+        if not self._affords(member):
+            member.skip("budget", too_dear())
+            return
         call = Call(
             timeouts=planned.member.timeouts.over(settings.timeouts.over(MEMBER_TIMEOUTS)),
             deadline=None if self._deadline is None else self._deadline + LATER_S,
@@ -113,6 +117,17 @@ class Scatter:
         self._within.book.parts.append((member.log, call))
         work = member.carry_out(lambda: self._within.models(planned.model), member.log.request, call)
         member.task = self._within.group.create_task(work, name=f"member {planned.id}")
+
+    def _affords(self, member: MemberCall) -> bool:
+        """May the call be made? If so, what it costs at most is set aside."""
+        ledger, keep = self._within.book.ledger, self._within.plan.keep
+        if ledger is None:
+            return True
+        if self.stage.name == "draft" and keep is not None and member.planned.place >= keep:
+            return False
+        log = member.log
+        log.hold = ledger.reserve(most_of(self._within.models, log.model, log.request))
+        return log.hold is not None
 
     def start_all(self) -> None:
         """Begin every call."""

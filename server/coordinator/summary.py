@@ -11,6 +11,7 @@ import msgspec
 
 from server.chat import ChatRequest
 from server.coordinator.call_log import BUG
+from server.coordinator.ceiling import most_of, too_dear
 from server.coordinator.coordinator import Answer, Coordinator, ids
 from server.coordinator.fitting import LEAST_DRAFT, Fit, fit
 from server.coordinator.outcomes import Gathered
@@ -177,6 +178,7 @@ async def stream_answer(
     run.book.parts.append((log, call))
     relay = _Relay(run, log, whole=whole, shape=shape)
     try:
+        _reserve(run, log)
         async with aclosing(run.models(told.model).stream(request, call)) as batches:
             async for batch in batches:
                 await relay.take(batch)
@@ -196,6 +198,16 @@ async def stream_answer(
     log.finished()
     run.book.end_stage(stage, "all")
     return log
+
+
+def _reserve(run: Coordinator, log: SummaryLog) -> None:
+    """Set aside what the call costs at most, in place of what was for it. Raises if there is no room."""
+    if (ledger := run.book.ledger) is None:
+        return
+    ledger.release()
+    log.hold = ledger.reserve(most_of(run.models, log.model, log.request))
+    if log.hold is None:
+        raise too_dear()
 
 
 class _Relay:

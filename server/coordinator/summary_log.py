@@ -73,7 +73,7 @@ class SummaryLog(CallLog):
         """The answer is complete."""
         if self.ended:
             return
-        self.state = "finished"
+        self._close("finished")
         data = SummaryFinished(
             self.finish_reason or "stop",
             self.chars,
@@ -87,16 +87,14 @@ class SummaryLog(CallLog):
         """The call failed."""
         if self.ended:
             return
-        self.state = "failed"
-        self.code = error.code
+        self._close("failed", error.code)
         self._tell_failed(error.code, error.upstream_status, retryable=error.retryable)
 
     def cancelled(self) -> None:
         """The call is given up."""
         if self.ended:
             return
-        self.state = "cancelled"
-        self.code = "cancelled"
+        self._close("cancelled", "cancelled")
         self._tell_failed("cancelled", None, retryable=False)
 
     def _tell_failed(self, code: str, http_status: int | None, *, retryable: bool) -> None:

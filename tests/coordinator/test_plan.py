@@ -60,7 +60,6 @@ def test_a_request_may_choose_members_and_a_like_strategy() -> None:
         ({"members": "m1"}, "antiphon.members"),
         ({"strategy": "direct"}, "antiphon.strategy"),
         ({"strategy": "vote"}, "antiphon.strategy"),
-        ({"max_cost": 1}, "antiphon.max_cost"),
     ],
 )
 def test_a_wish_beyond_the_limits_is_refused_by_name(wish: dict[str, Any], param: str) -> None:
