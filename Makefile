@@ -51,9 +51,10 @@ lock: $(VENV)/installed-dev ## Write the lock files anew (ARGS=--upgrade: with t
 	$(COMPILE) $(ARGS) setup.cfg requirements.in --extra dev --constraints requirements.lock \
 		--output-file requirements-dev.lock
 
-schemas: $(VENV)/installed-dev ## Write docs/events.schema.json and docs/asyncapi.json anew, from the code
+schemas: $(VENV)/installed-dev ## Write docs/*.json and the tables of features in docs/providers.md anew, from the code
 	$(BIN)/antiphon schema events > docs/events.schema.json
 	$(BIN)/antiphon schema asyncapi > docs/asyncapi.json
+	$(BIN)/antiphon schema features --into docs/providers.md
 
 clean: ## Remove .venv and everything that was generated
 	rm -rf $(VENV) build dist antiphon.egg-info .coverage htmlcov

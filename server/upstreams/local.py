@@ -60,7 +60,7 @@ class LocalUpstream:
 
     async def stream(self, chat: ChatRequest, call: Call) -> AsyncGenerator[Batch, None]:
         """Yield the answer's batches; see ``upstreams.base.Upstream``."""
-        _refuse_what_it_cannot(chat)
+        refuse_what_it_cannot(chat)
         chat = chat.with_values(stream=True, return_progress=True)
         with self._process.call():
             try:
@@ -91,7 +91,8 @@ def _mend(data: bytes) -> bytes | None:
     return data
 
 
-def _refuse_what_it_cannot(chat: ChatRequest) -> None:
+def refuse_what_it_cannot(chat: ChatRequest) -> None:
+    """Raise ``InvalidRequest`` for what the embedded model has no means for."""
     for place, message in enumerate(chat.messages):
         if message.role not in ROLES:
             raise InvalidRequest(
