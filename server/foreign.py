@@ -101,6 +101,13 @@ class Tool(msgspec.Struct):
     cache_control: Raw = Raw()
 
 
+class NativeRequest(msgspec.Struct, frozen=True):
+    """The body, and in short ASCII words what was left out or changed on the way."""
+
+    body: bytes
+    warnings: tuple[str, ...]
+
+
 _TURN = msgspec.json.Decoder(Turn)
 _TOOL = msgspec.json.Decoder(Tool)
 _OBJECT = msgspec.json.Decoder(dict[str, Raw])
@@ -115,6 +122,13 @@ def read_turn(raw: bytes, place: int) -> Turn:
         raise wrong(
             f"messages[{place}]{path.rstrip('`')}", f"cannot be read: {what}", "invalid_type"
         ) from None
+
+
+def odd_role(place: int) -> InvalidRequest:
+    """The refusal of a turn of no role that is known."""
+    return wrong(
+        f"messages[{place}].role", "must be system, developer, user, assistant or tool", "invalid_value"
+    )
 
 
 def read_tool(raw: Raw, at: int) -> Tool:

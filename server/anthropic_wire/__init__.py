@@ -9,12 +9,11 @@ from __future__ import annotations
 from server.anthropic_wire.answer import MessagesReader
 from server.anthropic_wire.errors import anthropic_error
 from server.anthropic_wire.models import AnthropicModel, model_of
-from server.anthropic_wire.request import MessagesRequest, messages_request
+from server.anthropic_wire.request import messages_request
 
 __all__ = [
     "AnthropicModel",
     "MessagesReader",
-    "MessagesRequest",
     "anthropic_error",
     "messages_request",
     "model_of",

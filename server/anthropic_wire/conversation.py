@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from server.chat import ChatRequest
-from server.foreign import File, Part, read_arguments, read_data_uri, read_turn, wrong
+from server.foreign import File, Part, odd_role, read_arguments, read_data_uri, read_turn, wrong
 from server.foreign import Turn as Asked
 
 Block: TypeAlias = dict[str, Any]
@@ -63,11 +63,7 @@ def converse(chat: ChatRequest) -> Conversation:
         elif message.role == "tool":
             _add(turns, "user", [_result(message, place)], place)
         else:
-            raise wrong(
-                f"messages[{place}].role",
-                "must be system, developer, user, assistant or tool",
-                "invalid_value",
-            )
+            raise odd_role(place)
     if named:
         warnings.append("the names of messages were left out")
     if not turns:

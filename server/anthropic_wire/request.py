@@ -17,6 +17,7 @@ from server.anthropic_wire.models import AnthropicModel
 from server.chat import ChatRequest
 from server.errors import InvalidRequest
 from server.foreign import (
+    NativeRequest,
     decoded,
     left_out,
     plain_key,
@@ -69,14 +70,7 @@ _KNOWN = frozenset(
 )
 
 
-class MessagesRequest(msgspec.Struct, frozen=True):
-    """The body, and in short ASCII words what was left out or changed on the way."""
-
-    body: bytes
-    warnings: tuple[str, ...]
-
-
-def messages_request(chat: ChatRequest, model: AnthropicModel, name: str) -> MessagesRequest:
+def messages_request(chat: ChatRequest, model: AnthropicModel, name: str) -> NativeRequest:
     """The request to the model that the service calls ``name``.
 
     Raises ``InvalidRequest`` with the field that cannot be carried out.
@@ -102,7 +96,7 @@ def messages_request(chat: ChatRequest, model: AnthropicModel, name: str) -> Mes
     _sample(chat, model, body, warnings)
     _pass_on(chat, body, warnings)
     warnings += left_out(chat, _KNOWN)
-    return MessagesRequest(msgspec.json.encode(body), shortened(warnings))
+    return NativeRequest(msgspec.json.encode(body), shortened(warnings))
 
 
 def _refuse(chat: ChatRequest) -> None:

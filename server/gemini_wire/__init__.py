@@ -11,13 +11,12 @@ from server.gemini_wire.answer import GeminiReader
 from server.gemini_wire.conversation import IMAGE_TYPES
 from server.gemini_wire.errors import gemini_error
 from server.gemini_wire.models import GeminiModel, model_of
-from server.gemini_wire.request import GenerateRequest, generate_request
+from server.gemini_wire.request import generate_request
 
 __all__ = [
     "IMAGE_TYPES",
     "GeminiModel",
     "GeminiReader",
-    "GenerateRequest",
     "gemini_error",
     "generate_request",
     "model_of",

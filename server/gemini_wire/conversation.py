@@ -12,7 +12,7 @@ from msgspec import Raw
 
 from server.chat import ChatRequest
 from server.errors import InvalidRequest
-from server.foreign import File, Part, Turn, read_arguments, read_data_uri, read_turn, wrong
+from server.foreign import File, Part, Turn, odd_role, read_arguments, read_data_uri, read_turn, wrong
 
 NativePart: TypeAlias = dict[str, Any]
 # gif is not among what the service takes.
@@ -83,11 +83,7 @@ def converse(chat: ChatRequest, *, signed: bool, instructed: bool = True) -> Con
         elif turn.role == "tool":
             _add_result(contents, turn, place)
         else:
-            raise wrong(
-                f"messages[{place}].role",
-                "must be system, developer, user, assistant or tool",
-                "invalid_value",
-            )
+            raise odd_role(place)
     if named:
         warnings.append("the names of messages were left out")
     if not contents:

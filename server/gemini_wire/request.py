@@ -15,6 +15,7 @@ from msgspec import Raw
 from server.chat import ChatRequest
 from server.foreign import (
     Function,
+    NativeRequest,
     decoded,
     left_out,
     plain_key,
@@ -68,16 +69,9 @@ _KNOWN = frozenset(
 )
 
 
-class GenerateRequest(msgspec.Struct, frozen=True):
-    """The body, and in short ASCII words what was left out or changed on the way."""
-
-    body: bytes
-    warnings: tuple[str, ...]
-
-
 def generate_request(
     chat: ChatRequest, model: GeminiModel, safety: Mapping[Category, Threshold] | None = None
-) -> GenerateRequest:
+) -> NativeRequest:
     """The request to a model that takes what ``model`` says; its name goes into the URL.
 
     ``safety`` is sent along if there is any. Raises ``InvalidRequest`` with the field that cannot be carried
@@ -108,7 +102,7 @@ def generate_request(
         lost = (plain_key(keyword) for keyword in sorted(schemas.left_out))
         warnings += [f"{keyword} was left out of a schema" for keyword in lost]
     warnings += left_out(chat, _KNOWN)
-    return GenerateRequest(msgspec.json.encode(body), shortened(warnings))
+    return NativeRequest(msgspec.json.encode(body), shortened(warnings))
 
 
 def _put_tools(

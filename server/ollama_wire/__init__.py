@@ -8,6 +8,6 @@ from __future__ import annotations
 
 from server.ollama_wire.answer import MAX_ANSWER_BYTES, OllamaReader
 from server.ollama_wire.errors import ollama_error
-from server.ollama_wire.request import NativeRequest, chat_request
+from server.ollama_wire.request import chat_request
 
-__all__ = ["MAX_ANSWER_BYTES", "NativeRequest", "OllamaReader", "chat_request", "ollama_error"]
+__all__ = ["MAX_ANSWER_BYTES", "OllamaReader", "chat_request", "ollama_error"]

@@ -10,10 +10,12 @@ from msgspec import Raw
 from server.chat import ChatRequest
 from server.errors import InvalidRequest
 from server.foreign import (
+    NativeRequest,
     Part,
     Turn,
     decoded,
     left_out,
+    odd_role,
     read_arguments,
     read_data_uri,
     read_tool,
@@ -55,13 +57,6 @@ _KNOWN = frozenset(
     }
 )
 _LEVELS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
-
-
-class NativeRequest(msgspec.Struct, frozen=True):
-    """The body, and in short ASCII words what was left out or changed on the way."""
-
-    body: bytes
-    warnings: tuple[str, ...]
 
 
 class _Thought(msgspec.Struct):
@@ -117,11 +112,7 @@ def _messages(chat: ChatRequest, warnings: list[str]) -> list[dict[str, Any]]:
         elif turn.role == "tool":
             message["tool_name"] = _answered(turn, called, place)
         elif turn.role not in ("system", "user", "assistant"):
-            raise wrong(
-                f"messages[{place}].role",
-                "must be system, developer, user, assistant or tool",
-                "invalid_value",
-            )
+            raise odd_role(place)
         message["content"], images = _content(turn, place)
         if images:
             message["images"] = images

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
-import msgspec
 from yarl import URL
 
 from server.anthropic_wire import (
@@ -18,9 +15,7 @@ from server.chat import ChatRequest
 from server.settings import Channel
 from server.upstreams.base import Call
 from server.upstreams.http import HttpClient, Target
-from server.upstreams.http_upstream import HttpUpstream, channel_target
-
-log = logging.getLogger("antiphon.upstream")
+from server.upstreams.http_upstream import HttpUpstream, channel_target, with_own
 
 BASE_URL = "https://api.anthropic.com"
 
@@ -47,8 +42,7 @@ class AnthropicUpstream(HttpUpstream):
         model = self._models.get(theirs)
         request = messages_request(chat, model or _model(self._channel, theirs), theirs)
         if request.warnings:
-            call.warnings = (self.name, request.warnings)
-            log.info("channel %s: adapted: %s", self.name, "; ".join(request.warnings))
+            self._tell_adapted(call, request.warnings)
         return request.body
 
     def reader(self, *, stream: bool) -> MessagesReader:
@@ -72,9 +66,4 @@ def messages_target(channel: Channel) -> Target:
 
 def _model(channel: Channel, name: str) -> AnthropicModel:
     """What a model takes: as its name tells, with the channel's own settings over it."""
-    own = channel.anthropic.models.get(name)
-    known = model_of(name)
-    if own is None:
-        return known
-    mine = {key: value for key, value in msgspec.structs.asdict(own).items() if value is not None}
-    return msgspec.structs.replace(known, **mine)
+    return with_own(model_of(name), channel.anthropic.models.get(name))

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import secrets
 
-import msgspec
 from yarl import URL
 
 from server.chat import ChatRequest
+from server.foreign import NativeRequest
 from server.gemini_wire import GeminiModel, GeminiReader, gemini_error, generate_request, model_of
-from server.openai_wire import narrowed
 from server.settings import Channel
 from server.upstreams.base import Call
 from server.upstreams.http import HttpClient, Target
-from server.upstreams.http_upstream import channel_target
+from server.upstreams.http_upstream import channel_target, with_own
 from server.upstreams.image_fitting import Bounds
 from server.upstreams.image_source import ImageSource
 from server.upstreams.inlining import InliningUpstream
-
-log = logging.getLogger("antiphon.upstream")
 
 BASE_URL = "https://generativelanguage.googleapis.com"
 # A request may have 20 MB in all; larger sides are scaled there anyway.
@@ -56,21 +52,11 @@ class GeminiUpstream(InliningUpstream):
         known = self._targets.get((theirs, chat.stream))
         return known or generate_target(self._channel, theirs, stream=chat.stream)
 
-    def body(self, chat: ChatRequest, call: Call) -> bytes:
-        """What is sent for ``chat``. What had to be adapted is told, in names of fields alone."""
-        done = self._done_to_images(chat, call)
-        foreign: tuple[str, ...] = ()
-        if chat.wide:
-            chat, foreign = narrowed(chat)
-        if self._params is not None:
-            chat = chat.edit(self._params.changes(chat))
+    def in_dialect(self, chat: ChatRequest) -> NativeRequest:
+        """As the service takes it."""
         theirs = self._names.get(chat.model, chat.model)
         model = self._models.get(theirs) or _model(self._channel, theirs)
-        request = generate_request(chat, model, self._channel.gemini.safety)
-        if warnings := (*done, *foreign, *request.warnings):
-            call.warnings = (self.name, warnings)
-            log.info("channel %s: adapted: %s", self.name, "; ".join(warnings))
-        return request.body
+        return generate_request(chat, model, self._channel.gemini.safety)
 
     def reader(self, *, stream: bool) -> GeminiReader:
         """It takes a stream and a whole answer alike."""
@@ -104,9 +90,4 @@ def _held(url: str) -> bool:
 
 def _model(channel: Channel, name: str) -> GeminiModel:
     """What a model takes: as its name tells, with the channel's own settings over it."""
-    own = channel.gemini.models.get(name)
-    known = model_of(name)
-    if own is None:
-        return known
-    mine = {key: value for key, value in msgspec.structs.asdict(own).items() if value is not None}
-    return msgspec.structs.replace(known, **mine)
+    return with_own(model_of(name), channel.gemini.models.get(name))

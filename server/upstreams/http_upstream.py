@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Mapping
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+import msgspec
 from yarl import URL
 
 from server.chat import ChatRequest
@@ -21,6 +22,7 @@ from server.upstreams.http import HttpAnswer, HttpClient, Target, tls_context
 from server.upstreams.params import Params
 
 log = logging.getLogger("antiphon.upstream")
+Model = TypeVar("Model", bound=msgspec.Struct)
 
 # What goes with each request of any dialect; nothing of the client's does.
 HEADERS = {
@@ -189,11 +191,24 @@ class HttpUpstream(ABC):
         if reader.skipped:
             log.warning("channel %s: %d %s skipped", self.name, reader.skipped, self.skips)
 
+    def _tell_adapted(self, call: Call, warnings: tuple[str, ...]) -> None:
+        """What had to be adapted in a request, in names of fields alone."""
+        call.warnings = (self.name, warnings)
+        log.info("channel %s: adapted: %s", self.name, "; ".join(warnings))
+
     def _told(self, error: ServerError, model: str) -> ServerError:
         """The error as it goes on: without our secrets, and by our name of the model."""
         told = self.explained(error)
         clean_error(told, secrets=self._secrets, names={self._names.get(model, model): model})
         return told
+
+
+def with_own(known: Model, own: msgspec.Struct | None) -> Model:
+    """What a model takes as its name tells, with the channel's own settings over it; None says nothing."""
+    if own is None:
+        return known
+    mine = {key: value for key, value in msgspec.structs.asdict(own).items() if value is not None}
+    return msgspec.structs.replace(known, **mine)
 
 
 def channel_target(channel: Channel, url: URL, headers: Mapping[str, str]) -> Target:

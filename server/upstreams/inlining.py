@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from server.chat import ChatRequest
 from server.deltas import Batch
+from server.foreign import NativeRequest
+from server.openai_wire import narrowed
 from server.settings import Channel
 from server.upstreams.base import Call
 from server.upstreams.http import HttpClient
@@ -18,7 +21,8 @@ from server.upstreams.image_source import ImageSource
 class InliningUpstream(HttpUpstream):
     """See ``HttpUpstream``. ``images`` belongs to whoever made it.
 
-    ``bounds`` is what an image must fit; ``held`` tells which URLs the vendor finds by itself.
+    A subclass puts a request into its dialect (``in_dialect``). ``bounds`` is what an image must fit;
+    ``held`` tells which URLs the vendor finds by itself.
     """
 
     bounds: Bounds
@@ -29,6 +33,23 @@ class InliningUpstream(HttpUpstream):
         super().__init__(channel, client)
         self._images = images
         self._held = held
+
+    @abstractmethod
+    def in_dialect(self, chat: ChatRequest) -> NativeRequest:
+        """The request in the vendor's dialect; its images are inside, and no other dialect's fields."""
+
+    def body(self, chat: ChatRequest, call: Call) -> bytes:
+        """What is sent for ``chat``. What had to be adapted is told, in names of fields alone."""
+        done = self._done_to_images(chat, call)
+        foreign: tuple[str, ...] = ()
+        if chat.wide:
+            chat, foreign = narrowed(chat)
+        if self._params is not None:
+            chat = chat.edit(self._params.changes(chat))
+        request = self.in_dialect(chat)
+        if warnings := (*done, *foreign, *request.warnings):
+            self._tell_adapted(call, warnings)
+        return request.body
 
     def stream(self, chat: ChatRequest, call: Call) -> AsyncGenerator[Batch, None]:
         """Yield the answer's batches; see ``upstreams.base.Upstream``."""

@@ -9,9 +9,9 @@ from yarl import URL
 
 from server.chat import ChatRequest
 from server.errors import ServerError
+from server.foreign import NativeRequest
 from server.ollama_wire import OllamaReader, chat_request, ollama_error
 from server.ollama_wire.errors import NOT_PULLED
-from server.openai_wire import narrowed
 from server.settings import Channel, Timeouts, TimeoutsPatch
 from server.upstreams.base import Call
 from server.upstreams.http import HttpClient, Target
@@ -48,19 +48,9 @@ class OllamaUpstream(InliningUpstream):
         """The same for every call."""
         return self._target
 
-    def body(self, chat: ChatRequest, call: Call) -> bytes:
-        """What is sent for ``chat``. What had to be adapted is told, in names of fields alone."""
-        done = self._done_to_images(chat, call)
-        foreign: tuple[str, ...] = ()
-        if chat.wide:
-            chat, foreign = narrowed(chat)
-        if self._params is not None:
-            chat = chat.edit(self._params.changes(chat))
-        request = chat_request(chat, self._channel.ollama, self._names.get(chat.model, chat.model))
-        if warnings := (*done, *foreign, *request.warnings):
-            call.warnings = (self.name, warnings)
-            log.info("channel %s: adapted: %s", self.name, "; ".join(warnings))
-        return request.body
+    def in_dialect(self, chat: ChatRequest) -> NativeRequest:
+        """As the server takes it."""
+        return chat_request(chat, self._channel.ollama, self._names.get(chat.model, chat.model))
 
     def reader(self, *, stream: bool) -> OllamaReader:
         """It takes lines and a whole answer alike."""

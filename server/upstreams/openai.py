@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -19,8 +18,6 @@ from server.upstreams.exchange import rest
 from server.upstreams.http import HttpAnswer, HttpClient, Target
 from server.upstreams.http_upstream import HttpUpstream, channel_target
 from server.upstreams.preset_rules import PresetRules, fit
-
-log = logging.getLogger("antiphon.upstream")
 
 CHAT_PATH = "/chat/completions"
 # Fields that are between the client and us.
@@ -102,8 +99,7 @@ class OpenAIUpstream(HttpUpstream):
             chat, more = fit(chat.edit(changes), self._preset.of(theirs), ask_usage=asks)
             changes, warnings = {}, warnings + more
         if warnings:
-            call.warnings = (self.name, warnings)
-            log.info("channel %s: adapted: %s", self.name, "; ".join(warnings))
+            self._tell_adapted(call, warnings)
         if theirs != chat.model:
             changes["model"] = msgspec.json.encode(theirs)
         for field in OURS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from server.anthropic_wire import AnthropicModel, MessagesReader, MessagesRequest, messages_request
+from server.anthropic_wire import AnthropicModel, MessagesReader, messages_request
 from server.deltas import Delta, Extra, Finished, ReasoningDelta, TextDelta, ToolCallDelta
 from server.openai_wire import parse_chat
 
@@ -32,7 +32,7 @@ def request(
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The body that a chat becomes, and the warnings."""
     asked = {"model": "m", "messages": list(messages) or [user("hello")], **fields}
-    made: MessagesRequest = messages_request(parse_chat(json.dumps(asked).encode()), model, "claude")
+    made = messages_request(parse_chat(json.dumps(asked).encode()), model, "claude")
     return json.loads(made.body), made.warnings
 
 

@@ -13,11 +13,13 @@ from yarl import URL
 from server.chat import ChatRequest
 from server.deltas import Batch, Finished, TextDelta
 from server.errors import RateLimited, ServerError, UpstreamCut, UpstreamError, UpstreamRefused
+from server.gemini_settings import GeminiModel as OwnModel
+from server.gemini_wire import GeminiModel
 from server.settings import Channel
 from server.upstreams.base import Call
 from server.upstreams.http import HttpClient, Target
 from server.upstreams.http_fast import FastClient
-from server.upstreams.http_upstream import HEADERS, HttpUpstream, channel_target
+from server.upstreams.http_upstream import HEADERS, HttpUpstream, channel_target, with_own
 from tests.channels import chat, deltas, failure, said_and_failed
 from tests.upstreams.http_cases import CHUNKED, each_request, then_close
 from tests.upstreams.raw_upstream import Peer, raw_upstream
@@ -163,3 +165,9 @@ async def test_it_is_always_available_and_has_nothing_to_close() -> None:
     assert upstream.unavailable is None
     await upstream.aclose()
     await client.aclose()
+
+
+def test_a_channels_own_settings_of_a_model_stand_over_what_its_name_tells() -> None:
+    known = GeminiModel(thinking="budget", signed=True)
+    assert with_own(known, None) is known
+    assert with_own(known, OwnModel(signed=False)) == GeminiModel(thinking="budget", signed=False)
