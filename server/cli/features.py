@@ -120,7 +120,7 @@ def _ollama(chat: ChatRequest) -> Made:
 def _spark(chat: ChatRequest) -> Made:
     request = request_frame(chat, MODELS["spark-ultra"], Credentials(app_id="", api_key="", api_secret=""))
     # Stops are carried out here, on the answer.
-    return request.data + repr(request.stops).encode(), ()
+    return request.data + repr(request.stops).encode(), request.warnings
 
 
 def _local(chat: ChatRequest) -> Made:

@@ -1,8 +1,8 @@
 """A chat's parameters → ``parameter.chat`` and ``payload.functions``, within each model's ranges.
 
 Numbers are clamped, for a value beyond the range fails the whole request. What changes the meaning and
-cannot be had (several choices, tools on a model without) is refused; seeds, biases and log probabilities are
-left out.
+cannot be had (several choices, tools on a model without) is refused; seeds, biases, log probabilities and
+fields that Spark does not know are left out. What was clamped or left out is told (``adapted``).
 """
 
 from __future__ import annotations
@@ -14,12 +14,23 @@ from msgspec import Raw
 
 from server.chat import ChatRequest
 from server.errors import InvalidRequest
+from server.foreign import left_out, shortened, unsupported
 from server.spark.models import SparkModel
 
 # The range of a temperature is open at 0.
 LEAST_TEMPERATURE = 0.01
 _FUNCTION = frozenset({"name", "description", "parameters"})
 _THINKING = frozenset({"enabled", "disabled", "auto"})
+# Fields that are carried out, refused where they cannot be, or about nothing that Spark would have to know.
+# It calls one function at a time, so parallel_tool_calls asks for nothing.
+_KNOWN = frozenset(
+    {
+        *("model", "messages", "stream", "stream_options", "user", "n", "stop", "response_format"),
+        *("max_tokens", "max_completion_tokens", "temperature", "top_k", "modalities", "audio"),
+        *("tools", "tool_choice", "parallel_tool_calls", "functions", "web_search_options"),
+        *("version", "antiphon", "conversation_id"),
+    }
+)
 
 
 class SparkOptions(msgspec.Struct, frozen=True):
@@ -48,6 +59,8 @@ def parameters(
     fields = chat.fields
     if chat.choices > 1:
         raise InvalidRequest("Spark gives one choice; leave n out or send 1.", param="n")
+    if chat.has("audio") or b"audio" in (chat.json.raw("modalities") or b""):
+        raise unsupported("modalities", "may name text only: Spark speaks no audio")
     made: dict[str, Any] = {} if model.domain is None else {"domain": model.domain}
     if fields.temperature is not None:
         made["temperature"] = _clamp(fields.temperature, LEAST_TEMPERATURE, model.max_temperature)
@@ -68,6 +81,36 @@ def parameters(
     if functions and (name := _chosen(chat)):
         made["function_choice"] = name
     return made
+
+
+def adapted(chat: ChatRequest, model: SparkModel) -> tuple[str, ...]:
+    """In short ASCII words what was left out or brought into the model's range."""
+    fields = chat.fields
+    known = set(_KNOWN)
+    ranges: list[tuple[str, float | None, float, float | None]] = [
+        ("temperature", fields.temperature, 0, model.max_temperature),
+        ("top_k", _integer(chat, "top_k"), 1, model.max_top_k),
+        ("max_tokens", chat.max_tokens, 1, model.max_tokens),
+    ]
+    if model.top_p:
+        known.add("top_p")
+        ranges.append(("top_p", fields.top_p, 0, 1))
+    if model.presence_penalty:
+        known.add("presence_penalty")
+        ranges.append(("presence_penalty", fields.presence_penalty, *model.presence_penalty))
+    if model.frequency_penalty:
+        known.add("frequency_penalty")
+        ranges.append(("frequency_penalty", fields.frequency_penalty, *model.frequency_penalty))
+    if model.reasoning:
+        known.add("thinking")
+    if not fields.logprobs:
+        known.add("logprobs")
+    warnings = [
+        f"{name} was brought into the range of the model"
+        for name, value, least, most in ranges
+        if value is not None and (value < least or (most is not None and value > most))
+    ]
+    return shortened([*warnings, *left_out(chat, known)])
 
 
 def max_tokens(chat: ChatRequest, model: SparkModel) -> int | None:
@@ -146,8 +189,11 @@ def _tools(chat: ChatRequest) -> list[_Tool]:
 
 
 def _chosen(chat: ChatRequest) -> str:
-    """The function that ``tool_choice`` names, "" if it names none."""
+    """The function that must be called, by its name or as the only one; "" if none must."""
     choice = chat.fields.tool_choice
+    if choice == "required":  # ``functions_of`` has seen that there is one only
+        only = next(tool.function for tool in _tools(chat) if tool.type == "function" and tool.function)
+        return msgspec.json.decode(only["name"], type=str)
     if not isinstance(choice, dict):
         return ""
     try:

@@ -13,6 +13,7 @@ from server.spark.conversation import shape
 from server.spark.models import SparkModel
 from server.spark.parameters import (
     SparkOptions,
+    adapted,
     functions_of,
     instruction,
     max_tokens,
@@ -29,12 +30,14 @@ class SparkRequest(msgspec.Struct, frozen=True):
     """What is to be sent (``data``: JSON for one text frame), and what its answer is to be measured by.
 
     ``max_tokens``: an answer of as many tokens was ended by it; None: not known. ``model`` was asked.
+    ``warnings`` say in short ASCII words what was left out or changed on the way.
     """
 
     data: bytes
     max_tokens: int | None
     stops: tuple[str, ...]
     model: SparkModel
+    warnings: tuple[str, ...] = ()
 
 
 def request_frame(
@@ -71,7 +74,9 @@ def request_frame(
     if len(data) > MAX_FRAME_BYTES:
         raise RequestTooLarge(f"The request has {len(data)} bytes; Spark takes {MAX_FRAME_BYTES}.")
     limit = max_tokens(chat, model)
-    return SparkRequest(data, model.default_max_tokens if limit is None else limit, stops(chat), model)
+    if limit is None:
+        limit = model.default_max_tokens
+    return SparkRequest(data, limit, stops(chat), model, adapted(chat, model))
 
 
 def end_user_id(user: str | None, call: str) -> str:

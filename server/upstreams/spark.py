@@ -143,10 +143,12 @@ class SparkUpstream:
         call_id = secrets.token_hex(8)
         timeouts = call.timeouts or self._timeouts
         deadline = _deadline(timeouts, call)
+        told: tuple[str, ...] = ()
         if model.vision:
-            chat = await self._with_image(chat, call, deadline)
+            chat, told = await self._with_image(chat, call, deadline)
         if chat.wide:
-            chat = self._narrowed(chat, call)
+            chat, foreign = narrowed(chat, keep=("thinking",))
+            told += foreign
         request = request_frame(
             chat if self._params is None else chat.edit(self._params.changes(chat)),
             model,
@@ -154,6 +156,9 @@ class SparkUpstream:
             uid=end_user_id(chat.fields.user, call_id),
             options=self._options,
         )
+        if told := told + request.warnings:
+            call.warnings = (self.name, told)
+            log.info("channel %s: adapted: %s", self.name, "; ".join(told))
         protocol = SparkProtocol.answering(
             request, answer_id=call_id, callers_own=credentials.callers_own, options=self._options
         )
@@ -191,25 +196,16 @@ class SparkUpstream:
         self._patrol.stop()
         await self._closing.aclose()
 
-    async def _with_image(self, chat: ChatRequest, call: Call, deadline: float | None) -> ChatRequest:
-        """The request with its image inside; what was done to the images is told in ``call.warnings``."""
+    async def _with_image(
+        self, chat: ChatRequest, call: Call, deadline: float | None
+    ) -> tuple[ChatRequest, tuple[str, ...]]:
+        """The request with its image inside, and what was done to the images."""
         if call.inlined is None or not call.inlined.suits(chat, IMAGE_BOUNDS):
             call.inlined = await self._images.inline(chat, IMAGE_BOUNDS, deadline=deadline)
-        warnings = [call.inlined.warning] if call.inlined.warning else []
+        told: tuple[str, ...] = (call.inlined.warning,) if call.inlined.warning else ()
         if (older := sum(len(message.images) for message in chat.messages) - 1) > 0:
-            warnings.append(f"{older} older image{'s were' if older > 1 else ' was'} left out")
-        if warnings:
-            call.warnings = (self.name, tuple(warnings))
-            log.info("channel %s: adapted: %s", self.name, "; ".join(warnings))
-        return call.inlined.chat
-
-    def _narrowed(self, chat: ChatRequest, call: Call) -> ChatRequest:
-        """The request without what only Anthropic's dialect knows, but for ``thinking``. It is told."""
-        narrow, told = narrowed(chat, keep=("thinking",))
-        if told:
-            before = call.warnings[1] if call.warnings and call.warnings[0] == self.name else ()
-            call.warnings = (self.name, (*before, *told))
-        return narrow
+            told += (f"{older} older image{'s were' if older > 1 else ' was'} left out",)
+        return call.inlined.chat, told
 
     def _model(self, chat: ChatRequest) -> SparkModel:
         raw = chat.json.raw("version") if chat.model == "spark-api" else None

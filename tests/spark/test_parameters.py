@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from server.errors import InvalidRequest
 from server.spark.models import MODELS, assistant, fine_tuned
-from server.spark.parameters import SparkOptions, functions_of, instruction, parameters, stops
+from server.spark.parameters import SparkOptions, adapted, functions_of, instruction, parameters, stops
 from tests.spark.spark_chats import chat
 
 FUNCTION = {"name": "weather", "description": "d", "parameters": {"type": "object"}}
@@ -191,3 +191,42 @@ def test_a_response_format_that_is_none_is_a_400(format_: dict[str, Any]) -> Non
 )
 def test_stop_words_are_read_in_every_form(stop: Any, expected: tuple[str, ...]) -> None:
     assert stops(chat(stop=stop)) == expected
+
+
+def test_the_only_function_is_named_where_one_must_be_called() -> None:
+    asked: dict[str, Any] = {"tools": [TOOL], "tool_choice": "required"}
+    assert sent(functions=True, **asked)["function_choice"] == "weather"
+    assert [one["name"] for one in called(**asked)] == ["weather"]
+    assert sent(functions=True, **(asked | {"tools": [SEARCH, TOOL]}))["function_choice"] == "weather"
+
+
+def test_what_is_left_out_or_clamped_is_told_in_names_and_no_values() -> None:
+    asked: dict[str, Any] = {"temperature": 1.7, "top_k": 40, "max_tokens": 100_000, "top_p": 0.5}
+    asked |= {"seed": 31337, "logprobs": True, "odd": 1, "thinking": {"type": "disabled"}}
+    assert adapted(chat(**asked), MODELS["spark-lite"]) == (
+        "temperature was brought into the range of the model",
+        "top_k was brought into the range of the model",
+        "max_tokens was brought into the range of the model",
+        "top_p was left out",
+        "seed was left out",
+        "logprobs was left out",
+        "odd was left out",
+        "thinking was left out",
+    )
+    assert adapted(chat(**asked), MODELS["spark-x1"])[2:] == (
+        "seed was left out",
+        "logprobs was left out",
+        "odd was left out",
+    )
+
+
+def test_what_is_carried_out_or_asks_for_nothing_is_not_told() -> None:
+    asked: dict[str, Any] = {"temperature": 0, "stop": ["x"], "tools": [TOOL], "parallel_tool_calls": False}
+    asked |= {"logprobs": False, "seed": None, "user": "u", "stream": True, "n": 1, "max_tokens": 5}
+    assert adapted(chat(**asked), MODELS["spark-max"]) == ()
+
+
+def test_audio_as_an_answer_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="audio") as refused:
+        sent(modalities=["text", "audio"])
+    assert (refused.value.param, refused.value.code) == ("modalities", "unsupported_parameter")
