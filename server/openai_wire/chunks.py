@@ -70,7 +70,8 @@ class Choice(msgspec.Struct, gc=False):
     index: Index | None = None
     delta: Said | None = None
     message: Said | None = None
-    finish_reason: str | None = None
+    # Absent is told from null, and is an empty string here: OpenAI's chunks always have the field.
+    finish_reason: str | None = ""
     usage: UsageFields | UnsetType | None = UNSET
 
 

@@ -49,6 +49,7 @@ def test_what_is_in_order_goes_as_it_came(delta: dict[str, Any], opened: bool) -
         ({"delta": {"content": "a"}}, False),
         ({"delta": {"role": "assistant"}}, True),
         ({"delta": {"content": "a"}, "finish_reason": ""}, True),
+        ({"delta": {"role": "assistant", "content": "a"}}, False),  # OpenAI's chunks say null
         ({"delta": {"content": "a", "reasoning_content": "b"}}, True),
         ({"delta": {"content": "a", "reasoning": "b"}}, True),
         ({"message": {"role": "assistant", "content": "a"}}, False),
@@ -60,7 +61,7 @@ def test_what_is_in_order_goes_as_it_came(delta: dict[str, Any], opened: bool) -
 def test_what_is_not_in_order_does_not(fields: dict[str, Any], opened: bool) -> None:
     state = ChoiceState()
     state.opened = opened
-    assert not in_order(choice(**fields)[0], state)
+    assert not in_order(choice(**({"finish_reason": None} if opened else {}) | fields)[0], state)
 
 
 def test_the_role_is_put_into_the_first_chunk_and_taken_out_of_the_others() -> None:

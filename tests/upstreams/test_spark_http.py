@@ -56,7 +56,9 @@ async def test_answers_have_what_every_answer_has(path: str, model: str) -> None
         streamed = await post(server, ask(stream=True, stream_options={"include_usage": True}))
         chunks = chunks_of(streamed.body)
         assert text_of(chunks) == plain["choices"][0]["message"]["content"] == "You said: hello"
-        assert [one["choices"][0].get("finish_reason") for one in chunks if one["choices"]][-1] == "stop"
+        reasons = [one["choices"][0]["finish_reason"] for one in chunks if one["choices"]]
+        assert reasons[-1] == "stop"
+        assert set(reasons[:-1]) == {None}
         assert chunks[-1]["usage"] == plain["usage"]
 
 
