@@ -187,6 +187,8 @@ class RoutedModel:
         """The request under this model's name. Raises ``InvalidRequest`` for what it cannot do."""
         if chat.model != self.name:  # an alias, or the default for an unknown name
             chat = chat.with_values(model=self.name)
+        if self._no_tools and chat.fields.tool_choice == "none" and chat.fields.tools:
+            chat = chat.edit({"tools": None, "tool_choice": None})  # none of them was to be called
         if self._blind or self._no_tools:
             self._refuse_what_it_cannot(chat)
         return chat

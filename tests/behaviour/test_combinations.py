@@ -250,6 +250,20 @@ async def test_a_model_that_cannot_see_or_call_tools_says_so() -> None:
         assert (await post(server, ask("plain", tools=[]))).status == 200
 
 
+async def test_tools_that_are_not_to_be_called_are_kept_from_a_model_that_cannot() -> None:
+    def settings(sim: OpenAISimulator) -> Settings:
+        models = {"plain": ChannelModel(tools=False)}
+        one = Channel(name="sim", kind="openai", base_url=sim.base_url, models=models)
+        return Settings(channels=(one,), logging=QUIET)
+
+    tool = {"type": "function", "function": {"name": "f"}}
+    async with both(settings) as (server, sim):
+        answer = await post(server, ask("plain", tools=[tool], tool_choice="none"))
+        assert answer.status == 200, answer.body
+        assert not {"tools", "tool_choice"} & sim.requests[-1].json().keys()
+        error_of(await post(server, ask("plain", tools=[tool], tool_choice="auto")), 400)
+
+
 @pytest.mark.parametrize("wish", [{"tools": [{"type": "function", "function": {"name": "f"}}]}, {"n": 2}])
 async def test_an_unfit_wish_is_refused_before_any_call_is_paid(wish: dict[str, Any]) -> None:
     async with both(serving(panel())) as (server, sim):
