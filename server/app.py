@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
+from pathlib import Path
 
 import msgspec
 from aiohttp import web
@@ -30,6 +31,7 @@ from server.app_keys import (
     Snapshot,
 )
 from server.coordinator import Combination
+from server.coordinator.recording import Recordings
 from server.handlers import (
     channels,
     chat,
@@ -229,9 +231,10 @@ class Workshop:
                     fresh.append(kept)
             channels[channel.name] = kept
         cache = self._cache if settings.cache.on else None
-        made = Snapshot(
-            settings, ModelRouter(settings, channels, self._combine, cache=cache, calls=self._calls)
-        )
+        folder = settings.runs.record_to
+        recordings = None if not folder else Recordings(Path(folder), settings.runs.max_recordings)
+        combine = partial(self._combine, recordings)
+        made = Snapshot(settings, ModelRouter(settings, channels, combine, cache=cache, calls=self._calls))
         self._cache.rules = settings.cache
         if not settings.cache.on:
             self._cache.clear()
@@ -281,5 +284,7 @@ class Workshop:
         await state.idle.wait()
         await state.aclose()
 
-    def _combine(self, settings: CombinationSettings, find: Callable[[str], Upstream]) -> Upstream:
-        return Combination(settings, find, self._tasks)
+    def _combine(
+        self, recordings: Recordings | None, settings: CombinationSettings, find: Callable[[str], Upstream]
+    ) -> Upstream:
+        return Combination(settings, find, self._tasks, recordings=recordings)

@@ -51,11 +51,11 @@ class Rate(msgspec.Struct, frozen=True):
 class Prices:
     """What one model costs on each of its channels."""
 
-    __slots__ = ("_rates",)
+    __slots__ = ("rates",)
 
     def __init__(self, rates: dict[str, Rate | None]) -> None:
         """``rates``: channel → rate, None where nobody has said."""
-        self._rates = rates
+        self.rates = rates
 
     @classmethod
     def of(cls, rates: Iterable[tuple[str, Rate | None]]) -> Prices | None:
@@ -66,14 +66,14 @@ class Prices:
     def on(self, channel: str | None) -> Rate | None:
         """The rate there, None if it is not known; of a channel that is not known, if it is all the same."""
         if channel is not None:
-            return self._rates.get(channel)
-        rates = set(self._rates.values())
+            return self.rates.get(channel)
+        rates = set(self.rates.values())
         return rates.pop() if len(rates) == 1 else None
 
     def most(self, prompt_tokens: int, answer_tokens: int) -> Units | None:
         """What a call of this size costs at most, wherever it goes; None if that is not known."""
         found = 0
-        for rate in self._rates.values():
+        for rate in self.rates.values():
             if rate is None:
                 return None
             found = max(found, rate.most(prompt_tokens, answer_tokens))

@@ -18,7 +18,7 @@ class _Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class Runs(_Frozen, frozen=True):
-    """How long and how much of ended runs is kept in memory."""
+    """How long and how much of ended runs is kept in memory, and whether they are recorded."""
 
     keep_s: From0 = 600
     max_events: Whole1 = 2048
@@ -26,6 +26,8 @@ class Runs(_Frozen, frozen=True):
     max_background: Whole0 = 16  # of one key, under way
     max_topic_events: Whole1 = 10_000
     keep_text: bool = False
+    record_to: str = ""  # a folder for recordings of combinations' runs; empty: none are made
+    max_recordings: Whole1 = 1000  # in that folder
 
 
 class Responses(_Frozen, frozen=True):

@@ -1,4 +1,4 @@
-"""The command line: ``antiphon serve · check · test · watch · doctor · simulate · schema``.
+"""The command line: ``antiphon serve · check · test · watch · doctor · simulate · replay · schema``.
 
 Each command lives in a module of its own that is imported only when it is asked for: a start of the server
 must not pay for the terminal view.
@@ -20,6 +20,7 @@ _COMMANDS = {
     "watch": "show runs live in the terminal",
     "doctor": "do upstream faults to a configuration, and tell what clients would see",
     "simulate": "play an upstream, with delays and faults on request",
+    "replay": "carry out a recorded run again, and show its events and its answer",
     "schema": "print the form of events, for other programs",
 }
 

@@ -200,7 +200,8 @@ class CallLog(ABC):
                     self._keep(text)
             elif type(delta) is UsageDelta:
                 self._reported = delta.usage
-                self._billed = delta.cost
+                if delta.cost is not None:
+                    self._billed = delta.cost
             elif type(delta) is Finished:
                 if not delta.index or self.finish_reason is None:
                     self.finish_reason = delta.reason
@@ -262,6 +263,8 @@ class CallLog(ABC):
             return
         if state == "hedged":
             self.channel = None  # whoever speaks first
+        elif state in ("kept", "shared"):
+            self._billed = 0  # another call has paid for it
         for_ms = UNSET if for_s is None else round(for_s * 1000)
         self._tell_channel(state, UNSET if reason is None else reason, for_ms, channel)
 

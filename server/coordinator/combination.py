@@ -23,6 +23,7 @@ from server.coordinator.coordinator import Answer, Coordinator, sight
 from server.coordinator.one_call import MEMBER, OneCall, created_for
 from server.coordinator.patience import Patience
 from server.coordinator.plan import Plan, cost_limit, expand, make_plan, refuse_overrides
+from server.coordinator.recording import Recording, Recordings, recorded
 from server.coordinator.relay import relay, relay_whole
 from server.coordinator.requests import direct_request
 from server.coordinator.run_book import RunBook
@@ -75,7 +76,7 @@ class Combination:
     """Many models behind one name; an ``Upstream``.
 
     ``models`` finds a model or combination by name, ``tasks`` holds the runs' tasks, ``rng`` makes seeds and
-    fences.
+    fences, ``recordings`` keeps what is said, if it is to be kept.
     """
 
     def __init__(
@@ -84,12 +85,14 @@ class Combination:
         models: Callable[[str], Upstream],
         tasks: TaskOwner,
         rng: random.Random | None = None,
+        recordings: Recordings | None = None,
     ) -> None:
         self.name = settings.name
         self.settings = settings
         self._models = models
         self._tasks = tasks
         self._rng = rng or random.SystemRandom()
+        self._recordings = recordings
         self._patience = Patience()
 
     @property
@@ -130,6 +133,11 @@ class Combination:
 
     def answer(self, run: Run, chat: ChatRequest, call: Call, *, parent: str | None = None) -> Deltas:
         """See ``answer`` above. ``parent`` is the run that this one is carried out for."""
+        if self._recordings is not None:
+            recording = Recording(run, chat, call, self.settings, parent)
+            heard = Combination(self.settings, recording.models(self._models), self._tasks, recording.rng)
+            heard._patience = self._patience
+            return recorded(self._recordings, recording, heard.answer(run, chat, call, parent=parent))
         try:
             if call.depth >= MAX_DEPTH:
                 raise InvalidRequest(

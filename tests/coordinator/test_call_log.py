@@ -11,6 +11,8 @@ from server.coordinator.call_log import ModelLog
 from server.deltas import Finished, TextDelta, ToolCallDelta, Usage, UsageDelta
 from server.errors import RateLimited, UpstreamInvalid
 from server.events import MemberRef, ModelChannel, StageRef
+from server.price_settings import Price
+from server.prices import Prices, Rate
 from server.run_log import Run, Runs
 from server.settings import Runs as RunsSettings
 from tests.coordinator.panel import Owner, broken, request
@@ -128,3 +130,23 @@ async def test_a_draft_is_there_for_a_watcher_who_comes_late() -> None:
     await asyncio.sleep(0)
     log.take([TextDelta("lo")])
     assert run.lanes["m1"].text() == log.text == "hello"
+
+
+def test_an_answer_that_another_call_has_paid_for_costs_nothing() -> None:
+    run = start()
+    prices = Prices.of([("c", Rate.of(Price(input=1, output=1)))])
+    log = ModelLog(run, STAGE, MemberRef("m1", "a"), request("Why?"), prices=prices)
+    log.noted("c", "kept")
+    log.take([TextDelta("hi"), Finished("stop"), UsageDelta(Usage(1, 2, 3))])
+    log.finished()
+    assert log.cost == 0
+
+
+def test_of_two_attempts_beside_each_other_the_price_is_known_only_if_both_have_the_same() -> None:
+    for other, cost in ((1, 3), (2, None)):
+        rates = [("a", Rate.of(Price(input=1, output=1))), ("b", Rate.of(Price(input=other, output=1)))]
+        log = ModelLog(start(), STAGE, MemberRef("m1", "a"), request("Why?"), prices=Prices.of(rates))
+        log.attempt(1, "a")
+        log.noted("b", "hedged", for_s=1)
+        log.take([TextDelta("hi"), Finished("stop"), UsageDelta(Usage(1, 2, 3))])
+        assert log.cost == (None if cost is None else cost * 10**6)

@@ -1,0 +1,51 @@
+"""What is recorded of a run, and where it is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from server.coordinator.recording import Recordings
+from tests.coordinator.panel import Panel, Scripted, says
+from tests.coordinator.test_replaying import recorded
+
+
+async def test_all_that_each_call_said_is_there_with_its_time(tmp_path: Path) -> None:
+    _, data = await recorded("failures", tmp_path)
+    head, *lines = [msgspec.json.decode(line) for line in data.splitlines()]
+    assert head["recording"] == 1
+    assert [line["begins"] for line in lines if "begins" in line] == ["m1", "m2", "m3", "m4", "writer"]
+    assert [line["call"] for line in lines if "failed" in line] == [2, 4]
+    times = [line["t"] for line in lines if "t" in line]
+    assert times == sorted(times)
+    assert lines[-1]["status"] == "completed"
+
+
+async def test_credentials_within_a_request_are_not_recorded(tmp_path: Path) -> None:
+    _, data = await recorded("race", tmp_path, api_key="sk-secret")
+    assert b"sk-secret" not in data
+    assert b"Why?" in data
+
+
+async def test_the_file_is_the_owners_alone_and_the_oldest_go(tmp_path: Path) -> None:
+    folder = tmp_path / "made"
+    for _ in range(3):
+        told, _ = await recorded("race", folder)
+    assert (folder / f"{told.run.id}.jsonl").stat().st_mode & 0o777 == 0o600
+    made = Panel([Scripted("m1", says("one" * 10))], strategy="race")
+    made.combination._recordings = Recordings(folder, 2)
+    told = await made.ask()
+    assert len(list(folder.iterdir())) == 2
+    assert (folder / f"{told.run.id}.jsonl").exists()
+
+
+async def test_a_folder_that_cannot_be_written_costs_no_answer(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    made = Panel([Scripted("m1", says("one" * 10))], strategy="race")
+    made.combination._recordings = Recordings(tmp_path / "file", 2)
+    assert (await made.ask()).text == "one" * 10
+    assert "could not be recorded" in caplog.text
