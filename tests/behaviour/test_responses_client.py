@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import openai
 import pydantic
 import pytest
 
-from server.settings import Access, AccessKey, Responses
 from server.simulators.script import ToolCall
 from tests.behaviour.asking import post
-from tests.behaviour.kinds import KINDS, Kind, kind_of
+from tests.behaviour.kinds import KINDS
+from tests.behaviour.responses_client import asking, response
 
 PIXEL = (
     "data:image/png;base64,"
@@ -25,24 +23,6 @@ TOOLS: list[Any] = [
     for name in ("get_weather", "now")
 ]
 CALLS = (ToolCall(arguments='{"city": "Paris – 巴黎 🎶"}'), ToolCall(name="now", arguments='{"zone": 1}'))
-
-
-@asynccontextmanager
-async def asking(
-    name: str, key: str = "unused", **more: Any
-) -> AsyncIterator[tuple[openai.AsyncOpenAI, Kind]]:
-    async with kind_of(name, **more) as kind:
-        base = f"{kind.server.url}/v1"
-        async with openai.AsyncOpenAI(base_url=base, api_key=key, max_retries=0, timeout=20) as client:
-            yield client, kind
-
-
-async def response(client: openai.AsyncOpenAI, stream: bool, **asked: Any) -> Any:
-    """One response, streamed or not."""
-    if not stream:
-        return await client.responses.create(**asked)
-    async with client.responses.stream(**asked) as events:
-        return await events.get_final_response()
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -183,56 +163,6 @@ async def test_an_answer_under_a_schema_is_parsed_by_the_client() -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_what_is_kept_can_be_fetched_gone_on_from_and_forgotten(stream: bool) -> None:
-    async with asking("openai") as (client, kind):
-        kind.say(text="Paris.")
-        first = await response(client, stream, model="m", input="Where?", instructions="Be brief.")
-        assert (await client.responses.retrieve(first.id)).output_text == "Paris."
-        (asked,) = (await client.responses.input_items.list(first.id)).data
-        assert asked.model_dump()["content"][0]["text"] == "Where?"
-        second = await response(client, stream, model="m", input="And now?", previous_response_id=first.id)
-        assert second.previous_response_id == first.id
-        said = [(turn["role"], turn["content"]) for turn in kind.sent()["messages"]]
-        assert said == [("user", "Where?"), ("assistant", "Paris."), ("user", "And now?")]
-        reference: Any = {"type": "item_reference", "id": first.output[0].id}
-        await response(client, stream, model="m", input=[reference, {"role": "user", "content": "So?"}])
-        assert [turn["content"] for turn in kind.sent()["messages"]] == ["Paris.", "So?"]
-        with pytest.raises(openai.BadRequestError):
-            await client.responses.cancel(first.id)
-        await client.responses.delete(first.id)
-        with pytest.raises(openai.NotFoundError) as gone:
-            await client.responses.retrieve(first.id)
-        assert gone.value.code == "response_not_found"
-        with pytest.raises(openai.BadRequestError) as lost:
-            await response(client, stream, model="m", input="x", previous_response_id=first.id)
-        assert lost.value.code == "previous_response_not_found"
-
-
-async def test_what_is_not_to_be_stored_or_is_anothers_is_not_found() -> None:
-    keys = Access(keys=(AccessKey(name="me", key="good"), AccessKey(name="other", key="else")))
-    async with asking("openai", key="good", access=keys) as (client, _kind):
-        mine = await client.responses.create(model="m", input="hi")
-        other = client.with_options(api_key="else")
-        with pytest.raises(openai.NotFoundError):
-            await other.responses.retrieve(mine.id)
-        with pytest.raises(openai.NotFoundError):
-            await other.responses.delete(mine.id)
-        with pytest.raises(openai.BadRequestError):
-            await other.responses.create(model="m", input="hi", previous_response_id=mine.id)
-        secret = await client.responses.create(model="m", input="hi", store=False)
-        with pytest.raises(openai.NotFoundError):
-            await client.responses.retrieve(secret.id)
-
-
-async def test_without_room_nothing_is_kept_and_everything_is_answered() -> None:
-    async with asking("openai", responses=Responses(max_bytes=0)) as (client, _kind):
-        answer = await client.responses.create(model="m", input="hi")
-        assert answer.output_text
-        with pytest.raises(openai.NotFoundError):
-            await client.responses.retrieve(answer.id)
-
-
-@pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize(
     ("finish", "reason"), [("length", "max_output_tokens"), ("content_filter", "content_filter")]
 )
@@ -353,99 +283,3 @@ async def test_what_gemini_signs_comes_back_to_it(stream: bool) -> None:
         said = kind.sent()["contents"][1]["parts"]
         assert said[0]["functionCall"]["name"] == "get_weather"
         assert said[0]["thoughtSignature"] == kind.script().signature  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize("name", KINDS)
-async def test_a_response_in_the_background_is_fetched_when_it_is_there(name: str) -> None:
-    async with asking(name) as (client, kind):
-        kind.say(text="one two")
-        begun = await client.responses.create(model=kind.model, input="hi", background=True)
-        assert (begun.status, begun.background, begun.output) == ("in_progress", True, [])
-        await ended(client, begun.id)
-        whole = await client.responses.retrieve(begun.id)
-        assert (whole.status, whole.output_text) == ("completed", "one two")
-        assert whole.usage is not None
-        kind.say(text="three")
-        after = await client.responses.create(model=kind.model, input="and?", previous_response_id=begun.id)
-        assert after.output_text == "three"
-        assert (await client.responses.cancel(begun.id)).status == "completed"
-        await kind.nothing_left()
-
-
-async def ended(client: openai.AsyncOpenAI, id: str) -> list[Any]:
-    """All events of a response in the background."""
-    return [event async for event in await client.responses.retrieve(id, stream=True)]
-
-
-async def test_a_stream_in_the_background_is_taken_up_again_where_it_was_left() -> None:
-    async with asking("openai") as (client, kind):
-        kind.say(text="one two three four", chunks=4, stall_after=2, stall_ms=300)
-        stream = await client.responses.create(model="m", input="hi", background=True, stream=True)
-        seen = []
-        async for event in stream:
-            seen.append(event)
-            if event.type == "response.output_text.delta":
-                break
-        await stream.close()
-        id = seen[0].response.id  # type: ignore[union-attr]
-        with pytest.raises(openai.ConflictError):
-            await client.responses.create(model="m", input="hi", previous_response_id=id)
-        more = await client.responses.retrieve(id, stream=True, starting_after=seen[-1].sequence_number)
-        seen += [event async for event in more]
-        assert [event.sequence_number for event in seen] == list(range(len(seen)))
-        assert seen[-1].type == "response.completed"
-        assert seen == await ended(client, id)
-        assert not await rest(client, id, seen[-1].sequence_number)
-        await kind.nothing_left()
-
-
-async def rest(client: openai.AsyncOpenAI, id: str, place: int) -> list[Any]:
-    return [event async for event in await client.responses.retrieve(id, stream=True, starting_after=place)]
-
-
-async def test_a_response_in_the_background_is_cancelled_or_fails_as_it_stands() -> None:
-    async with asking("openai") as (client, kind):
-        kind.say(text="one two", chunks=2, stall_after=1)
-        begun = await client.responses.create(model="m", input="hi", background=True, stream=True)
-        id = (await anext(begun)).response.id  # type: ignore[union-attr]
-        stopped = await client.responses.cancel(id)
-        assert stopped.status == "cancelled"
-        assert (await ended(client, id))[-1].response.status == "cancelled"
-        assert kind.sim.requests[-1].aborted
-        kind.say(status=400)
-        refused = await client.responses.create(model="m", input="hi", background=True)
-        await ended(client, refused.id)
-        told = await client.responses.retrieve(refused.id)
-        assert told.status == "failed"
-        assert told.error is not None
-        await kind.nothing_left()
-
-
-async def test_what_is_not_in_the_background_is_not_streamed_again_and_one_in_it_is_stored() -> None:
-    async with asking("openai") as (client, _kind):
-        plain = await client.responses.create(model="m", input="hi")
-        with pytest.raises(openai.BadRequestError):
-            await client.responses.retrieve(plain.id, stream=True)
-        with pytest.raises(openai.BadRequestError) as unstored:
-            await client.responses.create(model="m", input="hi", background=True, store=False)
-        assert unstored.value.param == "store"
-
-
-async def test_what_is_deleted_while_it_is_under_way_does_not_come_back() -> None:
-    async with asking("openai") as (client, kind):
-        kind.say(text="one two", chunks=2, stall_after=1, stall_ms=200)
-        stream = await client.responses.create(model="m", input="hi", background=True, stream=True)
-        id = (await anext(stream)).response.id  # type: ignore[union-attr]
-        await client.responses.delete(id)
-        assert [event.type async for event in stream][-1] == "response.completed"
-        with pytest.raises(openai.NotFoundError):
-            await client.responses.retrieve(id)
-
-
-async def test_after_a_cut_one_goes_on_from_the_question() -> None:
-    async with asking("openai") as (client, kind):
-        kind.say(text="one two three", chunks=3, cut_after=2)
-        events = [e async for e in await client.responses.create(model="m", input="hi", stream=True)]
-        assert events[-1].type == "response.failed"
-        await client.responses.create(model="m", input="go on", previous_response_id=events[-1].response.id)
-        assert [turn["content"] for turn in kind.sent()["messages"]] == ["hi", "go on"]
