@@ -5,27 +5,21 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime, parsedate_to_datetime
+from contextlib import aclosing
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 from websockets.asyncio.server import ServerConnection
-from websockets.http11 import Request
 from websockets.utils import accept_key
 
-from server.deltas import Delta, Finished, TextDelta, Usage, UsageDelta
+from server.deltas import Finished, TextDelta, Usage, UsageDelta
 from server.errors import (
     ContentFiltered,
     InvalidRequest,
     ModelNotFound,
     RateLimited,
     ServerError,
-    UpstreamAuth,
     UpstreamCut,
     UpstreamInvalid,
     UpstreamTimeout,
@@ -38,8 +32,8 @@ from server.upstreams.spark import SparkUpstream
 from tests.behaviour.asking import until
 from tests.spark.spark_chats import chat
 from tests.upstreams.raw_upstream import Peer, raw_upstream
+from tests.upstreams.spark_channel import KNOWN, deltas, text, upstream
 from tests.upstreams.spark_server import (
-    Refusal,
     Script,
     SparkServer,
     breaking,
@@ -50,44 +44,9 @@ from tests.upstreams.spark_server import (
     stalling,
 )
 
-KNOWN = {
-    "name": "spark",
-    "kind": "spark",
-    "app_id": "appid123",
-    "api_key": "the-api-key-0123",
-    "api_secret": "the-api-secret-0123",
-    "models": {"m": {"model": "spark-lite"}, "vision": {}, "spark-api": {}, "gone": {"model": "gpt"}},
-}
 LONG_S = 60
 CERTIFICATE = Path(__file__).parents[1] / "localhost.pem"
 ACCEPT = "Sec-WebSocket-Accept: "
-
-
-@asynccontextmanager
-async def upstream(base_url: str, **settings: Any) -> AsyncIterator[SparkUpstream]:
-    made = SparkUpstream(
-        msgspec.convert(KNOWN | {"base_url": base_url} | settings, Channel), ImageSource(Images())
-    )
-    try:
-        yield made
-    finally:
-        await made.aclose()
-
-
-async def deltas(asked: SparkUpstream, *, call: Call | None = None, **fields: Any) -> list[Delta]:
-    async with aclosing(asked.stream(chat(**{"stream": True} | fields), call or Call())) as batches:
-        return [delta async for batch in batches for delta in batch]
-
-
-async def text(asked: SparkUpstream, **fields: Any) -> str:
-    return "".join(delta.text for delta in await deltas(asked, **fields) if isinstance(delta, TextDelta))
-
-
-def refusing(status: int, body: bytes, **headers: str) -> Refusal:
-    return lambda request: (status, headers, body)
-
-
-CLOCK = b'{"message":"HMAC signature cannot be verified, a valid date or x-date header is required"}'
 
 
 async def test_a_chat_is_signed_sent_answered_and_counted() -> None:
@@ -112,67 +71,6 @@ async def test_a_plain_answer_comes_as_one_batch() -> None:
     ):
         (batch,) = [batch async for batch in batches]
     assert [delta.text for delta in batch if isinstance(delta, TextDelta)] == ["po", "ng"]
-
-
-async def test_each_dial_has_a_signature_and_a_user_of_its_own() -> None:
-    async with spark_server() as spark, upstream(spark.base_url) as asked:
-        both = await asyncio.gather(text(asked), text(asked, user="me"))
-        assert list(both) == ["pong", "pong"]
-        assert len({request["header"]["uid"] for request in spark.requests}) == 2
-
-
-@pytest.mark.parametrize(("minutes", "dates"), [(15, 1), (-15, 1), (15, 2)])  # a proxy may add a date
-async def test_a_wrong_clock_is_learned_and_corrected_once(minutes: int, dates: int) -> None:
-    theirs = timedelta(minutes=minutes)
-
-    def refuse(request: Request) -> tuple[int, dict[str, str], bytes] | None:
-        now = datetime.now(UTC) + theirs
-        signed = parsedate_to_datetime(spark.dates()[-1])
-        if abs(signed - now) < timedelta(seconds=300):
-            return None
-        return 403, {"Date": "\n".join([format_datetime(now, usegmt=True)] * dates)}, CLOCK
-
-    async with spark_server(refuse=refuse) as spark, upstream(spark.base_url) as asked:
-        assert await text(asked) == "pong"
-        assert len(spark.urls) == 2
-        assert await text(asked) == "pong"
-        assert len(spark.urls) == 3  # what was learned is kept
-
-
-async def test_a_clock_that_cannot_be_corrected_is_refused_after_one_more_dial() -> None:
-    date = format_datetime(datetime.now(UTC), usegmt=True)
-    async with spark_server(refuse=refusing(403, CLOCK, Date=date)) as spark:
-        async with upstream(spark.base_url) as asked:
-            with pytest.raises(UpstreamAuth, match="clock"):
-                await deltas(asked)
-        assert len(spark.urls) == 2
-
-
-async def test_refused_credentials_are_the_operators_trouble_and_dialled_once() -> None:
-    body = b'{"message":"HMAC signature does not match"}'
-    async with spark_server(refuse=refusing(401, body)) as spark, upstream(spark.base_url) as asked:
-        with pytest.raises(UpstreamAuth) as caught:
-            await deltas(asked)
-        assert (caught.value.status, caught.value.upstream_status) == (502, 401)
-        assert len(spark.urls) == 1
-
-
-@pytest.mark.parametrize("wait", ["7", "7\n7"])
-async def test_a_refusal_for_too_many_connections_says_how_long_to_wait(wait: str) -> None:
-    refuse = refusing(429, b"", **{"Retry-After": wait})
-    async with spark_server(refuse=refuse) as spark, upstream(spark.base_url) as asked:
-        with pytest.raises(RateLimited) as caught:
-            await deltas(asked)
-        assert caught.value.retry_after_s == 7
-
-
-async def test_a_redirect_is_not_followed() -> None:
-    async with spark_server() as other:
-        refuse = refusing(302, b"", Location=f"{other.base_url}/v1.1/chat")
-        async with spark_server(refuse=refuse) as spark, upstream(spark.base_url) as asked:
-            with pytest.raises(ServerError, match="302"):
-                await deltas(asked)
-        assert other.urls == []
 
 
 @pytest.mark.parametrize(
