@@ -12,11 +12,12 @@ from time import monotonic
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from server.answer_cache import AnswerCache, Caching, Gathering, KeptAnswer, fingerprint, is_fit
 from server.cache_settings import Cache
 from server.chat import ChatRequest
-from server.deltas import Batch, Delta, Deltas
+from server.deltas import Batch, Delta, Deltas, UsageDelta
 from server.openai_wire import ChunkDecoder, completion_as_chunks
 from server.settings import AccessKey, Channel, ChannelModel, Images
 from server.shared_call import SharedCalls
@@ -111,7 +112,7 @@ class CachedModel:
                 if not told:
                     told = True
                     self._follow(lead, call, "shared")
-                yield batch
+                yield free(batch) if caching.outcome == "shared" else batch
 
     def _key(self, chat: ChatRequest, call: Call, caching: Caching) -> bytes | None:
         """What equal requests have in common; None for one that goes its own way."""
@@ -150,7 +151,14 @@ class CachedModel:
 async def replay(kept: KeptAnswer, *, stream: bool) -> AsyncGenerator[Batch, None]:
     """Yield a kept answer as it came; for a stream, what came as a whole is cut into chunks first."""
     for batch in kept.batches:
-        yield list(as_chunks(batch)) if stream else batch
+        yield free(list(as_chunks(batch)) if stream else batch)
+
+
+def free(batch: Batch) -> Batch:
+    """The batch with its usage as it was, at no cost."""
+    if not any(type(delta) is UsageDelta for delta in batch):
+        return batch
+    return [replace(delta, cost=0) if type(delta) is UsageDelta else delta for delta in batch]
 
 
 def as_chunks(batch: Batch) -> Iterator[Delta]:

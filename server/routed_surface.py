@@ -10,11 +10,12 @@ from time import monotonic
 from server.chat import ChatRequest
 from server.errors import ServerError, SurfaceNotOffered
 from server.routed_model import Failed, RoutedModel
-from server.routing.channel import BYTES_PER_TOKEN, ChannelState, Lane
+from server.routing.channel import ChannelState, Lane
 from server.routing.limits import Ticket
 from server.settings import ChannelModel, Routing
 from server.surface_settings import SurfaceName
 from server.surfaces import AnswerHead, SurfaceRequest, offers
+from server.token_estimates import tokens_of_bytes
 from server.upstreams.base import Call, surfaces_of
 
 
@@ -82,7 +83,7 @@ class RoutedSurface(RoutedModel):
                     health.abandoned(monotonic())
 
     async def _take(self, state: ChannelState, request: SurfaceRequest, call: Call) -> Ticket | None:
-        return await state.take_counted(call, 0 if request.surface.form else request.size // BYTES_PER_TOKEN)
+        return await state.take_counted(call, 0 if request.surface.form else tokens_of_bytes(request.size))
 
     async def _answer(
         self, lane: Lane, request: SurfaceRequest, call: Call, ticket: Ticket | None

@@ -12,7 +12,6 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from server.chat import ChatRequest
-from server.coordinator.estimates import estimate_usage, size_of
 from server.coordinator.ledger import Hold
 from server.deltas import (
     Batch,
@@ -43,6 +42,7 @@ from server.events import (
 )
 from server.prices import UNITS, Prices, Units, cost_of
 from server.run_log import Lane, Run
+from server.token_estimates import Weighing, estimate_usage
 
 # Code points of a text that is kept for later use (a draft); beyond them the call fails.
 MAX_TEXT = 8 * 1024 * 1024
@@ -59,12 +59,12 @@ class CallLog(ABC):
     """
 
     __slots__ = (
-        "_beyond_ascii",
         "_billed",
         "_lane",
         "_parts",
         "_reported",
         "_unseen",
+        "_wide",
         "attempts",
         "began",
         "channel",
@@ -115,8 +115,8 @@ class CallLog(ABC):
         self._reported: Usage | None = None
         self._billed: Units | None = None  # what the answer says of its cost
         self.said = False
-        self._unseen = 0  # bytes that cost tokens but stand in no text of the lane's first choice
-        self._beyond_ascii = 0  # bytes of UTF-8 beyond one for each code point
+        self._unseen = 0  # weight that costs tokens but stands in no text of the lane's first choice
+        self._wide = Weighing()  # pieces that are not plain ASCII
         self._parts: list[str] | None = [] if keep else None
         self._lane = run.lane(id) if lane is None else lane
         self._lane.stage = stage
@@ -148,10 +148,10 @@ class CallLog(ABC):
         """What the upstream reported, else an estimate; None for a call that cost nothing."""
         if self._reported is not None:
             return self._reported
-        answer_bytes = sum(self._lane.chars.values()) + self._beyond_ascii + self._unseen
-        if not answer_bytes and not (self.paid and self.state in ("finished", "cancelled")):
+        weight = sum(self._lane.chars.values()) + self._wide.beyond + self._unseen
+        if not weight and not (self.paid and self.state in ("finished", "cancelled")):
             return None
-        return estimate_usage(self.request, answer_bytes)
+        return estimate_usage(self.request, weight)
 
     @property
     def cost(self) -> Units | None:
@@ -191,7 +191,7 @@ class CallLog(ABC):
                 if self.first_text_ms is None:
                     self._first_text()
                 if not text.isascii():
-                    self._beyond_ascii += size_of(text) - len(text)
+                    self._wide.add(text)
                 if delta.index:
                     self._unseen += len(text)
                     continue
@@ -225,7 +225,8 @@ class CallLog(ABC):
     def _note(self, kind: str, text: str, index: int) -> None:
         if not self.said:
             self._first(kind)
-        self._beyond_ascii += size_of(text) - len(text)
+        if not text.isascii():
+            self._wide.add(text)
         if index:
             self._unseen += len(text)
         else:

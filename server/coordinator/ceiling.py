@@ -11,11 +11,11 @@ from collections.abc import Callable
 import msgspec
 
 from server.chat import ChatRequest
-from server.coordinator.estimates import TOKENS_PER_TURN, size_of, tokens_of_bytes, tokens_of_turns
 from server.coordinator.plan import Plan, tools_field
 from server.coordinator.requests import draft_request
 from server.errors import InvalidRequest, ModelNotFound
 from server.prices import Units, money, units_of
+from server.token_estimates import TOKENS_PER_TURN, tokens_of, tokens_of_bytes, tokens_of_turns
 from server.upstreams.base import Upstream, prices_of
 
 # The rules of a stage, and the tags around one draft.
@@ -134,7 +134,7 @@ def _summary(plan: Plan, chat: ChatRequest, models: Models, drafts: int) -> Unit
 def _shown_tokens(plan: Plan, chat: ChatRequest, models: Models, drafts: int) -> int | None:
     """Tokens that the summary sees beside the conversation."""
     assert plan.summary is not None
-    tokens = _RULES_TOKENS + TOKENS_PER_TURN + tokens_of_bytes(size_of(plan.summary.prompt or ""))
+    tokens = _RULES_TOKENS + TOKENS_PER_TURN + tokens_of(plan.summary.prompt or "")
     for one in plan.calls[:drafts]:
         limits = [plan.summary.draft_tokens, _limit_of(models, plan, chat, one.place)]
         known = [limit for limit in limits if limit is not None]

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import msgspec
 
 from server.chat import ChatRequest
-from server.coordinator.estimates import tokens_of, tokens_of_turns
 from server.coordinator.outcomes import Draft
 from server.coordinator.prompts import RULES, history_of, limit_of
 from server.coordinator.turns import SYSTEM_ROLES, turns_of
 from server.settings import Summary
+from server.token_estimates import tokens_of, tokens_of_turns
 
 # A draft shorter than this says too little to be weighed against another.
 LEAST_DRAFT = 128

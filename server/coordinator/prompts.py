@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from server.chat import ChatRequest
-from server.coordinator.estimates import BYTES_PER_TOKEN
 from server.coordinator.outcomes import Draft
 from server.coordinator.turns import (
     SYSTEM_ROLES,
@@ -26,6 +25,7 @@ from server.coordinator.turns import (
     without_images,
 )
 from server.settings import Summary
+from server.token_estimates import BYTES_PER_TOKEN
 
 FENCE_BITS = 128
 _PLACE = re.compile(r"\{(drafts|question|language|count)\}")

@@ -7,13 +7,13 @@ from aiohttp import web
 
 from server.app_keys import PRINCIPAL, RECORD, SNAPSHOT
 from server.chat import ChatRequest
-from server.coordinator.estimates import tokens_of_bytes, tokens_of_turns
 from server.deltas import Batch
 from server.handlers.answering import begin
 from server.handlers.body import read_body
 from server.messages_wire import PING, MessageCollector, MessagesEncoder, parse_messages
 from server.middlewares import REQUEST_ID_THERE
 from server.run_log import Run
+from server.token_estimates import tokens_of_chat
 
 
 async def create_message(request: web.Request) -> web.StreamResponse:
@@ -34,8 +34,7 @@ async def count_tokens(request: web.Request) -> web.Response:
     body = await read_body(request)
     chat = parse_messages(body, need_model=snapshot.settings.unknown_model != "default", to_count=True).chat
     snapshot.router.choose(chat.model, request[PRINCIPAL])  # raises for a model that is not there
-    tokens = tokens_of_turns(chat.messages) + tokens_of_bytes(len(chat.json.raw("tools") or b""))
-    told = {"input_tokens": tokens, "estimated": True}
+    told = {"input_tokens": tokens_of_chat(chat), "estimated": True}
     return web.Response(body=msgspec.json.encode(told), content_type="application/json")
 
 

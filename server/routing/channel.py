@@ -15,10 +15,8 @@ from server.deltas import Batch, TextDelta, UsageDelta
 from server.routing.health import ChannelHealth, Health, KeyHealth
 from server.routing.limits import Gate, Ticket
 from server.settings import Breaker, Channel, Timeouts
+from server.token_estimates import tokens_of_bytes, weight_of
 from server.upstreams.base import Call, Upstream, whole
-
-# Bytes of JSON or text that are reckoned as one token, until the upstream says how many there were.
-BYTES_PER_TOKEN = 4
 
 
 class ChannelUpstream(Upstream, Protocol):
@@ -140,7 +138,7 @@ class ChannelState:
         """
         ticket = None
         if self.gate is not None:
-            tokens = len(chat.body) // BYTES_PER_TOKEN if self.gate.counts_tokens else 0
+            tokens = tokens_of_bytes(len(chat.body)) if self.gate.counts_tokens else 0
             ticket = await self.gate.enter(call, tokens)
         self.enter()
         return ticket
@@ -241,8 +239,8 @@ def _count_batch(batch: Batch, size: int, ticket: Ticket) -> int:
         if type(delta) is UsageDelta:
             ticket.used, size = delta.usage.total_tokens, -1
         elif type(delta) is TextDelta and size >= 0:
-            size += len(delta.text)
-            ticket.used = size // BYTES_PER_TOKEN
+            size += weight_of(delta.text)
+            ticket.used = tokens_of_bytes(size)
     return size
 
 

@@ -10,7 +10,18 @@ from msgspec.structs import replace
 
 from server.app import replace_settings
 from server.app_keys import METRICS
-from server.settings import Access, AccessKey, Cache, Channel, Combination, Member, Settings, Summary
+from server.price_settings import Price
+from server.settings import (
+    Access,
+    AccessKey,
+    Cache,
+    Channel,
+    ChannelModel,
+    Combination,
+    Member,
+    Settings,
+    Summary,
+)
 from server.simulators.openai import OpenAISimulator
 from server.simulators.script import Script
 from tests.behaviour.asking import asked as opened
@@ -188,6 +199,24 @@ async def test_the_run_tells_that_its_answer_was_kept() -> None:
         states = [one["data"]["state"] for one in events if one["type"] == "model.channel"]
         assert states == ["kept"]
         assert events[-1]["type"] == "run.completed"
+
+
+@pytest.mark.parametrize("reported", [True, False])
+async def test_what_is_given_again_costs_nothing(reported: bool) -> None:
+    def settings(sim: OpenAISimulator) -> Settings:
+        models = {"m": ChannelModel(price=Price(input=1, output=2))}
+        priced = Channel(name="sim", kind="openai", base_url=sim.base_url, models=models)
+        return Settings(channels=(priced,), cache=Cache(models=("m",)), logging=QUIET)
+
+    async with both(settings) as (server, sim):
+        sim.default = Script(usage="asked" if reported else "never")
+        costs = []
+        for _ in range(2):
+            run = (await post(server, ask(stream=True))).headers["x-run-id"]
+            events = (await get(server, f"/v1/runs/{run}/events")).json()["data"]
+            costs += [one["data"]["cost"] for one in events if one["type"] == "model.finished"]
+        assert costs[0] > 0
+        assert costs[1] == 0
 
 
 async def test_a_reload_with_another_channel_forgets_and_one_without_does_not() -> None:
