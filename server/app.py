@@ -47,6 +47,7 @@ from server.handlers import (
 )
 from server.handlers.body import defer_continue
 from server.handlers.event_source import WATCHERS
+from server.handlers.status_audience import AUDIENCES, Audiences
 from server.handlers.web import Page
 from server.kept_responses import KeptResponses
 from server.metrics import Metrics
@@ -94,6 +95,7 @@ def create_app(settings: Settings) -> web.Application:
     metrics.gauges["runs_in_progress"] = ("Runs under way.", lambda: runs_kept.in_progress)
     metrics.channel_states = lambda: current.snapshot.router.channel_states(asyncio.get_running_loop().time())
     watchers = app[WATCHERS] = Watchers()
+    app[AUDIENCES] = Audiences()
     metrics.gauges["watchers"] = ("Watchers connected.", lambda: len(watchers))
     app.on_shutdown.append(status.close_watchers)
     app.cleanup_ctx.append(partial(_lifetime, settings))

@@ -13,6 +13,7 @@ from server.bus import ALL, topic_of
 from server.errors import AuthenticationError, Gone, InvalidRequest, NotAllowed
 from server.handlers.event_source import WATCHERS, stream_feed, wants_event_stream
 from server.handlers.runs import awaited_run, run_feed, split
+from server.handlers.status_audience import AUDIENCES
 from server.handlers.status_feed import (
     Feed,
     TopicFeed,
@@ -105,6 +106,7 @@ async def _websocket(request: web.Request) -> web.StreamResponse:
         socket,
         runs=request.app[RUNS],
         watchers=request.app[WATCHERS],
+        audiences=request.app[AUDIENCES],
         settings=settings,
         authenticate=authenticate,
         principal=principal,

@@ -19,6 +19,7 @@ from server.auth import Principal
 from server.bus import ALL, topic_of
 from server.errors import AuthenticationError, NotAllowed, NotFound, RateLimited, ServerError
 from server.handlers import control
+from server.handlers.status_audience import Audiences
 from server.handlers.status_feed import (
     RunFeed,
     TopicFeed,
@@ -74,6 +75,7 @@ class Session:
         *,
         runs: Runs,
         watchers: Watchers,
+        audiences: Audiences,
         settings: Events,
         authenticate: Callable[[str | None], Principal],
         principal: Principal | None,
@@ -89,7 +91,7 @@ class Session:
         self._token = token
         self._ticket = ticket
         self._loop = asyncio.get_running_loop()
-        self._writer = Writer(socket, settings, self._check_key)
+        self._writer = Writer(socket, settings, audiences, self._check_key)
         self._group: asyncio.TaskGroup
         self._controls: set[asyncio.Task[None]] = set()
         self._expected: dict[str, Callable[[], None]] = {}  # by subscription: what ends the waiting for a run

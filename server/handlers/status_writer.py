@@ -12,8 +12,10 @@ from collections import deque
 from collections.abc import Callable
 
 from server.errors import Gone
-from server.handlers.status_feed import Feed, Item, TopicFeed
+from server.handlers.status_audience import BATCH_EVENTS, Audience, Audiences, Known
+from server.handlers.status_feed import Feed, TopicFeed
 from server.handlers.status_messages import Next, encode_message
+from server.handlers.status_texts import Item
 from server.handlers.websocket import WebSocket, text_frame
 from server.run_log import Nap
 from server.settings import Events
@@ -26,15 +28,11 @@ STUCK_S = 10.0
 LOOK_S = 0.25
 """How often it is looked how far behind a waiting write leaves the client."""
 
-BATCH_EVENTS, BATCH_BYTES = 64, 256 * 1024
-"""What is taken from one feed, and written in one go."""
+BATCH_BYTES = 256 * 1024
+"""What is written in one go."""
 
 RECHECK_S = 30.0
 """How often a live connection's key is looked at again."""
-
-BOOKMARK_S = 5.0
-"""How long filters may leave a subscription silent before it is told its place."""
-
 
 SLOW = (1013, "slow_consumer")
 
@@ -52,28 +50,71 @@ class Stop(Exception):
 
 
 class Subscription:
-    """One subscription: its feed, and how its messages are built. ``told`` is the place the client knows."""
+    """One subscription: its feed, and how its messages are built. ``known`` is the place the client knows.
 
-    def __init__(self, id: str, feed: Feed, now: float) -> None:
+    In an ``audience`` it is that which pulls and writes, and the feed is not ours.
+    """
+
+    def __init__(self, writer: Writer, id: str, feed: Feed, now: float) -> None:
         self.id = id
         self.feed = feed
-        self.is_topic = isinstance(feed, TopicFeed)
-        self.told = feed.place
-        self.told_at = now
+        self.known = Known(feed.place, now)
+        self.audience: Audience | None = None
+        self.alone_until = 0.0
+        self.form = f"websocket {id}"
+        self.round = 0
+        self._writer = writer
+        self._is_topic = isinstance(feed, TopicFeed)
         self._next = Next(id)
 
-    def frame(self, item: Item) -> bytes:
-        if item.place is not None:
-            self.told = item.place
-        offset = item.place if self.is_topic else None
-        return text_frame(self._next.build(item.json, offset))
+    def framed(self, items: list[Item], bookmark: int | None, over: bool) -> bytes:
+        """The frames of all that, one behind the other."""
+        build, is_topic = self._next.build, self._is_topic
+        frames = [text_frame(build(item.json, item.place if is_topic else None)) for item in items]
+        if over:
+            frames.append(text_frame(encode_message("complete", self.id, reason="run_ended")))
+        elif bookmark is not None:
+            frames.append(text_frame(encode_message("bookmark", self.id, offset=str(bookmark))))
+        return b"".join(frames)
+
+    def close(self) -> None:
+        """Let go of what it reads from."""
+        if self.audience is not None:
+            self.audience.drop(self)
+        else:
+            self.feed.close()
+
+    def stand_up(self) -> None:
+        """Leave the audience, and go on with a feed of its own."""
+        if self.audience is not None and (left := self.audience.leave(self)) is not None:
+            self.feed, self.known = left
+            self.audience = None
+
+    def hear(self, data: bytes, now: float) -> bool:
+        return self._writer.write(data, now)
+
+    def go_alone(self, feed: Feed, known: Known, until: float) -> None:
+        self.audience = None
+        self.feed, self.known, self.alone_until = feed, known, until
+        self._writer.wake()
+
+    def over(self) -> None:
+        del self._writer.subscriptions[self.id]
+        self._writer.wake()
+
+    def fail(self) -> None:
+        self.over()
+        self._writer.stop(Stop(1011, "internal error"))
 
 
 class Writer:
     """Writes to one websocket. ``check_key`` raises ``Stop`` when the client may no longer watch."""
 
-    def __init__(self, socket: WebSocket, settings: Events, check_key: Callable[[], object]) -> None:
+    def __init__(
+        self, socket: WebSocket, settings: Events, audiences: Audiences, check_key: Callable[[], object]
+    ) -> None:
         self._socket = socket
+        self._audiences = audiences
         self._settings = settings
         self._check_key = check_key
         self._loop = asyncio.get_running_loop()
@@ -106,14 +147,14 @@ class Writer:
 
     def add(self, id: str, feed: Feed) -> None:
         """Begin a subscription; the writer closes the feed."""
-        self.subscriptions[id] = Subscription(id, feed, self._loop.time())
+        self.subscriptions[id] = Subscription(self, id, feed, self._loop.time())
         self.wake()
 
     def remove(self, id: str) -> None:
         """End a subscription; nothing happens if there is none."""
         subscription = self.subscriptions.pop(id, None)
         if subscription is not None:
-            subscription.feed.close()
+            subscription.close()
 
     def close(self) -> None:
         """End all subscriptions."""
@@ -136,10 +177,24 @@ class Writer:
         self._farewell = (farewell, stop)
         self.wake()
 
+    def write(self, data: bytes, now: float) -> bool:
+        """Send frames behind the replies, at once; False if the client does not read fast enough."""
+        if self._replies:
+            data = b"".join((*self._replies, data))
+            self._replies.clear()
+            self._reply_bytes = 0
+        socket = self._socket
+        socket.send_frame(data)
+        self._last_said = now
+        return not socket.writing_paused
+
     async def run(self) -> None:
         """Write until the connection closes."""
         socket = self._socket
         while socket.open:
+            if socket.writing_paused or self._farewell is not None or len(self.subscriptions) > 1:
+                for subscription in tuple(self.subscriptions.values()):
+                    subscription.stand_up()
             if socket.writing_paused and not await self._drained():
                 return
             now = self._loop.time()
@@ -181,13 +236,13 @@ class Writer:
         self._replies.clear()
         self._reply_bytes = 0
         size = 0
-        subscriptions = list(self.subscriptions.values())
+        subscriptions = [one for one in self.subscriptions.values() if one.audience is None]
         self._turn += 1  # nobody is always the last
         for at in range(len(subscriptions)):
             subscription = subscriptions[(at + self._turn) % len(subscriptions)]
-            for frame in self._frames_of(subscription, now):
-                frames.append(frame)
-                size += len(frame)
+            if told := self._frames_of(subscription, now):
+                frames.append(told)
+                size += len(told)
             if size > BATCH_BYTES:
                 break
         if not frames:
@@ -196,8 +251,8 @@ class Writer:
         self._last_said = now
         return True
 
-    def _frames_of(self, subscription: Subscription, now: float) -> list[bytes]:
-        feed = subscription.feed
+    def _frames_of(self, subscription: Subscription, now: float) -> bytes:
+        feed, known = subscription.feed, subscription.known
         dropped = feed.backlog
         try:
             items = feed.pull(now, BATCH_EVENTS) if dropped <= self._settings.outbox_events else None
@@ -207,16 +262,12 @@ class Writer:
             lagged = encode_message("lagged", subscription.id, dropped=dropped, volatile_only=False)
             self._replies.append(text_frame(lagged))
             raise Stop(*SLOW)
-        frames = [subscription.frame(item) for item in items]
-        if frames:
-            subscription.told_at = now
+        known.note(items, now)
+        bookmark = None if feed.done else known.bookmark(feed, now)
+        frames = subscription.framed(items, bookmark, feed.done)
         if feed.done:
-            frames.append(text_frame(encode_message("complete", subscription.id, reason="run_ended")))
             feed.close()
             del self.subscriptions[subscription.id]
-        elif feed.place != subscription.told and now - subscription.told_at >= BOOKMARK_S:
-            subscription.told, subscription.told_at = feed.place, now
-            frames.append(text_frame(encode_message("bookmark", subscription.id, offset=str(feed.place))))
         return frames
 
     def _keep_alive(self, now: float) -> float:
@@ -254,12 +305,14 @@ class Writer:
 
     async def _sleep(self, now: float, wait_s: float) -> None:
         """Until there is something to write, or ``wait_s`` are over."""
-        feeds = [subscription.feed for subscription in self.subscriptions.values()]
+        self._sit_down(now)
+        feeds: list[Feed] = []
         for subscription in self.subscriptions.values():
-            if (due := subscription.feed.due(now)) is not None:
-                wait_s = min(wait_s, due - now)
-            if subscription.feed.place != subscription.told:
-                wait_s = min(wait_s, subscription.told_at + BOOKMARK_S - now)
+            if subscription.audience is None:
+                feeds.append(subscription.feed)
+                for due in (subscription.feed.due(now), subscription.known.due(subscription.feed)):
+                    if due is not None:
+                        wait_s = min(wait_s, due - now)
         nap = self._nap = Nap()
         timer = self._loop.call_later(max(0.0, wait_s), nap.wake)
         for feed in feeds:
@@ -271,3 +324,13 @@ class Writer:
             timer.cancel()
             for feed in feeds:
                 feed.unsleep(self)
+
+    def _sit_down(self, now: float) -> None:
+        """An only subscription, told all that there was so far, shares a feed with others like it."""
+        if len(self.subscriptions) != 1 or self._farewell is not None or self._socket.writing_paused:
+            return
+        for subscription in self.subscriptions.values():
+            if subscription.audience is None and now >= subscription.alone_until:
+                subscription.audience = self._audiences.join(
+                    subscription, subscription.feed, subscription.known, self._settings.outbox_events
+                )

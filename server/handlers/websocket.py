@@ -117,7 +117,6 @@ class WebSocket:
             raise ConnectionResetError("the client left before the upgrade")
         self._loop = asyncio.get_running_loop()
         self._transport = transport
-        self._request = request
         self._protocol = Protocol(Side.SERVER, state=State.OPEN, max_size=max_size, logger=_quiet)
         self._max_buffered = max_buffered
         self._waiting: deque[str | bytes] = deque()
@@ -129,6 +128,8 @@ class WebSocket:
         self._draining: asyncio.Task[None] | None = None  # ends at the latest with the connection
         self._cutter: asyncio.TimerHandle | None = None
         self.heard = 0
+        self.open = True  # may anything still be sent? Looked at for each frame, hence no property
+        self._flow = request.protocol
         self.gone: asyncio.Future[None] = self._loop.create_future()
         self.response = web.StreamResponse(status=101)
 
@@ -175,6 +176,7 @@ class WebSocket:
 
     def feed_eof(self) -> None:
         """The connection is lost."""
+        self.open = False
         if self._cutter is not None:
             self._cutter.cancel()
         if not self.gone.done():
@@ -182,11 +184,6 @@ class WebSocket:
         self._wake()
 
     # The application's side
-
-    @property
-    def open(self) -> bool:
-        """May anything still be sent?"""
-        return self._protocol.state is State.OPEN and not self.gone.done()
 
     @property
     def close_code(self) -> int:
@@ -199,7 +196,7 @@ class WebSocket:
     @property
     def writing_paused(self) -> bool:
         """Is the client slower than we are? Then ``drained`` before more is sent."""
-        return self._request.protocol.writing_paused
+        return self._flow.writing_paused
 
     @property
     def buffered(self) -> int:
@@ -249,7 +246,7 @@ class WebSocket:
 
     async def _drain(self) -> None:
         try:
-            await self._request.protocol._drain_helper()
+            await self._flow._drain_helper()
         except ConnectionError:
             pass  # gone: ``open`` says so
 
@@ -299,6 +296,8 @@ class WebSocket:
 
     def _flush(self) -> None:
         """Write what the protocol has to say: pongs, the close frame, the end."""
+        if self._protocol.state is not State.OPEN:
+            self.open = False
         for data in self._protocol.data_to_send():
             if data:
                 self._transport.write(data)
