@@ -81,6 +81,35 @@ async def test_text_is_joined_and_complete_before_its_member_ends() -> None:
         check(messages, joined=True)
 
 
+async def test_watchers_of_one_run_are_sent_the_same_bytes_shared_or_alone() -> None:
+    async with watching() as (shown, first), client(shown) as second, client(shown) as alone:
+        script = shown.script()
+        topic = f"run:{script.begin().id}"
+        for watcher in (second, alone):
+            await watcher.begin()
+        for watcher in (first, second, alone):
+            await watcher.subscribe(topic, include=["drafts", "answer"])
+        await alone.subscribe("conversation:silent", id="2")  # two subscriptions have a writer of their own
+        script.say(M1, "text ")
+        await asyncio.sleep(0.1)
+        script.say(M1, "and more")
+        script.finish(M1)
+        script.begin_summary()
+        script.summarise("the answer")
+        script.end()
+        frames: list[list[str | bytes]] = []
+        for watcher in (first, second, alone):
+            frames.append([])
+            while not frames[-1] or '"type":"complete"' not in str(frames[-1][-1]):
+                async with asyncio.timeout(10):
+                    frames[-1].append(await watcher.socket.recv())
+        assert frames[0] == frames[1]
+        stored = [[one for one in told if '"volatile"' not in str(one)] for told in frames]
+        assert stored[0] == stored[2]
+        texts = [text_of([json.loads(one) for one in told], "m1") for told in frames]
+        assert texts == ["text and more"] * 3
+
+
 async def test_answer_opens_only_the_answer() -> None:
     async with watching() as (shown, watcher):
         script = shown.script()
