@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server import accounting
 from server.accounting import MAX_WAITING, Accounts, Record
 from server.deltas import Usage
 from server.metrics import Metrics
@@ -136,9 +135,7 @@ async def test_lines_come_in_the_order_of_the_requests_ends() -> None:
 # ── when ──
 
 
-async def test_what_has_gathered_is_written_with_one_write_after_a_moment(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_what_has_gathered_is_written_with_one_write_after_a_moment() -> None:
     writes: list[str] = []
     done = asyncio.Event()
 
@@ -148,7 +145,6 @@ async def test_what_has_gathered_is_written_with_one_write_after_a_moment(
             done.set()
             return len(text)
 
-    monkeypatch.setattr(accounting, "FLUSH_S", 0.01)
     kept = accounts(Out())
     for _ in range(3):
         kept.add(record())

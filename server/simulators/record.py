@@ -100,7 +100,8 @@ class RecordedRequest:
 class Records:
     """The last requests, bounded in number and in bytes of their bodies; the oldest go first."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, kept_requests: int = KEPT_REQUESTS, kept_body_bytes: int = KEPT_BODY_BYTES) -> None:
+        self._kept_requests, self._kept_body_bytes = kept_requests, kept_body_bytes
         self.requests: deque[RecordedRequest] = deque()
         self.live: dict[int, RecordedRequest] = {}  # by connection, which answers one request at a time
         self.streams_live = 0
@@ -133,7 +134,7 @@ class Records:
         self.changed()
 
     def _drop_oldest(self) -> None:
-        while len(self.requests) > KEPT_REQUESTS or self._body_bytes > KEPT_BODY_BYTES:
+        while len(self.requests) > self._kept_requests or self._body_bytes > self._kept_body_bytes:
             self._body_bytes -= len(self.requests.popleft().body)
 
     def body_came(self, record: RecordedRequest, body: bytes) -> None:

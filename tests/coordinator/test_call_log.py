@@ -6,8 +6,7 @@ import asyncio
 
 import pytest
 
-from server.coordinator import call_log
-from server.coordinator.call_log import ModelLog
+from server.coordinator.call_log import MAX_TEXT, ModelLog
 from server.deltas import Finished, TextDelta, ToolCallDelta, Usage, UsageDelta
 from server.errors import RateLimited, UpstreamInvalid
 from server.events import MemberRef, ModelChannel, StageRef
@@ -111,10 +110,9 @@ async def test_a_call_that_never_started_or_failed_before_any_text_costs_nothing
     assert refused.usage is None
 
 
-async def test_a_text_that_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(call_log, "MAX_TEXT", 10)
+async def test_a_text_that_is_kept_is_bounded() -> None:
     log = model_log(start(), keep=True)
-    log.take([TextDelta("0123456789")])
+    log.take([TextDelta("x" * MAX_TEXT)])
     with pytest.raises(UpstreamInvalid):
         log.take([TextDelta("x")])
     unkept = model_log(start())

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 
-from server.simulators import record as module
 from server.simulators.record import RecordedRequest, Records
 
 
@@ -12,18 +11,16 @@ def a_record(records: Records, body: bytes = b"") -> RecordedRequest:
     return RecordedRequest(number, number, "POST", "/", headers, body, started=1.0)
 
 
-def test_the_oldest_requests_are_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "KEPT_REQUESTS", 3)
-    records = Records()
+def test_the_oldest_requests_are_forgotten_first() -> None:
+    records = Records(kept_requests=3)
     for _ in range(5):
         records.begin(a_record(records))
     assert [request.number for request in records.requests] == [3, 4, 5]
     assert records.stats()["requests_total"] == 5
 
 
-def test_bodies_are_kept_to_a_bound_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "KEPT_BODY_BYTES", 10)
-    records = Records()
+def test_bodies_are_kept_to_a_bound_of_bytes() -> None:
+    records = Records(kept_body_bytes=10)
     for _ in range(4):
         records.begin(a_record(records, b"12345"))
     assert [request.number for request in records.requests] == [3, 4]
