@@ -6,7 +6,7 @@ model's context leaves. Where a price or a limit is unknown so is the ceiling, a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -72,8 +72,10 @@ def within(plan: Plan, chat: ChatRequest, models: Models, *, limit: Units | None
         if limit is not None and ceiling is not None and ceiling > limit:
             raise too_dear()
         return msgspec.structs.replace(plan, ceiling=_told(plan, ceiling, limit))
-    calls = [most_of(models, one.model, draft_request(chat, plan, one, blind=False)) for one in plan.calls]
-    summaries = [_summary(plan, chat, models, count) for count in range(len(calls) + 1)]
+    requests = [draft_request(chat, plan, one, blind=False) for one in plan.calls]
+    calls = [most_of(models, one.model, asked) for one, asked in zip(plan.calls, requests, strict=True)]
+    limits = [_limit_of(models, one.model, asked) for one, asked in zip(plan.calls, requests, strict=True)]
+    summaries = [_summary(plan, chat, models, limits[:count]) for count in range(len(calls) + 1)]
 
     def total(count: int) -> Units:
         return sum(one or 0 for one in calls[:count]) + (summaries[count] or 0)
@@ -121,37 +123,26 @@ def _price_known(models: Models, model: str) -> bool:
     return prices_of(upstream) is not None or getattr(upstream, "max_cost", None) is not None
 
 
-def _summary(plan: Plan, chat: ChatRequest, models: Models, drafts: int) -> Units | None:
-    """What the summary of so many drafts costs at most; 0 if there is none."""
+def _summary(plan: Plan, chat: ChatRequest, models: Models, limits: Sequence[int | None]) -> Units | None:
+    """What the summary of drafts of at most these lengths (tokens) costs at most; 0 if there is none."""
     if plan.summary is None:
         return 0
-    if drafts == 1 and plan.strategy in _LONE_IS_ANSWER and plan.settings.tools != "summary":
+    if len(limits) == 1 and plan.strategy in _LONE_IS_ANSWER and plan.settings.tools != "summary":
         return 0
-    shown = _shown_tokens(plan, chat, models, drafts)
-    return most_of(models, plan.summary.model, chat, more_tokens=shown)
+    tokens: int | None = _RULES_TOKENS + TOKENS_PER_TURN + tokens_of(plan.summary.prompt or "")
+    for limit in limits:
+        known = [one for one in (plan.summary.draft_tokens, limit) if one is not None]
+        tokens = None if tokens is None or not known else tokens + _TAG_TOKENS + min(known)
+    return most_of(models, plan.summary.model, chat, more_tokens=tokens)
 
 
-def _shown_tokens(plan: Plan, chat: ChatRequest, models: Models, drafts: int) -> int | None:
-    """Tokens that the summary sees beside the conversation."""
-    assert plan.summary is not None
-    tokens = _RULES_TOKENS + TOKENS_PER_TURN + tokens_of(plan.summary.prompt or "")
-    for one in plan.calls[:drafts]:
-        limits = [plan.summary.draft_tokens, _limit_of(models, plan, chat, one.place)]
-        known = [limit for limit in limits if limit is not None]
-        if not known:
-            return None
-        tokens += _TAG_TOKENS + min(known)
-    return tokens
-
-
-def _limit_of(models: Models, plan: Plan, chat: ChatRequest, place: int) -> int | None:
-    call = plan.calls[place]
+def _limit_of(models: Models, model: str, chat: ChatRequest) -> int | None:
+    """The most tokens that a draft may have; None if nobody says."""
     try:
-        upstream = models(call.model)
+        upstream = models(model)
     except ModelNotFound:
         return 0
-    request = draft_request(chat, plan, call, blind=False)
-    return _answer_tokens(upstream, request, tokens_of_turns(request.messages))
+    return _answer_tokens(upstream, chat, tokens_of_turns(chat.messages))
 
 
 def _answer_tokens(upstream: Upstream, chat: ChatRequest, prompt: int) -> int | None:

@@ -159,6 +159,8 @@ class Recording:
             line = msgspec.json.encode(fields) + b"\n"
             self._size += len(line)
             self._lines.append(line)
+            if self._size > MAX_BYTES:
+                self._lines.clear()
 
 
 async def recorded(

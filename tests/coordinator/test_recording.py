@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from server.coordinator.recording import Recordings
+from server.coordinator.recording import MAX_BYTES, Recordings
 from tests.coordinator.panel import Panel, Scripted, says
 from tests.coordinator.test_replaying import recorded
 
@@ -49,3 +49,14 @@ async def test_a_folder_that_cannot_be_written_costs_no_answer(
     made.combination._recordings = Recordings(tmp_path / "file", 2)
     assert (await made.ask()).text == "one" * 10
     assert "could not be recorded" in caplog.text
+
+
+async def test_a_run_that_says_too_much_is_not_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    long = "word " * (MAX_BYTES // 5 // 5 + 1)
+    members = [Scripted(f"m{number}", says(long)) for number in range(5)]
+    made = Panel(members, strategy="all")
+    made.combination._recordings = Recordings(tmp_path / "made", 2)
+    told = await made.ask()
+    assert [told.text_of(choice) for choice in range(5)] == [long] * 5
+    assert "too long to be recorded" in caplog.text
+    assert not (tmp_path / "made").exists()
