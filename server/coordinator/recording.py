@@ -20,6 +20,7 @@ from server import deltas
 from server.chat import ChatRequest
 from server.deltas import Batch, Delta, Deltas
 from server.errors import ModelNotFound, ServerError
+from server.events import RunControl
 from server.run_log import Run
 from server.settings import Combination
 from server.upstreams.base import Call, Observer, Upstream, prices_of
@@ -139,7 +140,13 @@ class Recording:
         self._write(t=self._now(), call=call, **what)
 
     def end(self) -> None:
-        """The run has ended."""
+        """The run has ended. What watchers had done to it is read from its events."""
+        run = self._run
+        for event in run.events_after(run.first - 1):
+            if isinstance(event.data, RunControl):
+                told = msgspec.to_builtins(event.data)
+                # Told in whole milliseconds: by its end, all has come that had come when it was done.
+                self._write(t=(event.elapsed_ms + 1) / 1000, control=told)
         self._write(t=self._now(), status=self._run.status, by=self._run.cancelled_by)
 
     def data(self) -> bytes | None:

@@ -8,7 +8,8 @@ import asyncio
 import random
 from collections import defaultdict, deque
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -18,7 +19,8 @@ from server.chat import ChatRequest, JsonObject
 from server.coordinator.combination import Combination
 from server.coordinator.recording import DELTAS, VERSION
 from server.deltas import Batch, Delta
-from server.errors import ModelNotFound, ServerError, UpstreamError
+from server.errors import Conflict, ModelNotFound, ServerError, UpstreamError
+from server.events import RunControl
 from server.prices import Prices, Rate
 from server.run_log import Run, Runs
 from server.settings import Combination as CombinationSettings
@@ -48,6 +50,7 @@ class _Line(msgspec.Struct):
     facts: dict[str, Any] | None = None
     status: str | None = None
     by: str | None = None
+    control: RunControl | None = None
 
 
 class _Head(msgspec.Struct):
@@ -110,7 +113,9 @@ async def _carry_out(head: _Head, lines: list[_Line]) -> Replayed:
     chat = ChatRequest(JsonObject(head.request.encode()), wide=head.wide)
     call = Call(run=run, depth=head.depth)
     for line in lines:
-        if line.status == "cancelled":
+        if line.control is not None:
+            loop.call_at(line.t, _steer, run, line.control)
+        elif line.status == "cancelled":
             loop.call_at(line.t, run.cancel, line.by or "client")
     await asyncio.sleep(head.elapsed_s)
     deltas: list[Delta] = []
@@ -124,6 +129,23 @@ async def _carry_out(head: _Head, lines: list[_Line]) -> Replayed:
         failed = error
     await tasks.aclose()
     return Replayed(chat, run, deltas, call, failed)
+
+
+def _steer(run: Run, command: RunControl) -> None:
+    """Do what a watcher did, if it can still be done."""
+    target = command.target or None
+    told = partial(run.control, command.verb, command.by, target)
+    steered = run.steered
+    if run.ended or run.is_cancelled():
+        return
+    if command.verb == "answer_now" and steered is not None:
+        with suppress(Conflict):  # it came too early this time: the run goes on, as it would have then
+            steered.answer_now(told)
+    elif command.verb == "cancel_member" and steered is not None and target is not None:
+        steered.cancel_member(target, told)
+    elif command.verb == "cancel_run" or run.strategy == "direct":
+        told()
+        run.cancel("watcher")
 
 
 class _Owner(NamedTuple):

@@ -14,6 +14,7 @@ from server.coordinator.replaying import BadRecording, Replayed, replay
 from server.deltas import TextDelta, Usage
 from server.errors import RateLimited
 from server.events import encode
+from server.handlers import control
 from server.price_settings import Price
 from server.settings import Summary
 from tests.coordinator.panel import (
@@ -28,6 +29,7 @@ from tests.coordinator.panel import (
     says,
     slow,
 )
+from tests.coordinator.test_steering import ME, asked
 
 USED = Usage(10, 20, 30, raw=b'{"prompt_tokens":10,"completion_tokens":20}')
 PRICE = Price(input=1, output=2)
@@ -141,3 +143,35 @@ async def test_a_recording_of_another_version_is_told(tmp_path: Path) -> None:
     _, data = await recorded("race", tmp_path)
     with pytest.raises(BadRecording, match="version 99"):
         await asyncio.to_thread(replay, data.replace(b'"recording":1', b'"recording":99', 1))
+
+
+LONG = "A long beginning of an answer. " * 10
+
+
+async def test_what_a_watcher_did_is_done_again(tmp_path: Path) -> None:
+    made = Panel([Scripted("m1", says("one")), Scripted("m2", [[TextDelta(LONG)], never()])], quorum=2)
+    made.combination._recordings = Recordings(tmp_path, 10)
+    async with asked(made) as under_way:
+        await under_way.when(lambda: under_way.told("model.first_token", "m2"))
+        await under_way.when(lambda: under_way.told("model.finished", "m1"))
+        assert await control.answer_now(under_way.run, ME)
+        live = await under_way.task
+    result = await asyncio.to_thread(replay, (tmp_path / f"{live.run.id}.jsonl").read_bytes())
+    types = [event.type for event in result.run.events_after(0)]
+    assert types.count("run.control") == 1
+    assert (result.run.status, result.run.level) == ("completed", live.run.level)
+    assert text_of(result) == live.text
+
+
+async def test_a_run_whose_client_left_ends_so_again(tmp_path: Path) -> None:
+    made = Panel([Scripted("m1", says("one")), Scripted("m2", [never()])], quorum=2)
+    made.combination._recordings = Recordings(tmp_path, 10)
+    asking = asyncio.create_task(made.ask())
+    await made.members[1].started.wait()
+    (run,) = made.runs.active(ME, everyone=True, limit=2)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    result = await asyncio.to_thread(replay, (tmp_path / f"{run.id}.jsonl").read_bytes())
+    assert (result.run.status, run.status) == ("cancelled", "cancelled")
+    assert result.run.events_after(0)[-1].data.by == "client"  # type: ignore[attr-defined]
