@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 from dotenv import dotenv_values
 
+from server.config_cache import check_cache
 from server.config_channels import check_channels
 from server.config_checks import Findings, check_access, check_server, check_uploads, expiry, is_loopback
 from server.config_combinations import check_names
@@ -97,6 +98,7 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     check_channels(found, others_can_read=others_can_read)
     check_routing(found, others_can_read=others_can_read)
     check_names(found)
+    check_cache(found)
     check_access(found, others_can_read=others_can_read)
     if faults.found:
         raise ConfigError(_in_order(faults))
