@@ -17,6 +17,7 @@ from server.simulators.script import ToolCall
 from tests.behaviour.asking import CHAT, chat_request, chunks_of, data_lines, error_of, post, text_of
 from tests.behaviour.running import QUIET, Antiphon, antiphon, ask
 from tests.raw_http import connect
+from tests.small_host import small_host
 
 CALLS = GeminiScript(
     text="I look.",
@@ -130,15 +131,11 @@ async def test_an_image_on_the_web_is_fetched_for_it() -> None:
     async def get(request: web.Request) -> web.Response:
         return web.Response(body=PNG)
 
-    app = web.Application()
-    app.router.add_get("/a.png", get)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        url = f"http://127.0.0.1:{runner.addresses[0][1]}/a.png"
-        parts = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "What is it?"}]
+    async with small_host(get) as url:
+        parts = [
+            {"type": "image_url", "image_url": {"url": f"{url}/a.png"}},
+            {"type": "text", "text": "What is it?"},
+        ]
         asked = {"model": "gemini-3-pro", "messages": [{"role": "user", "content": parts}]}
         async with serving(allow_hosts=("127.0.0.1",)) as (server, sim):
             for stream in (True, False):
@@ -148,8 +145,6 @@ async def test_an_image_on_the_web_is_fetched_for_it() -> None:
         async with serving() as (server, sim):
             assert error_of(await post(server, asked), 400)["code"] == "invalid_image_url"
             assert sim.requests == []
-    finally:
-        await runner.cleanup()
 
 
 async def test_a_refusal_is_a_status_and_a_cut_is_no_whole_answer() -> None:

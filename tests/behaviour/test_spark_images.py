@@ -19,6 +19,7 @@ from server.settings import Channel, Images, Settings, TimeoutsPatch
 from server.simulators.spark import SparkSimulator
 from tests.behaviour.asking import error_of, post
 from tests.behaviour.running import QUIET, Antiphon, antiphon
+from tests.small_host import small_host
 
 
 def picture(form: str = "PNG", size: tuple[int, int] = (300, 200)) -> bytes:
@@ -61,16 +62,8 @@ async def image_host(body: bytes) -> AsyncIterator[str]:
             raise web.HTTPFound("http://127.0.0.2/inside.png")
         return web.Response(body=body)
 
-    app = web.Application()
-    app.router.add_get("/{name}", get)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
+    async with small_host(get) as url:
+        yield url
 
 
 def sent_image(sim: SparkSimulator) -> bytes:

@@ -23,6 +23,7 @@ from server.openai_wire import parse_chat
 from server.settings import Images
 from server.upstreams.image_fitting import Bounds
 from server.upstreams.image_source import THREADS, WAITING, ImageSource, Inlined
+from tests.small_host import small_host
 
 BOUNDS = Bounds(
     types=frozenset({"image/png", "image/jpeg"}), max_bytes=100_000, max_side=500, max_pixels=100_000
@@ -73,16 +74,8 @@ async def host(answer: Any) -> AsyncIterator[str]:
         told: web.StreamResponse = await answer(request)
         return told
 
-    app = web.Application()
-    app.router.add_get("/{name}", get)
-    runner = web.AppRunner(app, handler_cancellation=True)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/image"
-    finally:
-        await runner.cleanup()
+    async with small_host(get) as url:
+        yield f"{url}/image"
 
 
 async def test_an_image_that_fits_goes_on_as_it_came_and_nothing_else_changes() -> None:
@@ -313,6 +306,7 @@ from server.openai_wire import parse_chat
 from server.settings import Images
 from server.upstreams.image_source import ImageSource
 from server.upstreams.spark import IMAGE_BOUNDS
+from tests.small_host import small_host
 
 async def main():
     logging.basicConfig(stream=sys.stdout, format="%(message)s")

@@ -18,6 +18,7 @@ from server.upstreams.base import Call
 from server.upstreams.factory import build_upstream, client_session
 from server.upstreams.inlining import InliningUpstream
 from tests.channels import chat, deltas, failure
+from tests.small_host import small_host
 
 PNG = b"\x89PNG\r\n\x1a\n" + base64.b64decode(
     "AAAADUlIRFIAAAABAAAAAQgCAAAAkHdT3gAAAAxJREFUCNdjYGBgAAAABAABJzQnCgAAAABJRU5ErkJggg=="
@@ -32,16 +33,8 @@ async def pictures(fetched: list[str]) -> AsyncIterator[str]:
             raise web.HTTPNotFound
         return web.Response(body=PNG, content_type="image/png")
 
-    app = web.Application()
-    app.router.add_get("/{name}", give)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
+    async with small_host(give) as url:
+        yield url
 
 
 @asynccontextmanager
