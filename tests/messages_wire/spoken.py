@@ -5,16 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-
-def events_of(data: bytes) -> list[dict[str, Any]]:
-    """The events of a stream, each under the name that its type is."""
-    told = []
-    for event in data.split(b"\n\n")[:-1]:
-        name, _, line = event.partition(b"\n")
-        fields = json.loads(line.removeprefix(b"data: "))
-        assert name == b"event: " + fields["type"].encode()
-        told.append(fields)
-    return told
+from tests.foreign_streams import events_of
 
 
 def joined(data: bytes) -> dict[str, Any]:

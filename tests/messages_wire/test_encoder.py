@@ -7,7 +7,8 @@ import json
 from server.deltas import Finished, Opening, TextDelta, Usage
 from server.errors import UpstreamCut
 from server.messages_wire import PING, MessagesEncoder
-from tests.messages_wire.spoken import events_of, joined
+from tests.foreign_streams import events_of
+from tests.messages_wire.spoken import joined
 
 
 def encoder() -> MessagesEncoder:

@@ -27,9 +27,8 @@ from server.errors import UpstreamInvalid
 from server.messages_wire import MessageCollector, MessagesEncoder
 from server.messages_wire.speech import UNSIGNED
 from server.openai_wire import unsealed
+from tests.foreign_streams import call_pieces, of_words_and_calls
 from tests.messages_wire.spoken import joined
-
-Values = st.dictionaries(st.text(max_size=5), st.text(max_size=8) | st.integers(-9, 9), max_size=3)
 
 
 def streamed(deltas: list[Delta], *, thoughts: bool = True, batches: int = 1) -> dict[str, Any]:
@@ -54,37 +53,11 @@ def both(deltas: list[Delta], *, thoughts: bool = True) -> dict[str, Any]:
     return made
 
 
-@st.composite
-def call_pieces(draw: st.DrawFn) -> tuple[list[Delta], list[dict[str, Any]]]:
-    """Calls whose arguments are split anywhere and come in any order, and what they say."""
-    inputs = draw(st.lists(Values, min_size=1, max_size=3))
-    queues: list[list[Delta]] = []
-    for position, value in enumerate(inputs):
-        text = json.dumps(value, ensure_ascii=draw(st.booleans()))
-        cuts = sorted(draw(st.lists(st.integers(0, len(text)), max_size=4)))
-        parts = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
-        queues.append([ToolCallDelta(position, arguments=part) for part in parts])
-    heads: list[Delta] = [ToolCallDelta(at, f"call_{at}", f"f{at}") for at in range(len(inputs))]
-    if draw(st.booleans()):  # one after the other
-        deltas = [d for head, queue in zip(heads, queues, strict=True) for d in (head, *queue)]
-    else:
-        deltas = list(heads)
-        while queues := [queue for queue in queues if queue]:
-            deltas.append(draw(st.sampled_from(queues)).pop(0))
-    return deltas, inputs
-
-
 @given(st.lists(st.text(max_size=6)), call_pieces(), st.integers(1, 5))
 def test_words_and_calls_survive_any_split(
     words: list[str], calls: tuple[list[Delta], list[dict[str, Any]]], batches: int
 ) -> None:
-    deltas = [
-        Opening(),
-        *map(TextDelta, words),
-        *calls[0],
-        Finished("tool_calls"),
-        UsageDelta(Usage(3, 2, 5)),
-    ]
+    deltas = of_words_and_calls(words, calls[0])
     made = both(deltas)
     assert streamed(deltas, batches=batches) == made
     assert "".join(block["text"] for block in made["content"] if block["type"] == "text") == "".join(words)

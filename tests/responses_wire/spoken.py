@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
+
+from tests.foreign_streams import events_of as named_events
 
 
 def events_of(data: bytes) -> list[dict[str, Any]]:
     """The events of a stream, each under the name that its type is, numbered from 0."""
-    told = []
-    for event in data.split(b"\n\n")[:-1]:
-        name, _, line = event.partition(b"\n")
-        fields = json.loads(line.removeprefix(b"data: "))
-        assert name == b"event: " + fields["type"].encode()
-        told.append(fields)
+    told = named_events(data)
     assert [event["sequence_number"] for event in told] == list(range(len(told)))
     return told
 

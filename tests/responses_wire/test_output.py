@@ -13,18 +13,15 @@ from server.deltas import (
     Delta,
     Extra,
     Finished,
-    Opening,
     Original,
     ReasoningDelta,
     RefusalDelta,
     TextDelta,
     ToolCallDelta,
-    Usage,
-    UsageDelta,
 )
 from server.errors import UpstreamInvalid
 from server.responses_wire import Head, ResponseCollector, ResponseEncoder, Whole
-from tests.messages_wire.test_speech import call_pieces
+from tests.foreign_streams import call_pieces, of_words_and_calls
 from tests.responses_wire.spoken import joined
 
 HEAD = Head("resp_1", "m", 5, {"store": True})
@@ -54,13 +51,7 @@ def both(deltas: list[Delta], *, summaries: bool = False) -> dict[str, Any]:
 def test_words_and_calls_survive_any_split(
     words: list[str], calls: tuple[list[Delta], list[dict[str, Any]]], batches: int
 ) -> None:
-    deltas = [
-        Opening(),
-        *map(TextDelta, words),
-        *calls[0],
-        Finished("tool_calls"),
-        UsageDelta(Usage(3, 2, 5)),
-    ]
+    deltas = of_words_and_calls(words, calls[0])
     made = both(deltas)
     assert streamed(deltas, batches=batches) == made
     texts = [item["content"][0]["text"] for item in made["output"] if item["type"] == "message"]
