@@ -22,6 +22,8 @@ DELTA_BYTES = 200
 # Top-level fields that say how an answer is to be told, or whom it is for, and not what it is. The model is
 # told apart by who serves it.
 _IGNORED = frozenset({"antiphon", "conversation_id", "model", "stream", "stream_options"})
+# Other ways to offer tools; what a search finds changes.
+_TOOLS = ("functions", "web_search_options")
 # An answer that ended otherwise was cut or filtered.
 _WHOLE = frozenset({"stop", "tool_calls", "function_call"})
 
@@ -83,7 +85,7 @@ def is_fit(chat: ChatRequest, rules: Cache, *, member: bool = False) -> bool:
         chance = fields.seed is None and bool(fields.temperature)
         if chance or chat.choices > 1:
             return False
-    if not rules.tools and (fields.tools or chat.has("functions")):
+    if not rules.tools and (fields.tools or any(map(chat.has, _TOOLS))):
         return False
     return all(
         _is_inside(part)

@@ -124,6 +124,7 @@ def test_numbers_count_as_they_are_written() -> None:
         ({"temperature": 0, "n": 2}, False),
         ({"tools": [TOOL]}, False),
         ({"functions": [{"name": "f"}]}, False),
+        ({"web_search_options": {}}, False),
         ({"tools": []}, True),
         ({"store": True}, False),
         ({"store": False}, True),
