@@ -13,10 +13,10 @@ from server.app import replace_settings
 from server.settings import Combination, Events, Member, Settings, Summary
 from server.simulators.openai import OpenAISimulator
 from server.simulators.script import Script
-from server.sse import SSEDecoder, SSEEvent
 from tests.behaviour.asking import asked, both, chat_request, error_of, get, get_request, post, until
 from tests.behaviour.running import QUIET, Antiphon, ask, channel
-from tests.raw_http import PATIENCE_S, Answer, RawClient, connect
+from tests.handlers.event_streams import EventSource
+from tests.raw_http import PATIENCE_S, connect
 
 
 def settings(sim: OpenAISimulator) -> Settings:
@@ -25,39 +25,11 @@ def settings(sim: OpenAISimulator) -> Settings:
     return Settings(channels=(channel(sim, "m", "m1", "m2", "s"),), combinations=(panel,), logging=QUIET)
 
 
-class Reader:
-    """One event stream, event by event; comments are skipped."""
-
-    def __init__(self, raw: RawClient, head: Answer) -> None:
-        self.raw = raw
-        self.head = head
-        self._decoder = SSEDecoder()
-        self._ready: list[SSEEvent] = []
-
-    async def next(self) -> SSEEvent | None:
-        """The next event; None at the end of the body."""
-        while not self._ready:
-            piece = await self.raw.chunk()
-            if not piece:
-                return None
-            self._ready += self._decoder.feed(piece)
-        return self._ready.pop(0)
-
-    async def until(self, name: str) -> list[SSEEvent]:
-        """The events up to the next of this type."""
-        seen: list[SSEEvent] = []
-        while not seen or seen[-1].event != name:
-            event = await self.next()
-            assert event is not None, [one.event for one in seen]
-            seen.append(event)
-        return seen
-
-
 @asynccontextmanager
-async def watching(server: Antiphon, path: str, *headers: str) -> AsyncIterator[Reader]:
+async def watching(server: Antiphon, path: str, *headers: str) -> AsyncIterator[EventSource]:
     async with connect("127.0.0.1", server.port) as raw:
         await raw.send(get_request(path, "Accept: text/event-stream", *headers))
-        yield Reader(raw, await raw.head())
+        yield EventSource(raw, await raw.head())
 
 
 async def test_a_run_is_watched_live_from_its_middle_to_its_end() -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -17,56 +15,12 @@ from server.handlers.status import WATCHERS, close_watchers
 from server.run_check import check_run
 from server.settings import Runs as RunsSettings
 from server.settings import Settings
-from server.sse import SSEDecoder, SSEEvent
-from tests.raw_http import Answer, RawClient, connect
+from server.sse import SSEEvent
+from tests.handlers.event_streams import EventSource, ask, event_source, request
+from tests.raw_http import connect
 from tests.scripted_runs import KEYS, M1, M2, Site, site
 
 KEYED = Settings(access=KEYS)
-
-
-def request(path: str, *headers: str, method: str = "GET") -> bytes:
-    lines = "".join(f"{header}\r\n" for header in headers)
-    return f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n".encode()
-
-
-async def ask(shown: Site, path: str, *headers: str, method: str = "GET") -> Answer:
-    async with connect("127.0.0.1", shown.port) as raw:
-        await raw.send(request(path, *headers, method=method))
-        return await raw.answer()
-
-
-class EventSource:
-    """Reads one event stream."""
-
-    def __init__(self, raw: RawClient, head: Answer) -> None:
-        self.raw = raw
-        self.head = head
-        self._decoder = SSEDecoder()
-        self._ready: list[SSEEvent] = []
-
-    async def next(self) -> SSEEvent | None:
-        """The next event; None at the end of the body."""
-        while not self._ready:
-            chunk = await self.raw.chunk()
-            if not chunk:
-                return None
-            self._ready += self._decoder.feed(chunk)
-        return self._ready.pop(0)
-
-    async def rest(self) -> list[SSEEvent]:
-        events = []
-        while (event := await self.next()) is not None:
-            events.append(event)
-        return events
-
-
-@asynccontextmanager
-async def event_source(shown: Site, path: str, *headers: str) -> AsyncIterator[EventSource]:
-    async with connect("127.0.0.1", shown.port) as raw:
-        await raw.send(request(path, "Accept: text/event-stream", *headers))
-        head = await raw.head()
-        assert head.status == 200, head
-        yield EventSource(raw, head)
 
 
 # Snapshots and pages

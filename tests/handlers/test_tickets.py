@@ -11,8 +11,8 @@ from websockets.exceptions import InvalidStatus
 from server.auth import Principal
 from server.settings import Settings
 from tests.behaviour.asking import chat_request
+from tests.handlers.event_streams import ask, event_source
 from tests.handlers.status_client import client
-from tests.handlers.test_runs import ask, event_source
 from tests.raw_http import Answer, connect
 from tests.scripted_runs import KEYS, Site, site
 
