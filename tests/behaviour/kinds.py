@@ -91,7 +91,7 @@ async def kind_of(name: str, **more: Any) -> AsyncIterator[Kind]:
                 app_id="simulate",
                 api_key="sim-key",
                 api_secret="sim-secret",
-                models=("spark-max", "spark-ultra"),
+                models=("spark-max", "spark-ultra", "spark-x1"),
             )
             async with antiphon(Settings(channels=(made,), logging=QUIET, **more)) as server:
                 yield Kind(name, server, "spark-max", spark, SparkScript)

@@ -29,12 +29,16 @@ class Called:
 
 @dataclass(frozen=True)
 class Told:
-    """An answer as a client understood it; ``end`` is ``said``, or ``calls`` where tools are to be called."""
+    """An answer as a client understood it.
+
+    ``end``: ``said``, ``calls`` where tools are to be called, ``limit`` of tokens, ``filtered``.
+    """
 
     text: str
     calls: tuple[Called, ...]
     end: str
     tokens: int
+    thought: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,9 @@ class Refused:
 class Speaker(Protocol):
     """One client. Failures are raised as its package raises them; ``refused`` reads them."""
 
-    async def ask(self, model: str, turns: Turns, *, stream: bool = False, tools: bool = False) -> Told: ...
+    async def ask(
+        self, model: str, turns: Turns, *, stream: bool = False, tools: bool = False, thinks: bool = False
+    ) -> Told: ...
 
     def words(self, model: str, turns: Turns) -> AsyncGenerator[str, None]:
         """The pieces of text of a streamed answer as they come; whoever closes this leaves."""
@@ -57,7 +63,10 @@ class Speaker(Protocol):
 
 FUNCTIONS = ("get_weather", "now")
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}}
-MOST_TOKENS = 100
+MOST_TOKENS = 2000
+ENDS = {"stop": "said", "tool_calls": "calls", "length": "limit", "content_filter": "filtered"}
+MESSAGE_ENDS = {"end_turn": "said", "tool_use": "calls", "max_tokens": "limit", "refusal": "filtered"}
+RESPONSE_ENDS = {"max_output_tokens": "limit", "content_filter": "filtered"}
 
 
 def refused(error: Exception) -> Refused:
@@ -81,25 +90,33 @@ class Chats:
     def __init__(self, client: openai.AsyncOpenAI) -> None:
         self._client = client
 
-    async def ask(self, model: str, turns: Turns, *, stream: bool = False, tools: bool = False) -> Told:
+    async def ask(
+        self, model: str, turns: Turns, *, stream: bool = False, tools: bool = False, thinks: bool = False
+    ) -> Told:
         asked: Any = {"model": model, "messages": list(turns), "max_completion_tokens": MOST_TOKENS}
         if tools:
             asked["tools"] = [
                 {"type": "function", "function": {"name": name, "parameters": PARAMETERS}}
                 for name in FUNCTIONS
             ]
+        if thinks:
+            asked["reasoning_effort"] = "low"
         if stream:
             wish: Any = {"include_usage": True}
             async with self._client.chat.completions.stream(**asked, stream_options=wish) as events:
-                whole: Any = await events.get_final_completion()
+                async for _ in events:
+                    pass
+                # Its final completion raises for an answer that ended at a limit.
+                whole: Any = events.current_completion_snapshot
         else:
             whole = await self._client.chat.completions.create(**asked)
         (choice,) = whole.choices
         calls = [
             (call.id, call.function.name, call.function.arguments) for call in choice.message.tool_calls or ()
         ]
-        end = {"stop": "said", "tool_calls": "calls"}[choice.finish_reason]
-        return Told(choice.message.content or "", _read(calls), end, whole.usage.total_tokens)
+        thought = getattr(choice.message, "reasoning_content", None) or ""
+        end, tokens = ENDS[choice.finish_reason], whole.usage.total_tokens
+        return Told(choice.message.content or "", _read(calls), end, tokens, thought)
 
     async def words(self, model: str, turns: Turns) -> AsyncGenerator[str, None]:
         asked: Any = {"model": model, "messages": list(turns), "stream": True}
@@ -115,7 +132,9 @@ class Texts:
     def __init__(self, client: openai.AsyncOpenAI) -> None:
         self._client = client
 
-    async def ask(self, model: str, turns: Turns, *, stream: bool = False, tools: bool = False) -> Told:
+    async def ask(
+        self, model: str, turns: Turns, *, stream: bool = False, tools: bool = False, thinks: bool = False
+    ) -> Told:
         asked: Any = {"model": model, "prompt": turns[-1]["content"], "max_tokens": MOST_TOKENS}
         if tools:
             asked["extra_body"] = {"tools": [{"type": "function", "function": {"name": FUNCTIONS[0]}}]}
@@ -129,7 +148,7 @@ class Texts:
             whole = await self._client.completions.create(**asked)
             text, end, usage = whole.choices[0].text, whole.choices[0].finish_reason, whole.usage
         assert usage is not None
-        return Told(text, (), {"stop": "said"}[end], usage.total_tokens)
+        return Told(text, (), ENDS[end], usage.total_tokens)
 
     async def words(self, model: str, turns: Turns) -> AsyncGenerator[str, None]:
         asked: Any = {"model": model, "prompt": turns[-1]["content"], "stream": True}
@@ -145,10 +164,14 @@ class Messages:
     def __init__(self, client: anthropic.AsyncAnthropic) -> None:
         self._client = client
 
-    async def ask(self, model: str, turns: Turns, *, stream: bool = False, tools: bool = False) -> Told:
+    async def ask(
+        self, model: str, turns: Turns, *, stream: bool = False, tools: bool = False, thinks: bool = False
+    ) -> Told:
         asked: Any = {"model": model, "max_tokens": MOST_TOKENS, **_as_messages(turns)}
         if tools:
             asked["tools"] = [{"name": name, "input_schema": PARAMETERS} for name in FUNCTIONS]
+        if thinks:
+            asked["thinking"] = {"type": "enabled", "budget_tokens": 1024}
         if stream:
             async with self._client.messages.stream(**asked) as events:
                 whole: Any = await events.get_final_message()
@@ -158,8 +181,9 @@ class Messages:
         calls = tuple(
             Called(block.id, block.name, block.input) for block in whole.content if block.type == "tool_use"
         )
-        end = {"end_turn": "said", "tool_use": "calls"}[whole.stop_reason]
-        return Told(text, calls, end, whole.usage.input_tokens + whole.usage.output_tokens)
+        thought = "".join(block.thinking for block in whole.content if block.type == "thinking")
+        end, tokens = MESSAGE_ENDS[whole.stop_reason], whole.usage.input_tokens + whole.usage.output_tokens
+        return Told(text, calls, end, tokens, thought)
 
     async def words(self, model: str, turns: Turns) -> AsyncGenerator[str, None]:
         asked: Any = {"model": model, "max_tokens": MOST_TOKENS, **_as_messages(turns)}
@@ -208,23 +232,34 @@ class Responses:
     def __init__(self, client: openai.AsyncOpenAI) -> None:
         self._client = client
 
-    async def ask(self, model: str, turns: Turns, *, stream: bool = False, tools: bool = False) -> Told:
+    async def ask(
+        self, model: str, turns: Turns, *, stream: bool = False, tools: bool = False, thinks: bool = False
+    ) -> Told:
         asked: Any = {"model": model, "max_output_tokens": MOST_TOKENS, **_as_input(turns)}
         if tools:
             asked["tools"] = [
                 {"type": "function", "name": name, "parameters": PARAMETERS, "strict": False}
                 for name in FUNCTIONS
             ]
+        if thinks:
+            asked["reasoning"] = {"effort": "low"}
         if stream:
-            async with self._client.responses.stream(**asked) as events:
-                whole: Any = await events.get_final_response()
+            async with await self._client.responses.create(**asked, stream=True) as events:
+                *_, last = [event async for event in events]
+            whole: Any = last.response
         else:
             whole = await self._client.responses.create(**asked)
-        assert whole.status == "completed"
         calls = [
             (item.call_id, item.name, item.arguments) for item in whole.output if item.type == "function_call"
         ]
-        return Told(whole.output_text, _read(calls), "calls" if calls else "said", whole.usage.total_tokens)
+        thought = "".join(
+            part.text for item in whole.output if item.type == "reasoning" for part in item.content or ()
+        )
+        end = "calls" if calls else "said"
+        if whole.status != "completed":
+            assert whole.status == "incomplete"
+            end = RESPONSE_ENDS[whole.incomplete_details.reason]
+        return Told(whole.output_text, _read(calls), end, whole.usage.total_tokens, thought)
 
     async def words(self, model: str, turns: Turns) -> AsyncGenerator[str, None]:
         asked: Any = {"model": model, "stream": True, **_as_input(turns)}

@@ -199,3 +199,51 @@ async def test_a_client_that_leaves_ends_the_call(dialect: str, name: str) -> No
         async with aclosing(client.words(kind.model, HELLO)) as words:
             assert await anext(words)
         await until(lambda: kind.sim.requests[-1].aborted)
+
+
+@every_kind
+@every_dialect
+async def test_an_error_after_the_first_word_is_told_by_its_name(dialect: str, name: str) -> None:
+    async with cell(dialect, name) as (client, kind):
+        own: dict[str, Any] = {"error_code": 10012} if name == "spark" else {}
+        kind.say(text="one two three four", chunks=4, error_after=2, **own)
+        got: list[str] = []
+        told = await failure_of(listen(client.words(kind.model, HELLO), got.append))
+        assert got
+        assert "one two three four".startswith("".join(got))
+        code = "overloaded" if name in ("anthropic", "gemini") else "upstream_error"
+        assert (told.status, told.code) == (0, code)
+
+
+@every_kind
+@every_dialect
+async def test_a_thought_is_told_apart_from_the_text(dialect: str, name: str) -> None:
+    async with cell(dialect, name) as (client, kind):
+        model = "spark-x1" if name == "spark" else kind.model
+        for stream in (False, True):
+            kind.say(reasoning=("which ", "city – 城?"), text=SAID)
+            told = await client.ask(model, HELLO, stream=stream, thinks=True)
+            assert (told.text, told.end) == (SAID, "said")
+            # Text completions have no place for it.
+            assert told.thought == ("" if dialect == "completions" else "which city – 城?")
+
+
+@every_kind
+@every_dialect
+async def test_why_an_answer_ends(dialect: str, name: str) -> None:
+    says: list[tuple[dict[str, Any], str]] = [
+        ({"finish": "length"}, "limit"),
+        ({"finish": "content_filter"}, "filtered"),
+    ]
+    if name == "spark":  # tells of no limit; what its moderation stops comes with a code
+        says = [({"chunks": 3, "error_after": 2, "error_code": 10014}, "filtered")]
+    elif name == "ollama":  # knows no filter
+        del says[1]
+    async with cell(dialect, name) as (client, kind):
+        for fields, end in says:
+            for stream in (False, True):
+                kind.say(text="one two three", **fields)
+                told = await client.ask(kind.model, HELLO, stream=stream)
+                assert told.end == end
+                assert "one two three".startswith(told.text)
+                assert told.text
