@@ -31,7 +31,7 @@ from aiohttp import web
 from server.serving_protocol import SERVER_NAME, Connections
 from server.serving_site import CannotListen, Site, bind, cannot_listen, url
 
-__all__ = ["CannotListen", "ServeOptions", "run", "serve"]
+__all__ = ["CannotListen", "ServeOptions", "run", "serve", "served"]
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +114,29 @@ async def serve(
                     await _drain(runner, connections, options, signals)
             finally:
                 await _end(runner, connections, signals)
+    finally:
+        for sock in sockets:
+            sock.close()
+
+
+@asynccontextmanager
+async def served(app: web.Application, options: ServeOptions) -> AsyncIterator[str]:
+    """Serve ``app`` as ``serve`` does, for as long as the block lasts, which gets its address.
+
+    It heeds no signal and does not drain: what still runs at the end of the block is cancelled. Several may
+    be served at once. Raises CannotListen, and whatever the application's start raises.
+    """
+    connections = Connections()
+    app.on_response_prepare.append(_last_touches(connections))
+    sockets = await bind(options.host, options.port)
+    runner = _Runner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
+    try:
+        try:
+            await runner.setup()
+            await _listen(runner, sockets, connections, options)
+            yield url(sockets[0])
+        finally:
+            await _end(runner, connections, _Signals())
     finally:
         for sock in sockets:
             sock.close()

@@ -1,207 +1,250 @@
-"""Upstream faults, and what a client of a sound configuration sees of each.
+"""Upstream faults over HTTP, and the whole catalogue.
 
-What is expected is docs/behaviour.md's: before the first delta an error with its own status, after it a cut
+What is promised is docs/behaviour.md's: before the first delta an error with its own status, after it a cut
 that is told as one, and a whole answer where the fault does not matter: one garbage line is skipped.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import msgspec
 
+from server.doctor.faults import (
+    ANSWER,
+    CHUNKS,
+    SECRET,
+    WHOLE,
+    Clock,
+    Fault,
+    Kind,
+    Promise,
+    connections,
+    cut,
+    error,
+)
+from server.doctor.spark_faults import spark_faults
 from server.simulators.anthropic_said import AnthropicScript
 from server.simulators.azure import AzureScript
 from server.simulators.gemini_said import GeminiScript
 from server.simulators.ollama_said import OllamaScript
 from server.simulators.script import Script
-from server.simulators.spark_script import SparkScript
 
-Place: TypeAlias = Literal["answer", "refused", "tls", "dns", "clock"]
-Seen: TypeAlias = Literal["error", "cut", "whole"]
-
-
-class Fault(msgspec.Struct, frozen=True, kw_only=True):
-    """One way to fail. ``statuses`` are those of an error that a client may be shown, best first.
-
-    ``retried``: may another upstream call be made for it? If not, it costs one.
-    ``dials``: how often an upstream is asked at most within one of them.
-    """
-
-    name: str
-    kind: Literal["openai", "azure", "anthropic", "gemini", "ollama", "spark"]
-    script: Script
-    sees: Seen
-    statuses: tuple[int, ...] = ()
-    retried: bool = True
-    dials: int = 1
-    place: Place = "answer"  # refused, tls, dns: no upstream answers at all; clock: its clock is wrong
+LONG_S = 30.0
+"""A Retry-After that no request can wait for."""
+OVERSIZED = 17 * 1024 * 1024
+"""One line of so many bytes is more than may come at once."""
+_SCRIPTS: dict[Kind, type[Script]] = {
+    "openai": Script,
+    "azure": AzureScript,
+    "anthropic": AnthropicScript,
+    "gemini": GeminiScript,
+    "ollama": OllamaScript,
+}
+_EVENT_STREAM = "text/event-stream"
+_JSON = "application/json"
 
 
 def catalogue() -> tuple[Fault, ...]:
-    """Every fault, in the order of the scorecard; the names are unique."""
-    return (
-        *(*_statuses(), *_connections(), *_bodies(), *_streams(), *_harmless()),
-        *_native("anthropic", AnthropicScript),
-        *_native("gemini", GeminiScript),
-        *_native("azure", AzureScript),
-        *_native("ollama", OllamaScript),
-        *_spark(),
-    )
+    """Every fault, in the order of the scorecard. A name is unique among the faults of one kind."""
+    over_http = [fault for kind in _SCRIPTS for fault in _Http(kind).faults()]
+    return (*over_http, *spark_faults())
 
 
-def _openai(name: str, script: Script, *statuses: int, sees: Seen = "error", retried: bool = True) -> Fault:
-    return Fault(name=name, kind="openai", script=script, sees=sees, statuses=statuses, retried=retried)
+class _Http:
+    """The faults of one kind that speaks HTTP."""
 
+    def __init__(self, kind: Kind) -> None:
+        self._kind = kind
+        self._events = kind in ("openai", "azure")  # its streams end with [DONE]
 
-def _statuses() -> list[Fault]:
-    again = {408: 504, 409: 502, 425: 502, 500: 502, 502: 502, 503: 503, 504: 504, 529: 503}
-    once = {400: 400, 404: 404, 413: 413, 422: 422}
-    refused = {401: 502, 402: 429, 403: 502}
-    return [
-        *(_openai(f"status-{came}", Script(status=came), told) for came, told in again.items()),
-        *(_openai(f"status-{came}", Script(status=came), told, retried=False) for came, told in once.items()),
-        *(_openai(f"status-{came}", Script(status=came), told) for came, told in refused.items()),
-        _openai("status-429", Script(status=429, retry_after=1), 429),
-        _openai("status-429-without-time", Script(status=429), 429),
-        _openai("html-error", Script(status=502, error_form="html"), 502),
-        _openai("empty-error", Script(status=500, error_form="empty"), 502),
-    ]
+    def faults(self) -> list[Fault]:
+        return [
+            self._harmless("no-fault"),
+            *self._statuses(),
+            *connections(self._kind, self._script()),
+            *self._heads(),
+            *self._bodies(),
+            *self._streams(),
+            *self._plain(),
+            *self._harmless_ones(),
+            *self._several(),
+        ]
 
+    def _script(self, **fields: Any) -> Script:
+        return _SCRIPTS[self._kind](**{"text": ANSWER, "chunks": CHUNKS, **fields})
 
-def _connections() -> list[Fault]:
-    def nowhere(name: str, place: Place) -> Fault:
-        return Fault(
-            name=name, kind="openai", script=Script(), sees="error", statuses=(502, 504), place=place
-        )
-
-    return [
-        nowhere("connection-refused", "refused"),
-        nowhere("tls-failure", "tls"),
-        nowhere("dns-failure", "dns"),
-        _openai("closed-before-answer", Script(cut_head_at=0), 502),
-        _openai("reset-before-answer", Script(cut_head_at=0, cut="rst"), 502),
-        _openai("cut-in-head", Script(cut_head_at=9), 502),
-        _openai("header-dripping", Script(drip_ms=200), 504),
-        _openai("never-answers", Script(silent=True), 504),
-        _openai("not-http", Script(status_line="HELLO"), 502),
-    ]
-
-
-def _bodies() -> list[Fault]:
-    return [
-        _openai("html-as-answer", Script(body="<html>Welcome</html>", content_type="text/html"), 502),
-        _openai("json-cut-short", Script(body='{"choices": [', content_type="application/json"), 502),
-        _openai("empty-body", Script(body="", content_type="application/json"), 502),
-        _openai("error-in-200", Script(error_after=0, error_type="server_error", error_code="x"), 502, 503),
-        _openai("empty-stream", Script(body="", content_type="text/event-stream"), 502),
-        _openai("done-alone", Script(body="data: [DONE]\n\n", content_type="text/event-stream"), 502),
-        _openai("bad-json-alone", Script(body="data: {not json\n\n", content_type="text/event-stream"), 502),
-        _openai("oversized-line", Script(inject={0: "data: " + "x" * 40_000_000 + "\n\n"}), 502),
-    ]
-
-
-def _streams() -> list[Fault]:
-    def after(name: str, script: Script) -> Fault:
-        return _openai(name, script, sees="cut", retried=False)
-
-    return [
-        _openai("silent-before-content", Script(stall_after=0), 504),
-        _openai("cut-before-content", Script(cut_after=0), 502),
-        _openai("reset-before-content", Script(cut_after=0, cut="rst"), 502),
-        after("stall-after-content", Script(chunks=5, stall_after=2)),
-        after("cut-after-content", Script(chunks=5, cut_after=2)),
-        after("reset-after-content", Script(chunks=5, cut_after=2, cut="rst")),
-        after("ended-without-finish", Script(chunks=5, cut_after=2, cut="clean")),
-        after("error-after-content", Script(chunks=5, error_after=2)),
-    ]
-
-
-def _harmless() -> list[Fault]:
-    def harmless(name: str, script: Script) -> Fault:
-        return _openai(name, script, sees="whole", retried=False)
-
-    return [
-        harmless("no-fault", Script()),
-        harmless("missing-done", Script(done=0)),
-        harmless("duplicate-done", Script(done=2)),
-        harmless("bad-json-line", Script(chunks=5, inject={2: "data: {not json\n\n"})),
-        harmless("comments", Script(comments_first=5, comments_between=True)),
-        harmless("byte-by-byte", Script(chunks=2, split_at=1)),
-        harmless("wrong-content-type", Script(content_type="text/plain")),
-    ]
-
-
-def _native(kind: Literal["azure", "anthropic", "gemini", "ollama"], script: type[Script]) -> list[Fault]:
-    """What each dialect over HTTP tells in its own way; what HTTP alone tells is the same for all."""
-
-    def native(name: str, *statuses: int, sees: Seen = "error", retried: bool = True, **fields: Any) -> Fault:
-        return Fault(
-            name=f"{kind}-{name}",
-            kind=kind,
-            script=script(**fields),
-            sees=sees,
-            statuses=statuses,
-            retried=retried,
-        )
-
-    def after(name: str, **fields: Any) -> Fault:
-        return native(f"{name}-after-content", sees="cut", retried=False, chunks=5, **fields)
-
-    return [
-        native("no-fault", sees="whole", retried=False),
-        native("key-refused", 502, status=403),
-        native("bad-request", 400, status=400, retried=False),
-        native("rate-limit", 429, status=429, retry_after=1),
-        native("overloaded", 503, status=503),
-        native("never-answers", 504, silent=True),
-        native("garbage", 502, body="not json"),
-        native("dropped", 502, cut_after=0),
-        native("silent", 504, stall_after=0),
-        after("dropped", cut_after=2),
-        after("reset", cut_after=2, cut="rst"),
-        after("ended", cut_after=2, cut="clean"),
-        after("stall", stall_after=2),
-        after("error", error_after=2),
-    ]
-
-
-def _spark() -> list[Fault]:
-    def spark(
-        name: str, script: SparkScript, *statuses: int, sees: Seen = "error", retried: bool = True
+    def _fault(
+        self,
+        name: str,
+        streamed: Promise | None,
+        plain: Promise | None,
+        *,
+        heavy: bool = False,
+        **fields: Any,
     ) -> Fault:
-        return Fault(name=name, kind="spark", script=script, sees=sees, statuses=statuses, retried=retried)
+        script = self._script(**fields)
+        return Fault(name=name, kind=self._kind, script=script, streamed=streamed, plain=plain, heavy=heavy)
 
-    return [
-        spark("spark-no-fault", SparkScript(), sees="whole", retried=False),
-        # The refusal tells Spark's time, and the dial is repeated with it.
-        Fault(
-            name="spark-clock-skew",
-            kind="spark",
-            script=SparkScript(),
-            sees="whole",
-            retried=False,
-            dials=2,
-            place="clock",
-        ),
-        spark("spark-handshake-401", SparkScript(status=401, body="{}"), 502),
-        spark("spark-never-answers", SparkScript(silent=True), 504),
-        spark("spark-rate-limit", SparkScript(error_code=11202), 429),
-        spark("spark-dropped", SparkScript(chunks=5, cut_after=0), 502),
-        spark("spark-garbage", SparkScript(inject={0: "not json"}), 502),
-        spark("spark-silent", SparkScript(stall_after=0), 504),
-        spark("spark-dropped-after-content", SparkScript(chunks=5, cut_after=2), sees="cut", retried=False),
-        spark(
-            "spark-reset-after-content",
-            SparkScript(chunks=5, cut_after=2, cut="rst"),
-            sees="cut",
-            retried=False,
-        ),
-        spark(
-            "spark-closed-after-content",
-            SparkScript(chunks=5, cut_after=2, cut="clean"),
-            sees="cut",
-            retried=False,
-        ),
-        spark("spark-stall-after-content", SparkScript(chunks=5, stall_after=2), sees="cut", retried=False),
-    ]
+    def _both(self, name: str, promise: Promise, *, heavy: bool = False, **fields: Any) -> Fault:
+        return self._fault(name, promise, promise, heavy=heavy, **fields)
+
+    def _statuses(self) -> list[Fault]:
+        bad, busy, late = (
+            error(502, "upstream_error"),
+            error(503, "overloaded"),
+            error(504, "upstream_timeout"),
+        )
+        again = {408: late, 409: bad, 425: bad, 500: bad, 502: bad, 503: busy, 504: late, 529: busy}
+        refused = error(502, "upstream_auth", retry="elsewhere")
+        spent = error(429, "insufficient_quota", retry="elsewhere")
+        calm = error(429)
+        return [
+            *(self._both(f"status-{status}", promise, status=status) for status, promise in again.items()),
+            *(
+                self._both(f"status-{status}", error(status, retry="never"), status=status)
+                for status in (400, 413, 422)
+            ),
+            self._both(
+                "status-404-model",
+                bad if self._kind == "ollama" else error(404, "model_not_found", retry="never"),  # not pulled
+                status=404,
+                error_message="There is no such model",
+            ),
+            self._both("status-404-address", bad, status=404, error_form="html"),
+            *(self._both(f"status-{status}", refused, status=status) for status in (401, 403)),
+            self._both("status-402", spent, status=402),
+            self._both("status-429", error(429, patience=True), status=429, retry_after=LONG_S),
+            self._both(
+                "status-429-by-date",
+                error(429, patience=True),
+                status=429,
+                retry_after=LONG_S,
+                retry_after_form="date",
+            ),
+            self._both("status-429-without-time", calm, status=429),
+            self._both("status-503-with-time", error(503, patience=True), status=503, retry_after=LONG_S),
+            self._both("html-error", bad, status=502, error_form="html"),
+            self._both("empty-error", bad, status=500, error_form="empty"),
+            self._both("huge-error", bad, status=500, body="x", body_bytes=8_000_000),
+            self._both("redirect", error(502, "upstream_invalid"), status=307, body=""),
+            self._both(
+                "echoed-key-400",
+                error(400, retry="never"),
+                status=400,
+                error_message=f"Your key {SECRET}-0 may not ask this",
+            ),
+            self._both("echoed-key-401", refused, status=401, error_message=f"Wrong key: {SECRET}-0"),
+        ]
+
+    def _heads(self) -> list[Fault]:
+        gone, nonsense = error(502, "upstream_unreachable"), error(502, "upstream_invalid")
+        return [
+            self._both("closed-before-answer", gone, cut_head_at=0),
+            self._both("reset-before-answer", gone, cut_head_at=0, cut="rst"),
+            self._both("cut-in-head", gone, cut_head_at=9),
+            self._late("never-answers", silent=True),
+            self._late("slow-head", delay_ms=60_000),
+            self._late("header-dripping", drip_ms=200),
+            self._both("not-http", nonsense, status_line="HELLO"),
+        ]
+
+    def _late(self, name: str, **fields: Any) -> Fault:
+        """No first token in time. Plain answers may take their time: of them the whole is timed."""
+        return self._fault(name, _late("first_token"), _late("total"), **fields)
+
+    def _bodies(self) -> list[Fault]:
+        def body(name: str, promise: Promise, text: str, content_type: str) -> Fault:
+            return self._both(name, promise, body=text, content_type=content_type)
+
+        nonsense = error(502, "upstream_invalid", "upstream_empty", "upstream_cut")
+        empty = error(502, "upstream_empty", "upstream_invalid", "upstream_cut")
+        return [
+            body("html-as-answer", nonsense, "<html>Welcome</html>", "text/html"),
+            body("json-cut-short", nonsense, '{"choices": [', _JSON),
+            body("json-of-another-kind", nonsense, '{"hello": [1, 2]}', _JSON),
+            body("empty-body", empty, "", _JSON),
+            body("empty-stream", empty, "", _EVENT_STREAM),
+            body("done-alone", empty, "data: [DONE]\n\n", _EVENT_STREAM),
+            body("bad-json-alone", nonsense, "data: {not json\n\n", _EVENT_STREAM),
+            self._both("error-in-200", error((500, 502, 503, 529)), error_after=0),
+            self._both("no-words", error(502, "upstream_empty"), text=None, chunks=None, pieces=()),
+            self._fault(
+                "oversized-line",
+                error(502, "upstream_invalid"),
+                None,
+                heavy=True,
+                inject={0: "data: " + "x" * OVERSIZED + "\n\n"},
+            ),
+        ]
+
+    def _streams(self) -> list[Fault]:
+        def streamed(name: str, promise: Promise, **fields: Any) -> Fault:
+            return self._fault(name, promise, None, **fields)
+
+        return [
+            streamed("silent-before-content", _late("first_token"), stall_after=0),
+            streamed("slow-first-token", _late("first_token"), first_ms=60_000),
+            streamed("only-comments", _late("first_token"), first_ms=60_000, keep_alive_ms=100),
+            streamed("cut-before-content", error(502, "upstream_cut"), cut_after=0),
+            streamed("reset-before-content", error(502, "upstream_cut"), cut_after=0, cut="rst"),
+            streamed("stall-after-content", cut("upstream_timeout_idle", clock="idle"), stall_after=2),
+            streamed("cut-after-content", cut("upstream_cut"), cut_after=2),
+            streamed("reset-after-content", cut("upstream_cut"), cut_after=2, cut="rst"),
+            streamed("ended-without-finish", cut("upstream_cut"), cut_after=2, cut="clean"),
+            streamed("error-after-content", cut(), error_after=2),
+            streamed(
+                "endless", cut("upstream_timeout_total", clock="total"), text=None, chunks=600, pace_ms=100
+            ),
+        ]
+
+    def _plain(self) -> list[Fault]:
+        def plain(name: str, promise: Promise, **fields: Any) -> Fault:
+            return self._fault(name, None, promise, **fields)
+
+        broken = error(502, "upstream_cut", "upstream_invalid")
+        return [
+            plain("body-cut", broken, cut_at_byte=40),
+            plain("body-reset", broken, cut_at_byte=40, cut="rst"),
+            plain("body-shorter-than-told", broken, length_extra=10, framing="length"),
+            plain("body-stalls", _late("total"), stall_at_byte=40),
+        ]
+
+    def _harmless(self, name: str, **fields: Any) -> Fault:
+        return self._both(name, WHOLE, **fields)
+
+    def _harmless_ones(self) -> list[Fault]:
+        garbage = {2: "data: {not json\n\n"}
+        ones = [
+            self._harmless("comments", comments_first=5, comments_between=True),
+            self._harmless("split-anywhere", split_at=7),
+            self._harmless("crlf", line_end="crlf"),
+            self._harmless("wrong-content-type", content_type="text/plain"),
+            self._harmless("connection-dropped-after-answer", connection="drop"),
+        ]
+        if self._events:
+            return [
+                *ones,
+                self._harmless("bad-json-line", inject=garbage),
+                self._harmless("missing-done", done=0),
+                self._harmless("duplicate-done", done=2),
+            ]
+        # Where events have types, a line that cannot be read may have been a part of the text.
+        return [*ones, self._fault("bad-json-line", cut("upstream_invalid"), None, inject=garbage)]
+
+    def _several(self) -> list[Fault]:
+        """What is seen in more than one request only."""
+        asked = self._both(
+            "patience-is-kept", error((429, 503), patience=True), status=429, retry_after=LONG_S
+        )
+        dead = self._both("dead-for-long", error(503, "no_channel", patience=True), status=500)
+        return [
+            msgspec.structs.replace(asked, asks="again", wait_s=LONG_S),
+            msgspec.structs.replace(dead, asks="open"),
+        ]
+
+
+def _late(clock: Clock) -> Promise:
+    return error(
+        504, f"upstream_timeout_{clock}", retry="never" if clock == "total" else "again", clock=clock
+    )

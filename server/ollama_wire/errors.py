@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from server.errors import Overloaded, RateLimited, ServerError, UpstreamAuth, UpstreamError
-from server.refusals import gave_up, refused
+from server.errors import Overloaded, ServerError, UpstreamError
+from server.refusals import by_status, refused
 
 NOT_PULLED = "model_not_pulled"
 """The ``upstream_code`` of an error that tells of a model which is not there."""
@@ -39,17 +39,11 @@ def _error(status: int, said: str) -> ServerError:
         error = UpstreamError("The upstream has not pulled this model; the operator must pull it.")
         error.upstream_code = NOT_PULLED
         return error
-    if status in (401, 403):
-        return UpstreamAuth("The upstream refused the channel's credentials; the operator must mend them.")
-    if status == 429:
-        return RateLimited(said or "The upstream asks for fewer requests; try again later.")
-    if status == 503 or "server busy" in said:
+    if "server busy" in said:
         return Overloaded("The upstream is busy; try again later.")
-    if status in (408, 504):
-        return gave_up("The upstream gave up waiting; try again later.")
     if status in (400, 413, 422):
         code = "context_length_exceeded" if any(word in said for word in _TOO_LONG) else None
         if any(word in said for word in _CANNOT):
             code = "unsupported_parameter"
         return refused(status, said, code)
-    return UpstreamError(f"The upstream failed with status {status}; try again later.")
+    return by_status(status, said)

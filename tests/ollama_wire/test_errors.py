@@ -7,6 +7,7 @@ import json
 import pytest
 
 from server.errors import (
+    InsufficientQuota,
     Overloaded,
     RateLimited,
     UpstreamAuth,
@@ -34,6 +35,8 @@ from server.ollama_wire.errors import NOT_PULLED
         (401, "unauthorized", UpstreamAuth, "upstream_auth"),
         (429, "slow down", RateLimited, "rate_limit_exceeded"),
         (503, "server busy, please try again.  maximum pending requests exceeded", Overloaded, "overloaded"),
+        (529, "", Overloaded, "overloaded"),
+        (402, "", InsufficientQuota, "insufficient_quota"),
         (504, "", UpstreamTimeout, "upstream_timeout"),
         (500, "llama runner process has terminated", UpstreamError, "upstream_error"),
     ],
