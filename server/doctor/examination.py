@@ -20,10 +20,13 @@ from server.serving import ServeOptions, served
 from server.settings import Settings
 from server.simulators.simulator import Simulator
 
-AT_ONCE = 12
+AT_ONCE = 8
 
-SECOND_LOOKS = 10
+SECOND_LOOKS = 30
 """So many failures are looked at again, one by one: what was only a busy machine does not come back."""
+
+SECOND_LOOKS_S = 30.0
+"""Seconds that second looks may take in all."""
 
 MOST_TO_OPEN = 40
 """A breaker that does not open after so many failures is taken for one that never does."""
@@ -93,8 +96,11 @@ async def examine(
             if case.fault.heavy:
                 found[id(case)] = await one(case)
         failed = [case for case in planned if found[id(case)].wrong]
+        loop = asyncio.get_running_loop()
+        look_until = loop.time() + SECOND_LOOKS_S
         for case in failed:
-            if len(failed) <= SECOND_LOOKS and found[id(case)].seen is not None:
+            in_time = loop.time() < look_until and len(failed) <= SECOND_LOOKS
+            if in_time and found[id(case)].seen is not None:
                 again = await _carry_out(settings, case)
                 found[id(case)] = msgspec.structs.replace(again, looks=2)
             on_done(found[id(case)])
