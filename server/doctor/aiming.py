@@ -6,7 +6,7 @@ import msgspec
 
 from server.azure_settings import Azure
 from server.doctor.faults import SECRET
-from server.settings import Access, Channel, Logging, Routing, Settings, Timeouts, TimeoutsPatch, Tls
+from server.settings import AUTO, Access, Channel, Logging, Routing, Settings, Timeouts, TimeoutsPatch, Tls
 from server.simulators.spark_signature import SparkKey
 from server.surfaces import chat_models
 
@@ -14,6 +14,9 @@ SHORTEST = Timeouts(connect_s=0.4, first_token_s=0.5, idle_s=0.5, total_s=2)
 """What longer time-outs are brought down to. One that is switched off stays off."""
 
 MOST_BACKOFF_S = 0.01
+
+LISTED = "listed"
+"""Stands for the models of a channel that serves what its upstream lists."""
 
 LEAST_OPEN_S = 10.0
 """A breaker that opens stays so for longer than any case takes."""
@@ -29,7 +32,7 @@ def targets(settings: Settings) -> list[tuple[str, list[Channel]]]:
     by_model: dict[str, list[Channel]] = {}
     for channel in settings.channels:
         if channel.enabled and channel.weight > 0 and channel.kind != "local":
-            for model in chat_models(channel):
+            for model in (LISTED,) if channel.models == AUTO else chat_models(channel):
                 by_model.setdefault(model, []).append(channel)
     found: dict[tuple[str, ...], tuple[str, list[Channel]]] = {}
     for model, channels in by_model.items():
@@ -88,6 +91,7 @@ def _placed(channel: Channel, url: str, priority: int, authority: str) -> Channe
     return msgspec.structs.replace(
         channel,
         base_url=url,
+        models=(LISTED,) if channel.models == AUTO else channel.models,
         priority=priority,
         api_key=SPARK_KEY.key if spark else (None if keys else f"{SECRET}-0"),
         api_keys=keys,

@@ -64,3 +64,9 @@ def test_the_longest_clock_counts_and_one_that_is_off_is_for_ever() -> None:
         clocks([_channel("a"), _channel("b", timeouts=TimeoutsPatch(idle_s=0.1))]).idle_s == SHORTEST.idle_s
     )
     assert clocks([_channel("a"), _channel("b", timeouts=TimeoutsPatch(idle_s=0))]).idle_s == 0
+
+
+def test_a_channel_that_serves_what_is_listed_has_one_model_to_ask() -> None:
+    channel = _channel("a", models="auto")
+    [(model, channels)] = targets(Settings(channels=(channel,)))
+    assert aimed(Settings(), channels, [URL], "ca.pem").channels[0].models == (model,)

@@ -24,7 +24,6 @@ SOME = {
     "status-500",
     "status-401",
     "tls-expired",
-    "never-answers",
     "cut-after-content",
     "stall-after-content",
     "dead-for-long",
@@ -45,4 +44,4 @@ async def test_a_shipped_example_is_all_green(path: Path) -> None:
     faults = [fault for fault in catalogue() if path.stem in WHOLE_LIST or fault.name in SOME]
     found = await examine(settings, cases(settings, faults), lambda finding: None)
     assert [(one.fault, one.stream, one.wrong) for one in found if one.wrong] == []
-    assert found or not any(channel.enabled and channel.served() for channel in settings.channels)
+    assert found
