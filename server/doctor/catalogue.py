@@ -171,7 +171,8 @@ class _Http:
             self._both("no-words", error(502, "upstream_empty"), text=None, chunks=None, pieces=()),
             self._fault(
                 "oversized-line",
-                error(502, "upstream_invalid"),
+                # It may take longer to come than a model may take to speak.
+                error((502, 504), "upstream_invalid", "upstream_timeout_first_token"),
                 None,
                 heavy=True,
                 inject={0: "data: " + "x" * OVERSIZED + "\n\n"},

@@ -22,6 +22,9 @@ from server.simulators.simulator import Simulator
 
 AT_ONCE = 8
 
+CLOSING_S = 1.0
+"""Seconds until every upstream call of a request has to be closed."""
+
 SECOND_LOOKS = 30
 """So many failures are looked at again, one by one: what was only a busy machine does not come back."""
 
@@ -139,6 +142,7 @@ async def _carry_out(settings: Settings, case: Case) -> Finding:
         earlier = [len(simulator.requests) for simulator in simulators]
         told = await ask(base, case.model, stream=case.stream)
         cost = _cost(case, told, simulators, earlier)
+        cost = msgspec.structs.replace(cost, left=await _left_open(simulators))
     return Finding(
         fault=case.fault.name,
         kind=case.fault.kind,
@@ -162,6 +166,21 @@ def _before(case: Case) -> int:
         return lanes(case.channels)
     needed = (one.breaker.failures or one.breaker.min_calls for one in case.channels)
     return min(max(needed), MOST_TO_OPEN) + 1
+
+
+async def _left_open(simulators: list[Simulator[Any]]) -> int:
+    """How many calls are still open ``CLOSING_S`` after the client has its answer."""
+    left = 0
+    for simulator in simulators:
+        try:
+            await simulator.wait_until(lambda one=simulator: not _live(one), CLOSING_S)  # type: ignore[misc]
+        except TimeoutError:
+            left += _live(simulator)
+    return left
+
+
+def _live(simulator: Simulator[Any]) -> int:
+    return sum(request.outcome == "live" for request in simulator.requests)
 
 
 def _cost(case: Case, told: Told, simulators: list[Simulator[Any]], earlier: list[int]) -> Cost:

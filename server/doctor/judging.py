@@ -45,10 +45,14 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Cost(msgspec.Struct, frozen=True):
-    """Upstream calls of the last request: ``calls`` in all, ``sick`` of them to channels with the fault."""
+    """Upstream calls of the last request: ``calls`` in all, ``sick`` of them to channels with the fault.
+
+    ``left``: so many were still open a while after the client had its answer.
+    """
 
     calls: int
     sick: int
+    left: int = 0
 
 
 def judge(case: Case, settings: Settings, told: Told, cost: Cost) -> str:
@@ -61,6 +65,7 @@ def judge(case: Case, settings: Settings, told: Told, cost: Cost) -> str:
         _time(case, settings, told),
         _calls(case, settings, told, cost),
         _leak(settings, told),
+        f"{cost.left} upstream calls were left open" if cost.left else "",
     )
     return next(filter(None, checks), "")
 

@@ -11,6 +11,8 @@ from server.simulators.spark_script import SparkScript
 
 _LATE = error(504, "upstream_timeout_first_token", clock="first_token")
 _BAD, _NONSENSE = error(502, "upstream_error"), error(502, "upstream_invalid", "upstream_cut")
+# It may take longer to come than a model may take to speak.
+_HUGE = error((502, 504), "upstream_invalid", "upstream_cut", "upstream_timeout_first_token")
 _REFUSED = error(502, "upstream_auth", retry="elsewhere")
 _CUT, _BROKEN = cut("upstream_cut"), error(502, "upstream_cut")
 
@@ -99,7 +101,7 @@ def _frames() -> list[Fault]:
         _spark("frame-not-json", _NONSENSE, inject={0: "not json"}),
         _spark("frame-of-another-kind", _NONSENSE, inject={0: '{"hello": [1]}'}),
         _spark("not-websocket", _NONSENSE, inject_raw={0: "HELLO, no frame"}),
-        _spark("oversized-frame", _NONSENSE, heavy=True, inject={0: "x" * (17 * 1024 * 1024)}),
+        _spark("oversized-frame", _HUGE, heavy=True, inject={0: "x" * (17 * 1024 * 1024)}),
         _spark("no-words", error(502, "upstream_empty"), text=None, chunks=None, pieces=(), usage="zero"),
     ]
 
