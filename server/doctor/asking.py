@@ -11,7 +11,7 @@ import orjson
 
 from server.doctor.faults import Seen
 
-PATIENCE_S = 4.0
+PATIENCE_S = 5.0
 """Seconds until a client that sees no end gives up."""
 
 

@@ -14,7 +14,7 @@ from server.app import create_app
 from server.doctor.aiming import aimed, lanes, targets
 from server.doctor.asking import Told, ask
 from server.doctor.faults import Fault, Seen
-from server.doctor.judging import Case, Cost, judge
+from server.doctor.judging import Case, Cost, judge, switched_off
 from server.doctor.places import AUTHORITY, upstream
 from server.serving import ServeOptions, served
 from server.settings import Settings
@@ -78,7 +78,7 @@ async def examine(
 ) -> list[Finding]:
     """Carry out the cases, a few at a time; findings come in their order. Raises OSError without ports.
 
-    What failed is looked at a second time, alone, unless that is too much or it had no end; of that
+    What failed is looked at a second time, alone, unless that is too much or its clock is off; of that
     ``on_done`` hears the last word.
     """
     slots = asyncio.Semaphore(AT_ONCE)
@@ -103,7 +103,7 @@ async def examine(
         look_until = loop.time() + SECOND_LOOKS_S
         for case in failed:
             in_time = loop.time() < look_until and len(failed) <= SECOND_LOOKS
-            if in_time and found[id(case)].seen is not None:
+            if in_time and not switched_off(case):
                 again = await _carry_out(settings, case)
                 found[id(case)] = msgspec.structs.replace(again, looks=2)
             on_done(found[id(case)])

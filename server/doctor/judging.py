@@ -77,11 +77,11 @@ def waiting(case: Case) -> Timeouts:
 
 def _end(case: Case, told: Told) -> str:
     if told.seen is None:
-        return f"no end within {PATIENCE_S:g} s: {_off(case) or 'no clock ended it'}"
+        return f"no end within {PATIENCE_S:g} s: {switched_off(case) or 'no clock ended it'}"
     if told.seen == case.promise.seen:
         return ""
     saw = f"expected {case.promise}, the client saw {told.seen} {told.code or ''}".rstrip()
-    why = told.odd or _off(case) or _why(case)
+    why = told.odd or switched_off(case) or _why(case)
     return f"{saw}: {why}" if why else saw
 
 
@@ -93,8 +93,8 @@ def _why(case: Case) -> str:
     return ""
 
 
-def _off(case: Case) -> str:
-    """The clock that should have ended it, if it is switched off."""
+def switched_off(case: Case) -> str:
+    """The clock that should have ended it, if it is switched off, in words; else empty."""
     clock = case.sick_promise.clock
     if clock is None or getattr(waiting(case), f"{clock}_s"):
         return ""
@@ -105,7 +105,7 @@ def _error(case: Case, told: Told) -> str:
     promise = case.promise
     if promise.seen == "whole":
         return ""
-    off = _off(case)
+    off = switched_off(case)
     tail = f": {off}" if off else ""
     if promise.statuses and told.status not in promise.statuses:
         return (

@@ -109,7 +109,7 @@ PATCHES = (
     Patch("no connect clock", "upstreams/http.py",
           "asyncio.timeout(connect_s or None)", "asyncio.timeout(None)"),
     Patch("keys are left in errors", "openai_wire/errors.py",
-          '    text = _SECRETS.sub("***", text)\n', "    secrets = ()\n"),
+          '            text = text.replace(secret, "***")\n    text = _SECRETS.sub("***", text)\n', "            pass\n"),
     Patch("the breaker never opens", "routing/breaker.py",
           "        if not (probe or self._too_many()):", "        if True:"),
     Patch("the sick channel is asked again before another", "routed_model.py",
