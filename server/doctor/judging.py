@@ -169,6 +169,8 @@ def _leak(settings: Settings, told: Told) -> str:
         for secret in filter(None, (*channel.secrets(), channel.api_secret)):
             if len(secret) >= len(SECRET) // 2 and secret.encode() in told.raw:
                 return "the client saw a key of the configuration"
+    if told.seen == "error" and b"<html" in told.raw.lower():
+        return "the client saw the upstream's HTML"
     if told.seen == "error" and any(word in told.raw for word in (b"127.0.0.1", b"doctor.invalid")):
         return "the client saw an upstream's address"
     return ""

@@ -123,9 +123,12 @@ PATCHES = (
           "        if chunk.error is not UNSET and bytes(chunk.error) not in NO_ERROR:\n            raise",
           "        if False:\n            raise"),
     Patch("a stream that failed ends with [DONE]", "openai_wire/errors.py",
-          '    return b"data: " + error_body(error) + b"\n\n"', '    return b"data: " + error_body(error) + b"\n\ndata: [DONE]\n\n"'),
+          r'    return b"data: " + error_body(error) + b"\n\n"',
+          r'    return b"data: " + error_body(error) + b"\n\ndata: [DONE]\n\n"'),
     Patch("an upstream's HTML is shown", "openai_wire/errors.py",
-          "    error.message = clean(error.message", "    error.message = clean(body.decode() or error.message"),
+          "    if fault is not None:\n        error.upstream_code",
+          '    if fault is None and b"<html" in body:\n        error.message = body.decode()\n'
+          "    if fault is not None:\n        error.upstream_code"),
     Patch("the upstream is not closed after a time-out", "upstreams/exchange.py",
           "        if self._answer is not None:\n            self._answer.close()\n", ""),
 )  # fmt: skip

@@ -68,6 +68,7 @@ def test_what_was_promised_passes() -> None:
             msgspec.structs.replace(ERROR, raw=f"Wrong key {SECRET}-0".encode()),
             "saw a key of the channel",
         ),
+        (BAD, msgspec.structs.replace(ERROR, raw=b"<HTML>Oh no"), "upstream's HTML"),
         (BAD, msgspec.structs.replace(ERROR, raw=b"cannot connect to 127.0.0.1:9"), "upstream's address"),
     ],
 )
