@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from server.price_settings import Price
-from server.settings import Channel, ChannelModel, Combination, Member, Settings, Summary
+from server.settings import Channel, ChannelModel, Combination, Settings, Summary
 from server.simulators.openai import OpenAISimulator
 from server.simulators.script import Script
 from server.strategy_settings import Steps, Vote
@@ -25,32 +25,8 @@ from tests.behaviour.asking import (
     post,
     text_of,
 )
+from tests.behaviour.panels import DRAFT, MEMBERS, asked_models, failing, panel, serving
 from tests.behaviour.running import QUIET, ask, channel
-
-MEMBERS = (Member(model="m1"), Member(model="m2"), Member(model="m3", temperature=0.5))
-DRAFT = "A draft that is long enough to be one."
-
-
-def panel(**fields: Any) -> Combination:
-    given: dict[str, Any] = {"members": MEMBERS, "summary": Summary(model="s"), "quorum": 3, "grace_s": 30}
-    return Combination(name="panel", **{**given, **fields})
-
-
-def serving(*combinations: Combination, **fields: Any) -> Any:
-    def settings(sim: OpenAISimulator) -> Settings:
-        channels = (channel(sim, "m", "m1", "m2", "m3", "s", "s2", "seeing"),)
-        return Settings(**{"channels": channels, "combinations": combinations, "logging": QUIET, **fields})
-
-    return settings
-
-
-def asked_models(sim: OpenAISimulator) -> list[str]:
-    return sorted(request.model for request in sim.requests)
-
-
-def failing(sim: OpenAISimulator, *models: str, script: Script | None = None) -> None:
-    for model in models:
-        sim.script(script or Script(status=400, error_message="No."), model=model, times=2)
 
 
 async def test_the_summary_answers_under_the_name_of_the_combination() -> None:
@@ -217,60 +193,6 @@ async def test_all_answers_with_every_draft_as_a_choice() -> None:
                 said = choice["delta"].get("content") or ""
                 streamed[choice["index"]] = streamed.get(choice["index"], "") + said
         assert streamed == dict(enumerate(texts))
-
-
-IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
-
-
-async def test_an_image_in_the_last_turn_decides_on_the_vision_model() -> None:
-    one = Combination(name="one", strategy="direct", model="m", vision_model="seeing")
-    async with both(serving(one)) as (server, sim):
-        seen = {"role": "user", "content": [{"type": "text", "text": "what?"}, IMAGE]}
-        await post(server, {"model": "one", "messages": [seen]})
-        assert sim.requests[-1].model == "seeing"
-        assert sim.requests[-1].json()["messages"][-1]["content"][1] == IMAGE
-        after = [seen, {"role": "assistant", "content": "a cat"}, {"role": "user", "content": "sure?"}]
-        await post(server, {"model": "one", "messages": after})
-        assert sim.requests[-1].model == "m", "an old picture does not bind the chat"
-
-
-async def test_a_model_that_cannot_see_or_call_tools_says_so() -> None:
-    def settings(sim: OpenAISimulator) -> Settings:
-        models = {"plain": ChannelModel(vision=False, tools=False)}
-        one = Channel(name="sim", kind="openai", base_url=sim.base_url, models=models)
-        return Settings(channels=(one,), logging=QUIET)
-
-    async with both(settings) as (server, sim):
-        body = {"model": "plain", "messages": [{"role": "user", "content": [IMAGE]}]}
-        error = error_of(await post(server, body), 400)
-        assert (error["code"], error["param"]) == ("unsupported_image", "messages[0].content")
-        error = error_of(await post(server, ask("plain", tools=[{"type": "function"}])), 400)
-        assert (error["code"], error["param"]) == ("unsupported_parameter", "tools")
-        assert not sim.requests
-        assert (await post(server, ask("plain", tools=[]))).status == 200
-
-
-async def test_tools_that_are_not_to_be_called_are_kept_from_a_model_that_cannot() -> None:
-    def settings(sim: OpenAISimulator) -> Settings:
-        models = {"plain": ChannelModel(tools=False)}
-        one = Channel(name="sim", kind="openai", base_url=sim.base_url, models=models)
-        return Settings(channels=(one,), logging=QUIET)
-
-    tool = {"type": "function", "function": {"name": "f"}}
-    async with both(settings) as (server, sim):
-        answer = await post(server, ask("plain", tools=[tool], tool_choice="none"))
-        assert answer.status == 200, answer.body
-        assert not {"tools", "tool_choice"} & sim.requests[-1].json().keys()
-        error_of(await post(server, ask("plain", tools=[tool], tool_choice="auto")), 400)
-
-
-@pytest.mark.parametrize("wish", [{"tools": [{"type": "function", "function": {"name": "f"}}]}, {"n": 2}])
-async def test_an_unfit_wish_is_refused_before_any_call_is_paid(wish: dict[str, Any]) -> None:
-    async with both(serving(panel())) as (server, sim):
-        error = error_of(await post(server, ask("panel", **wish)), 400)
-        assert error["code"] == "unsupported_parameter"
-        assert error["param"] == next(iter(wish))
-        assert not sim.requests
 
 
 async def test_ten_runs_at_once_do_not_mix() -> None:

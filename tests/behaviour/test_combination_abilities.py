@@ -1,0 +1,66 @@
+"""Images, tools and wishes that not every model of a combination can take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from server.settings import Channel, ChannelModel, Combination, Settings
+from server.simulators.openai import OpenAISimulator
+from tests.behaviour.asking import both, error_of, post
+from tests.behaviour.panels import panel, serving
+from tests.behaviour.running import QUIET, ask
+
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+
+
+async def test_an_image_in_the_last_turn_decides_on_the_vision_model() -> None:
+    one = Combination(name="one", strategy="direct", model="m", vision_model="seeing")
+    async with both(serving(one)) as (server, sim):
+        seen = {"role": "user", "content": [{"type": "text", "text": "what?"}, IMAGE]}
+        await post(server, {"model": "one", "messages": [seen]})
+        assert sim.requests[-1].model == "seeing"
+        assert sim.requests[-1].json()["messages"][-1]["content"][1] == IMAGE
+        after = [seen, {"role": "assistant", "content": "a cat"}, {"role": "user", "content": "sure?"}]
+        await post(server, {"model": "one", "messages": after})
+        assert sim.requests[-1].model == "m", "an old picture does not bind the chat"
+
+
+async def test_a_model_that_cannot_see_or_call_tools_says_so() -> None:
+    def settings(sim: OpenAISimulator) -> Settings:
+        models = {"plain": ChannelModel(vision=False, tools=False)}
+        one = Channel(name="sim", kind="openai", base_url=sim.base_url, models=models)
+        return Settings(channels=(one,), logging=QUIET)
+
+    async with both(settings) as (server, sim):
+        body = {"model": "plain", "messages": [{"role": "user", "content": [IMAGE]}]}
+        error = error_of(await post(server, body), 400)
+        assert (error["code"], error["param"]) == ("unsupported_image", "messages[0].content")
+        error = error_of(await post(server, ask("plain", tools=[{"type": "function"}])), 400)
+        assert (error["code"], error["param"]) == ("unsupported_parameter", "tools")
+        assert not sim.requests
+        assert (await post(server, ask("plain", tools=[]))).status == 200
+
+
+async def test_tools_that_are_not_to_be_called_are_kept_from_a_model_that_cannot() -> None:
+    def settings(sim: OpenAISimulator) -> Settings:
+        models = {"plain": ChannelModel(tools=False)}
+        one = Channel(name="sim", kind="openai", base_url=sim.base_url, models=models)
+        return Settings(channels=(one,), logging=QUIET)
+
+    tool = {"type": "function", "function": {"name": "f"}}
+    async with both(settings) as (server, sim):
+        answer = await post(server, ask("plain", tools=[tool], tool_choice="none"))
+        assert answer.status == 200, answer.body
+        assert not {"tools", "tool_choice"} & sim.requests[-1].json().keys()
+        error_of(await post(server, ask("plain", tools=[tool], tool_choice="auto")), 400)
+
+
+@pytest.mark.parametrize("wish", [{"tools": [{"type": "function", "function": {"name": "f"}}]}, {"n": 2}])
+async def test_an_unfit_wish_is_refused_before_any_call_is_paid(wish: dict[str, Any]) -> None:
+    async with both(serving(panel())) as (server, sim):
+        error = error_of(await post(server, ask("panel", **wish)), 400)
+        assert error["code"] == "unsupported_parameter"
+        assert error["param"] == next(iter(wish))
+        assert not sim.requests
