@@ -109,6 +109,33 @@ async def test_it_may_be_asked_for_in_each_way_that_http_knows(accept: str) -> N
             assert (await raw.head()).headers["content-type"].startswith("text/event-stream")
 
 
+async def test_watchers_of_one_run_read_the_same_as_the_log_tells_afterwards() -> None:
+    async with both(settings) as (server, sim):
+        sim.script(Script(chunks=20, pace_ms=40))
+        async with asked(server, chat_request(ask(stream=True))) as raw:
+            run_id = (await raw.head()).headers["x-run-id"]
+            path = f"/v1/runs/{run_id}/events"
+            # The third has a rhythm of its own, so nobody writes for it.
+            texts, alone = "?include=answer", "?include=answer,progress"
+            async with (
+                watching(server, path + texts) as first,
+                watching(server, path + texts) as second,
+                watching(server, path + alone) as third,
+            ):
+                while await raw.chunk():
+                    pass
+                heard = [await one.until("run.completed") for one in (first, second, third)]
+                assert [await one.next() for one in (first, second, third)] == [None] * 3
+        stored = [
+            [one for one in events if b'"volatile"' not in one.data and one.event != "snapshot"]
+            for events in heard
+        ]
+        assert heard[0][1:][-5:] == heard[1][1:][-5:], "of text they are told the same pieces too"
+        async with watching(server, path, "Last-Event-ID: 0") as late:
+            log = await late.until("run.completed")
+        assert all(events and events == log[-len(events) :] for events in stored)
+
+
 async def test_a_watcher_that_reads_nothing_holds_up_neither_the_run_nor_others() -> None:
     async with both(settings) as (server, sim):
         sim.script(Script(pieces=("y" * 10_000,) * 2000))
