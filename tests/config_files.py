@@ -18,6 +18,11 @@ channels:
 Read = Callable[..., Loaded]
 
 
+def channel(change: str) -> str:
+    """A good channel with more keys."""
+    return CHANNEL.replace("models:", f"{change}, models:")
+
+
 def reader(folder: Path) -> Read:
     """A function that loads a text as ``folder/config.yaml``, with no variables but those given."""
 

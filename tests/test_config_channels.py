@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.config_files import CHANNEL, Read, faults, reader, warnings
+from tests.config_files import CHANNEL, Read, channel, faults, reader, warnings
 
 ANTHROPIC = "name: c, kind: anthropic, api_key: k, models: [a]"
 AZURE = "name: c, kind: azure, models: [a], api_key: k, base_url: https://x"
@@ -19,11 +19,6 @@ LENDING = "name: c, kind: spark, models: [spark-max], spark: {client_credentials
 def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Read:
     monkeypatch.chdir(tmp_path)
     return reader(tmp_path)
-
-
-def channel(change: str) -> str:
-    """A good channel with more keys."""
-    return CHANNEL.replace("models:", f"{change}, models:")
 
 
 @pytest.mark.parametrize(

@@ -6,18 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.config_files import CHANNEL, Read, faults, reader, warnings
+from tests.config_files import CHANNEL, Read, channel, faults, reader, warnings
 
 
 @pytest.fixture
 def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Read:
     monkeypatch.chdir(tmp_path)
     return reader(tmp_path)
-
-
-def channel(change: str) -> str:
-    """A good channel with more keys."""
-    return CHANNEL.replace("models:", f"{change}, models:")
 
 
 @pytest.mark.parametrize(
