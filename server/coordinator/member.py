@@ -8,7 +8,8 @@ from contextlib import aclosing
 from typing import Protocol
 
 from server.chat import ChatRequest
-from server.coordinator.call_log import BUG, ModelLog
+from server.coordinator.call_log import BUG
+from server.coordinator.model_log import ModelLog
 from server.coordinator.outcomes import Draft, Failure, Outcome
 from server.coordinator.plan import Plan, PlannedCall
 from server.deltas import Batch

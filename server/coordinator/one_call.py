@@ -14,7 +14,8 @@ import msgspec
 from msgspec import UNSET
 
 from server.chat import ChatRequest
-from server.coordinator.call_log import BUG, ModelLog
+from server.coordinator.call_log import BUG
+from server.coordinator.model_log import ModelLog
 from server.coordinator.run_book import EARLY_ENDS, IN_PROGRESS, STAGES, RunBook
 from server.deltas import Usage
 from server.errors import ServerError

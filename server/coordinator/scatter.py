@@ -14,9 +14,9 @@ import msgspec
 
 from server.answer_cache import Caching
 from server.chat import ChatRequest
-from server.coordinator.call_log import ModelLog
 from server.coordinator.ceiling import most_of, too_dear
 from server.coordinator.member import Live, MemberCall
+from server.coordinator.model_log import ModelLog
 from server.coordinator.outcomes import Draft, Outcome
 from server.coordinator.plan import Plan, PlannedCall
 from server.coordinator.run_book import RunBook

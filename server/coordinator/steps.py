@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from server.chat import ChatRequest
-from server.coordinator.call_log import ModelLog
 from server.coordinator.coordinator import Answer, Coordinator
+from server.coordinator.model_log import ModelLog
 from server.coordinator.outcomes import Failure
 from server.coordinator.plan import PlannedCall
 from server.coordinator.requests import draft_request, final_request

@@ -1,4 +1,4 @@
-"""What a call tells of its attempts, its figures and its end."""
+"""What a call costs, and which of its text is kept."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import asyncio
 
 import pytest
 
-from server.coordinator.call_log import MAX_TEXT, ModelLog
+from server.coordinator.call_log import MAX_TEXT
+from server.coordinator.model_log import ModelLog
 from server.deltas import Finished, TextDelta, ToolCallDelta, Usage, UsageDelta
-from server.errors import RateLimited, UpstreamInvalid
-from server.events import MemberRef, ModelChannel, StageRef
+from server.errors import UpstreamInvalid
+from server.events import MemberRef, StageRef
 from server.price_settings import Price
 from server.prices import Prices, Rate
 from server.run_log import Run, Runs
@@ -29,62 +30,6 @@ def model_log(run: Run, *, keep: bool = False) -> ModelLog:
 
 def types(run: Run) -> list[str]:
     return [event.type for event in run.events_after(0)]
-
-
-async def test_a_queued_and_retried_call_tells_each_step_once() -> None:
-    run = start()
-    log = model_log(run)
-    log.queued("channel")
-    log.queued("channel")
-    log.attempt(1, "one")
-    log.retrying(RateLimited("Wait.", upstream_status=429), delay_s=0.8, next_attempt=2, same_channel=True)
-    log.queued("channel")  # started is started
-    log.attempt(2, "two")
-    log.take([TextDelta("hi")])
-    log.take([Finished("stop"), UsageDelta(Usage(1, 2, 3))])
-    log.finished()
-    assert types(run) == [
-        "model.queued",
-        "model.started",
-        "model.retrying",
-        "model.first_token",
-        "model.finished",
-    ]
-    retrying, end = run.events_after(2)[0], run.events_after(0)[-1]
-    assert retrying.data.delay_ms == 800  # type: ignore[attr-defined]
-    assert retrying.data.http_status == 429  # type: ignore[attr-defined]
-    assert end.member is not None
-    assert end.member.attempt == 2
-
-
-async def test_what_was_decided_about_a_channel_is_told_until_the_end() -> None:
-    run = start()
-    log = model_log(run)
-    log.noted("one", "passed_over", reason="breaker")
-    log.noted("two", "open", for_s=1.5)
-    log.cancelled("quorum")
-    log.noted("two", "closed")
-    told = [event.data for event in run.events_after(0)]
-    assert told[:2] == [
-        ModelChannel("passed_over", reason="breaker", channel="one"),
-        ModelChannel("open", for_ms=1500, channel="two"),
-    ]
-    assert types(run) == ["model.channel", "model.channel", "model.cancelled"]
-
-
-async def test_nothing_is_told_after_the_end() -> None:
-    run = start()
-    log = model_log(run)
-    log.attempt(1, "one")
-    log.cancelled("quorum")
-    log.attempt(2, "two")
-    log.queued("one")
-    log.retrying(broken(), delay_s=0, next_attempt=3, same_channel=True)
-    log.take([TextDelta("late")])
-    log.finished()
-    log.failed(broken())
-    log.cancelled("client")
-    assert types(run) == ["model.started", "model.cancelled"]
 
 
 async def test_what_nobody_counted_is_estimated_and_marked() -> None:
