@@ -44,7 +44,7 @@ from server.ollama_wire.errors import NOT_PULLED
 def test_each_is_what_it_means(status: int, said: str, kind: type, code: str) -> None:
     error = ollama_error(status, json.dumps({"error": said}).encode(), wait_s=3)
     assert (type(error), error.code, error.upstream_status, error.upstream_said) == (kind, code, status, said)
-    assert error.retry_after_s == (3 if status in (429, 503) else None)
+    assert error.retry_after_s == (3 if status in (402, 429, 503, 529) else None)
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"error": {"message": "x"}}', b"\xff"])
