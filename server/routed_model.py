@@ -110,6 +110,8 @@ class RoutedModel:
             try:
                 ticket = await state.take(call, chat)
                 try:
+                    if ticket is not None and not probe:
+                        state.look_again(health, ticket)
                     if call.observer is not None:
                         call.observer.attempt(call.attempts_made, state.name)
                     held: list[Delta] = []
@@ -160,6 +162,8 @@ class RoutedModel:
             try:
                 ticket = await state.take(call, chat)
                 try:
+                    if ticket is not None and not probe:
+                        state.look_again(health, ticket)
                     if call.observer is not None:
                         call.observer.attempt(call.attempts_made, state.name)
                     batch = await lane.whole(chat, call)

@@ -56,6 +56,8 @@ class RoutedSurface(RoutedModel):
             try:
                 ticket = await self._take(state, request, call)
                 try:
+                    if ticket is not None and not probe:
+                        state.look_again(health, ticket)
                     if call.observer is not None:
                         call.observer.attempt(call.attempts_made, state.name)
                     async with aclosing(self._answer(lane, request, call, ticket)) as parts:

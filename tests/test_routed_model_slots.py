@@ -10,6 +10,7 @@ import pytest
 
 from server.errors import (
     Overloaded,
+    RateLimited,
     UpstreamUnreachable,
 )
 from server.routing.channel import ChannelState
@@ -174,3 +175,52 @@ async def test_each_outcome_is_counted_by_channel_and_a_cancelled_one_is_not() -
     async with aclosing(model(b).stream(chat(), Call())) as batches:
         await anext(batches)
     assert counted == [("a", "upstream_unreachable"), ("b", "ok")]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_who_waited_for_a_channel_that_is_disabled_meanwhile_is_answered_by_another(
+    stream: bool,
+) -> None:
+    release = asyncio.Event()
+    busy = channel("busy", [release, *says("one")], says("late"), priority=1, max_concurrency=1)
+    spare = channel("spare", says("spare"))
+    routed = model(busy, spare)
+    first = asyncio.create_task(answer(routed))
+    await until(lambda: played(busy).open)
+    later = asyncio.create_task(answer(routed, request=chat(stream=stream)))
+    await until(lambda: waiting(busy))
+    busy.dismiss()
+    release.set()
+    assert await first == "one", "what was under way goes on"
+    assert await later == "spare"
+    assert len(played(busy).asked) == 1
+
+
+async def test_who_waited_for_a_channel_whose_breaker_has_opened_is_answered_by_another() -> None:
+    release = asyncio.Event()
+    failing: Script = [release, UpstreamUnreachable("down")]
+    busy = channel("busy", failing, says("late"), priority=1, max_concurrency=1, breaker={"failures": 1})
+    spare = channel("spare", says("spare"))
+    routed = model(busy, spare)
+    both = [asyncio.create_task(answer(routed)) for _ in range(2)]
+    await until(lambda: waiting(busy))
+    release.set()
+    assert await asyncio.gather(*both) == ["spare", "spare"]
+    assert len(played(busy).asked) == 1
+
+
+async def test_who_waited_for_the_only_channel_hears_when_to_come_again() -> None:
+    release = asyncio.Event()
+    lone = channel("lone", [release, RateLimited("slower", retry_after_s=30)], max_concurrency=1)
+    routed = model(lone)
+    first = asyncio.create_task(failure(routed))
+    await until(lambda: played(lone).open)
+    later = asyncio.create_task(failure(routed))
+    await until(lambda: waiting(lone))
+    release.set()
+    assert isinstance(await first, RateLimited)
+    error = await later
+    assert isinstance(error, NoRoom)
+    assert error.retry_after_s is not None
+    assert 25 < error.retry_after_s <= 30
+    assert len(played(lone).asked) == 1

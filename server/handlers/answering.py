@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -138,7 +139,7 @@ class Work:
             commit_after_s = min(commit_after_s, self._combination.commit_after_s)
         began = time.monotonic()
         async with EventStream(self._request, commit_after_s=commit_after_s) as stream:
-            self._call.begun = stream.commit
+            self._call.begun = partial(self._begin, stream)
             status = None
             if self._mode != "off" and isinstance(encoder, ChunkEncoder):
                 status = inband.InBand(self._mode, run, encoder, stream, self._request.app[TASKS])
@@ -246,6 +247,11 @@ class Work:
         record.usage = self.run.usage
         record.channel, record.attempts = call.channel, call.attempts_made
         self._tell_attempts()
+
+    def _begin(self, stream: EventStream) -> None:
+        """A draft has its first word: the head leaves, and tells what was tried up to now."""
+        self._tell_attempts()
+        stream.commit()
 
     def _first_token(self) -> None:
         self._record.first_token_s = time.monotonic() - self._record.started

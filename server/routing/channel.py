@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import aclosing
+from time import monotonic
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -12,8 +13,8 @@ import msgspec
 
 from server.chat import ChatRequest
 from server.deltas import Batch, TextDelta, UsageDelta
-from server.routing.health import ChannelHealth, Health, KeyHealth
-from server.routing.limits import Gate, Ticket
+from server.routing.health import ChannelHealth, Health, KeyHealth, NoRoom
+from server.routing.limits import MINUTE_S, Gate, Ticket
 from server.settings import Breaker, Channel, Timeouts
 from server.token_estimates import tokens_of_bytes, weight_of
 from server.upstreams.base import Call, Upstream, whole
@@ -148,6 +149,16 @@ class ChannelState:
         ticket = None if self.gate is None else await self.gate.enter(call, tokens)
         self.enter()
         return ticket
+
+    def look_again(self, health: Health, ticket: Ticket) -> None:
+        """Raise ``NoRoom`` if the call has waited, and the channel is no longer to be asked by now."""
+        if ticket.waited:
+            wait_s = health.blocked_until - monotonic()
+            if not self.takes_calls or wait_s > 0:
+                raise NoRoom(
+                    "The channel is left alone since this request began to wait for it; try again later.",
+                    retry_after_s=min(max(wait_s, 1.0), MINUTE_S),
+                )
 
     def ask(
         self, lane: Lane, chat: ChatRequest, call: Call, ticket: Ticket | None

@@ -68,15 +68,19 @@ class Window:
 
 
 class Ticket:
-    """What one call, ``caller``'s, has entered. ``used``: the tokens that it cost, as far as is known."""
+    """What one call, ``caller``'s, has entered. ``used``: the tokens that it cost, as far as is known.
 
-    __slots__ = ("caller", "request", "tokens", "used")
+    ``waited``: did it wait, so that much may have changed since it was to be made?
+    """
+
+    __slots__ = ("caller", "request", "tokens", "used", "waited")
 
     def __init__(self, caller: Caller, request: Entry | None, tokens: Entry | None) -> None:
         self.caller = caller
         self.request = request
         self.tokens = tokens
         self.used = tokens.amount if tokens is not None else 0
+        self.waited = False
 
 
 class Gate:
@@ -137,7 +141,9 @@ class Gate:
                 self._begin_waiting(call, 1.0)
             await self._wait_for_slot(self._slots, caller, by)
         try:
-            return await self._enter_windows(call, caller, tokens, by, told=told)
+            ticket = await self._enter_windows(call, caller, tokens, by, told=told)
+            ticket.waited = ticket.waited or told
+            return ticket
         except BaseException:
             if self._slots is not None:
                 self._slots.release(caller)
@@ -164,7 +170,9 @@ class Gate:
             async with asyncio.timeout_at(by):
                 await slots.acquire(caller)
         except TimeoutError:
-            raise NoRoom("No slot of the channel became free in time; try again later.") from None
+            raise NoRoom(
+                "No slot of the channel became free in time; try again later.", retry_after_s=1.0
+            ) from None
         finally:
             self.waiting -= 1
 
@@ -184,6 +192,7 @@ class Gate:
         counted = self._tokens.enter(when, tokens) if self._tokens is not None else None
         ticket = Ticket(caller, request, counted)
         if when > now:
+            ticket.waited = True
             self.waiting += 1
             try:
                 await asyncio.sleep(when - now)

@@ -90,6 +90,18 @@ async def test_below_the_quorum_it_is_asked_again() -> None:
             assert sorted(header) == sorted(["m1:upstream_error", "m1:ok", "m2:ok", "summary:ok"])
 
 
+async def test_the_head_of_a_combinations_stream_tells_what_was_tried_before_its_first_word() -> None:
+    async with OpenAISimulator() as sim:
+        sim.script(Script(status=401), model="m")
+        chain = panel("m", "n", strategy="fallback", summary=None)
+        settings = Settings(channels=(channel(sim, "m", "n"),), combinations=(chain,), logging=QUIET)
+        async with antiphon(settings) as server:
+            answer = await post(server, ask("panel", stream=True))
+            assert answer.status == 200
+            assert answer.headers[ATTEMPTS].startswith("m1:")
+            assert answer.body.endswith(b"data: [DONE]\n\n")
+
+
 async def test_attempts_of_a_combination_are_told_with_their_channels_if_that_is_wanted() -> None:
     async with OpenAISimulator() as sim:
         settings = Settings(
