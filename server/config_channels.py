@@ -8,13 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path as FilePath
-from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
 from server.chat import ChatRequest, JsonObject
-from server.config_checks import Findings, check_name, check_secret, check_unique, is_loopback, under
+from server.config_checks import Findings, check_name, check_secret, check_unique, under
 from server.config_types import nearest
+from server.config_urls import check_base_url, check_proxy, check_spark_url
 from server.config_yaml import Path
 from server.errors import InvalidRequest
 from server.presets import PRESETS, preset_of
@@ -24,7 +24,6 @@ from server.spark.parameters import SparkOptions, instruction, parameters
 from server.surfaces import can_offer
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_ODD_PATH = re.compile(r"//|/\.{1,2}(/|$)|\\|%(00|0a|0d|2e|2f|5c)", re.IGNORECASE)
 # Whose upstreams list their models.
 LISTING_KINDS = ("openai", "anthropic", "gemini", "ollama")
 # What the client library writes itself.
@@ -50,7 +49,7 @@ def check_channels(found: Findings, *, others_can_read: bool) -> None:
         elif channel.kind == "gemini":
             _check_gemini(found, channel, others_can_read)
         elif channel.kind == "ollama":
-            _check_native(found, channel, others_can_read, added=("/api", "/v1", "/chat"))
+            _check_native(found, channel, others_can_read)
             _check_own_models(found, channel, channel.ollama.models)
             _unused(found, channel, ("auth", "stream_usage"), "another kind")
         elif channel.kind == "spark":
@@ -100,9 +99,9 @@ def _check_surfaces(found: Findings, channel: Channel) -> None:
 def _check_openai(found: Findings, channel: Channel, others_can_read: bool) -> None:
     path = found.path(channel)
     _check_preset(found, channel)
-    if channel.base_url is not None:
-        _check_base_url(found, (*path, "base_url"), channel)
-    elif channel.enabled and channel.preset is None and not found.excused(path, "base_url"):
+    check_base_url(found, channel)
+    no_address = channel.base_url is None and channel.preset is None
+    if no_address and channel.enabled and not found.excused(path, "base_url"):
         found.wrong(
             (*path, "base_url"), "is missing; kind openai wants it, such as https://api.example.com/v1"
         )
@@ -111,7 +110,7 @@ def _check_openai(found: Findings, channel: Channel, others_can_read: bool) -> N
         if channel.auth == "none":
             found.doubt((*path, "api_key"), "is not sent, since auth is none")
     _check_headers(found, channel)
-    _check_proxy(found, channel)
+    check_proxy(found, channel)
     _check_tls(found, channel)
     _unused(found, channel, ("path", "threads", "slots", "context"), "kind local")
     _unused_kinds(found, channel)
@@ -137,7 +136,7 @@ def _check_preset(found: Findings, channel: Channel) -> None:
 
 def _check_anthropic(found: Findings, channel: Channel, others_can_read: bool) -> None:
     path, settings = found.path(channel), channel.anthropic
-    _check_native(found, channel, others_can_read, added=("/v1", "/messages"))
+    _check_native(found, channel, others_can_read)
     for place, value in (("version", settings.version), *(("beta", one) for one in settings.beta)):
         if not value.isascii() or not value.isprintable() or not value or "," in value or " " in value:
             found.wrong((*path, "anthropic", place), "must be one word, as the vendor names it")
@@ -150,7 +149,7 @@ def _check_azure(found: Findings, channel: Channel, others_can_read: bool) -> No
     path, settings = found.path(channel), channel.azure
     if channel.base_url is None and channel.enabled and not found.excused(path, "base_url"):
         found.wrong((*path, "base_url"), "is missing; it is https://NAME.openai.azure.com of your resource")
-    _check_native(found, channel, others_can_read, added=("/openai", "/v1", "/chat/completions"))
+    _check_native(found, channel, others_can_read)
     here: Path = (*path, "azure")
     if settings.api_version is not None and not re.fullmatch(r"[\w.-]+", settings.api_version):
         found.wrong((*here, "api_version"), "must be one word, such as 2024-10-21")
@@ -163,26 +162,18 @@ def _check_azure(found: Findings, channel: Channel, others_can_read: bool) -> No
 
 def _check_gemini(found: Findings, channel: Channel, others_can_read: bool) -> None:
     path, settings = found.path(channel), channel.gemini
-    _check_native(found, channel, others_can_read, added=("/v1beta", "/v1", "/models"))
+    _check_native(found, channel, others_can_read)
     if not re.fullmatch("[a-z0-9]+", settings.version):
         found.wrong((*path, "gemini", "version"), "must be one word, such as v1beta")
     _check_own_models(found, channel, settings.models)
     _unused(found, channel, ("auth",), "another kind")
 
 
-def _check_native(
-    found: Findings, channel: Channel, others_can_read: bool, *, added: tuple[str, ...]
-) -> None:
-    """What kinds over HTTP with one vendor behind them share; ``added`` is what ends their URLs."""
+def _check_native(found: Findings, channel: Channel, others_can_read: bool) -> None:
+    """What kinds over HTTP with one vendor behind them share."""
     path = found.path(channel)
     tokens = channel.azure.token_file is not None or channel.azure.token_command
-    if channel.base_url is not None:
-        _check_base_url(found, (*path, "base_url"), channel)
-        if channel.base_url.rstrip("/").endswith(added):
-            rest = {"anthropic": "/v1/messages", "gemini": "/v1beta", "azure": "/openai", "ollama": "/api"}[
-                channel.kind
-            ]
-            found.wrong((*path, "base_url"), f"must end before {rest}, which the server adds")
+    check_base_url(found, channel)
     if channel.api_key is not None:
         check_secret(found, (*path, "api_key"), channel.api_key, others_can_read)
     elif (
@@ -193,7 +184,7 @@ def _check_native(
     ):
         found.wrong((*path, "api_key"), f"is missing; kind {channel.kind} wants a key")
     _check_headers(found, channel)
-    _check_proxy(found, channel)
+    check_proxy(found, channel)
     _check_tls(found, channel)
     usage = () if channel.kind == "azure" else ("stream_usage",)
     _unused(found, channel, ("preset", *usage, "path", "threads", "slots", "context"), "another kind")
@@ -223,42 +214,6 @@ def _check_headers(found: Findings, channel: Channel) -> None:
             found.wrong(here, "must be ASCII")
 
 
-def _check_proxy(found: Findings, channel: Channel) -> None:
-    proxy = _split(channel.proxy or "http://none")
-    if proxy is None or proxy.scheme not in ("http", "https") or proxy.path not in ("", "/") or proxy.query:
-        path = under(found, channel, "proxy")
-        found.wrong(path, "must be a proxy's URL, such as http://proxy.example.org:3128")
-
-
-def _check_base_url(found: Findings, path: Path, channel: Channel) -> None:
-    url = _split(channel.base_url or "")
-    if url is None or url.scheme not in ("http", "https"):
-        found.wrong(
-            path, "must be a URL that begins with http:// or https://, such as https://api.example.com/v1"
-        )
-    elif url.username is not None or url.password is not None:
-        found.wrong(path, "must not hold a name or password; a key goes into api_key")
-    elif url.query or url.fragment or "?" in (channel.base_url or ""):
-        found.wrong(path, "must not hold a query (?…) or a fragment (#…)")
-    elif _ODD_PATH.search(url.path):
-        found.wrong(path, "has an odd path: no //, no . or .. between slashes, no %00 and no \\ may be in it")
-    elif url.path.rstrip("/").endswith("/chat/completions"):
-        found.wrong(path, "must end before /chat/completions, which the server adds")
-    elif url.scheme == "http" and not is_loopback(url.hostname or "") and channel.enabled:
-        found.doubt(path, "http:// beyond this machine: prompts, answers and the key travel unencrypted")
-
-
-def _split(url: str) -> SplitResult | None:
-    """The parts of a URL with a host, or None."""
-    if not url.isprintable() or " " in url:
-        return None
-    try:
-        parts = urlsplit(url)
-        return parts if parts.hostname and (parts.port is None or parts.port > 0) else None
-    except ValueError:  # a port that is no number, a bracket that is not closed
-        return None
-
-
 def _check_tls(found: Findings, channel: Channel) -> None:
     path = under(found, channel, "tls")
     tls = channel.tls
@@ -282,11 +237,7 @@ def _check_spark(found: Findings, channel: Channel, others_can_read: bool) -> No
             check_secret(found, (*path, name), value, others_can_read)
         elif channel.enabled and not callers_only and not found.excused(path, name):
             found.wrong((*path, name), "is missing; kind spark wants all three of its console's credentials")
-    url = _split(channel.base_url or "wss://vendor")
-    if url is None or url.scheme not in ("ws", "wss") or url.query or url.username is not None:
-        found.wrong((*path, "base_url"), "must begin with wss:// (or ws://); leave it out for the vendor's")
-    elif url.scheme == "ws" and not is_loopback(url.hostname or "") and channel.enabled:
-        found.doubt((*path, "base_url"), "ws:// beyond this machine: prompts and answers travel unencrypted")
+    check_spark_url(found, channel)
     try:
         models = with_overrides(channel.spark.models)
     except ValueError as error:
@@ -302,7 +253,7 @@ def _check_spark(found: Findings, channel: Channel, others_can_read: bool) -> No
     for rule, values in (("default", channel.params.default), ("set", channel.params.set)):
         for name, value in values.items():
             _check_spark_value(found, (*path, "params", rule, name), name, value)
-    _check_proxy(found, channel)
+    check_proxy(found, channel)
     _check_tls(found, channel)
     unused = ("preset", "auth", "headers", "stream_usage", "http", "path", "threads", "slots", "context")
     _unused(found, channel, unused, "another kind")

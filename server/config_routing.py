@@ -95,12 +95,26 @@ def _check_type(found: Findings, path: Path, name: str, value: object) -> None:
 
 
 def _check_weights(found: Findings) -> None:
-    """A model that only channels of weight 0 serve is one that nobody answers for."""
+    """Weight 0 takes no calls: what is left without a channel that takes any is told once for each place."""
+    enabled = [channel for channel in found.settings.channels if channel.enabled]
     shares: dict[str, list[Channel]] = {}
-    for channel in found.settings.channels:
-        for name in channel.served() if channel.enabled else ():
+    for channel in enabled:
+        for name in channel.served():
             shares.setdefault(name, []).append(channel)
+    if enabled and not any(channel.weight for channel in enabled):
+        shares.setdefault("any model", enabled)  # what is listed later has nobody either
+    told: set[Path] = set()
     for name, channels in shares.items():
-        if all(not channel.weight for channel in channels):
-            message = f"every channel of {printable(name)} has weight 0, so none takes its calls"
-            found.doubt((*found.path(channels[0]), "weight"), message)
+        for priority in sorted({channel.priority for channel in channels}, reverse=True):
+            group = [channel for channel in channels if channel.priority == priority]
+            path = (*found.path(group[0]), "weight")
+            if any(channel.weight for channel in group) or path in told:
+                continue
+            told.add(path)
+            if any(channel.weight for channel in channels):
+                whose = f"every channel of {printable(name)} with priority {priority}"
+                found.doubt(path, f"{whose} has weight 0: those of the next priority take their calls")
+            else:
+                message = f"every channel of {printable(name)} has weight 0, so none takes its calls: "
+                found.wrong(path, message + "give one a weight above 0, or switch it off by enabled: false")
+                break

@@ -237,7 +237,9 @@ class ModelRouter:
             if settings.members:
                 extra["members"] = [one.model for one in settings.members]  # type: ignore[assignment]
             return ModelCard(name, CREATED, "antiphon", alias | extra)
-        kinds = {state.settings.kind for state, _ in model.channels}
+        states = [state for state, _ in model.channels]
+        at_work = [state for state in states if state.able()] or states
+        kinds = {state.settings.kind for state in at_work}
         known = {"context_length": model.context_length, "vision": model.vision}
         extra_fields: dict[str, object] = {"kind": "model"} | {
             k: v for k, v in known.items() if v is not None
@@ -247,7 +249,7 @@ class ModelRouter:
         if kinds == {"local"}:
             extra_fields["description"] = "demo model: fluent English, unreliable facts, poor Chinese"
             return ModelCard(name, CREATED, "antiphon-local", alias | extra_fields)
-        return ModelCard(name, CREATED, model.channels[0][0].name, alias | extra_fields)
+        return ModelCard(name, CREATED, at_work[0].name, alias | extra_fields)
 
 
 def _said(state: ChannelState, model: ChannelModel) -> tuple[SurfaceName, ...]:

@@ -138,8 +138,29 @@ def test_a_model_has_its_own_routing_over_the_general_one(read: Read) -> None:
     assert (routing.of("b").policy, routing.of("b").attempts) == ("weight", 5)
 
 
-def test_a_model_that_only_channels_of_weight_0_serve_is_a_warning(read: Read) -> None:
-    assert any("every channel of a has weight 0" in one for one in warnings(read, channel("weight: 0")))
+def test_a_model_that_only_channels_of_weight_0_serve_is_refused(read: Read) -> None:
+    (found,) = faults(read, channel("weight: 0"))
+    assert found.startswith("2:75: channels[0].weight: every channel of a has weight 0")
+    auto = CHANNEL.replace("[a, b, d]", "auto, weight: 0")
+    assert "every channel of any model has weight 0" in faults(read, auto)[0]
+
+
+def test_weight_0_beside_a_channel_that_takes_calls_is_no_fault(read: Read) -> None:
+    other = "  - {name: e, kind: openai, base_url: https://api.example.org/v1, models: [a], weight: 0}\n"
+    assert warnings(read, CHANNEL + other) == []
+    (found,) = warnings(read, CHANNEL + other.replace("weight: 0", "weight: 0, priority: 5"))
+    assert "channels[1].weight: every channel of a with priority 5 has weight 0" in found
+
+
+def test_what_is_switched_off_may_have_weight_0(read: Read) -> None:
+    (found,) = warnings(read, channel("weight: 0, enabled: false"))
+    assert "no channel is enabled" in found
+
+
+@pytest.mark.parametrize("weight", ["-1", ".inf", ".nan", "1e999", "heavy", "true"])
+def test_a_weight_is_a_number_from_0(read: Read, weight: str) -> None:
+    (found,) = faults(read, channel(f"weight: {weight}"))
+    assert "channels[0].weight: must be a number, 0 or more" in found
 
 
 def test_rules_may_set_whatever_a_request_may_hold(read: Read) -> None:

@@ -203,6 +203,18 @@ def test_a_combination_none_of_whose_models_is_served_is_not_listed() -> None:
     assert {"panel", "plain", "of-panels", "p", "q"} <= set(ids(router(combinations=more, channels=one_left)))
 
 
+def test_a_model_is_owned_by_a_channel_that_can_be_asked() -> None:
+    first = {"name": "zero", "kind": "openai", "models": ["a"]}
+    for off in ({"enabled": False}, {"weight": 0}):
+        assert router(channels=[first | off, *CHANNELS]).card("a", ANONYMOUS).owned_by == "two"
+    one = router(channels=[first, *CHANNELS])
+    assert one.card("a", ANONYMOUS).owned_by == "zero"
+    played(one.channels["zero"]).unavailable = "install it"
+    assert one.card("a", ANONYMOUS).owned_by == "two"
+    one.channels["two"].dismiss()
+    assert one.card("a", ANONYMOUS).owned_by == "one"
+
+
 async def test_a_model_whose_channels_cool_stays_listed() -> None:
     one = router()
     played(one.channels["one"]).scripts = [[RateLimited("slower", retry_after_s=60)]]
