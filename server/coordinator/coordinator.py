@@ -107,7 +107,7 @@ class Coordinator:
             return True
         try:
             value = msgspec.json.decode(text)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
             return False
         if self.as_json != "json_schema":
             return True

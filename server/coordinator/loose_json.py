@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import chain, islice
 from typing import Any
 
-_FENCED = re.compile(r"```[a-zA-Z]*\s*\n(.*?)```", re.DOTALL)
-# Prose may hold braces of its own; so many of them are tried.
+from server.openai_wire.json_text import is_too_deep
+
+_FENCED = re.compile(r"```[a-zA-Z]*[ \t\r]*\n(.*?)```", re.DOTALL)
+# Prose may hold braces of its own; so many of them, and fences, are tried.
 _TRIES = 20
 
 
@@ -18,17 +21,21 @@ class NoJson(ValueError):
 def find_json(text: str) -> Any:
     """The text's JSON: all of it, else that of a fence, else the first object or list within.
 
-    Raises ``NoJson``.
+    Raises ``NoJson``, also for what nests absurdly: whoever reads it goes down into it step by step.
     """
-    for candidate in (text, *_FENCED.findall(text)):
+    fenced = (match[1] for match in islice(_FENCED.finditer(text), _TRIES))
+    for candidate in chain([text], fenced):
         try:
             return _decode(candidate.strip())
         except (ValueError, RecursionError):
             continue
     decoder = json.JSONDecoder(parse_constant=_refuse)
-    for start in [match.start() for match in re.finditer(r"[\[{]", text)][:_TRIES]:
+    for match in islice(re.finditer(r"[\[{]", text), _TRIES):
+        start = match.start()
         try:
-            return decoder.raw_decode(text, start)[0]
+            value, end = decoder.raw_decode(text, start)
+            _refuse_depth(text[start:end])
+            return value
         except (ValueError, RecursionError):
             continue
     raise NoJson("no JSON")
@@ -60,7 +67,13 @@ def _plain(value: Any) -> Any:
 
 
 def _decode(text: str) -> Any:
+    _refuse_depth(text)
     return json.loads(text, parse_constant=_refuse)
+
+
+def _refuse_depth(text: str) -> None:
+    if is_too_deep(text.encode("utf-8", "replace")):
+        raise ValueError("too deep")
 
 
 def _refuse(word: str) -> Any:

@@ -48,6 +48,10 @@ PERSON = {
         (1, {"$ref": "https://example.org/schema"}, False),
         (1, False, False),
         (1, {"unknown": 1, "type": "odd"}, True),
+        ("2026-11-21", {"pattern": r"^\d{4}-\d{2}-\d{2}$"}, True),
+        ("21.11.2026", {"pattern": r"^\d{4}-\d{2}-\d{2}$"}, False),
+        ("(", {"pattern": r"^[*+?(){}]$"}, True),
+        ("a", {"pattern": "("}, True),
     ],
 )
 def test_the_keywords_of_structured_outputs_are_checked(value: Any, schema: Any, expected: bool) -> None:
@@ -56,6 +60,52 @@ def test_the_keywords_of_structured_outputs_are_checked(value: Any, schema: Any,
 
 def test_a_schema_that_leads_back_to_itself_fits_nothing_and_ends() -> None:
     assert not fits(1, {"$ref": "#"})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"enum": 5},
+        {"required": 7},
+        {"required": [[]]},
+        {"properties": 1},
+        {"type": [[]]},
+        {"allOf": 3},
+        {"anyOf": None},
+        {"oneOf": "ab"},
+        {"minimum": "1"},
+        {"pattern": 4},
+    ],
+)
+def test_a_keyword_that_is_written_wrongly_says_nothing(wrong: dict[str, Any]) -> None:
+    assert fits({"a": 1}, wrong)
+    assert not fits({"a": 1}, wrong | {"const": 2})
+
+
+@pytest.mark.parametrize("key", ["anyOf", "oneOf"])
+def test_a_schema_that_branches_without_end_is_given_up(key: str) -> None:
+    assert not fits({"a": 1}, {key: [{"$ref": "#"}, {"$ref": "#"}]})
+    assert not fits({"a": 1}, {"not": {key: [{"$ref": "#"}, {"not": {"$ref": "#"}}]}})
+
+
+@pytest.mark.parametrize("pattern", ["^(a+)+$", "^(?:a|aa)*$", "a*a*a*b", "(a?){40}a{40}", "(a|a){30}"])
+def test_a_pattern_that_may_never_end_is_not_tried(pattern: str) -> None:
+    assert fits("a" * 40 + "!", {"pattern": pattern})
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from(["a", "#", "object", "string"]),
+    lambda one: (
+        st.lists(one, max_size=3)
+        | st.dictionaries(st.sampled_from(["a", "type", "enum", "anyOf", "$ref", "not", "items"]), one)
+    ),
+    max_leaves=12,
+)
+
+
+@given(JSON, JSON)
+def test_any_value_and_any_schema_get_a_verdict(value: Any, schema: Any) -> None:
+    assert fits(value, schema) in (True, False)
 
 
 @given(

@@ -10,6 +10,9 @@ from hypothesis import strategies as st
 
 from server.coordinator.loose_json import NoJson, canonical, find_json, find_object
 
+# What a decoder still takes, though nobody could go down into it.
+DEEP = "[" * 600 + "]" * 600
+
 
 @pytest.mark.parametrize(
     ("text", "value"),
@@ -25,7 +28,9 @@ def test_json_is_found_bare_in_a_fence_or_after_prose(text: str, value: Any) -> 
     assert find_json(text) == value
 
 
-@pytest.mark.parametrize("text", ["", "nothing", "{a: 1}", '{"a": ', "[" * 5000, "NaN", '{"a": NaN}'])
+@pytest.mark.parametrize(
+    "text", ["", "nothing", "{a: 1}", '{"a": ', "[" * 5000, "NaN", '{"a": NaN}', DEEP, f"So: {DEEP}"]
+)
 def test_a_text_without_json_says_so(text: str) -> None:
     with pytest.raises(NoJson):
         find_json(text)

@@ -6,6 +6,8 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator
 
+import pytest
+
 from server.chat import ChatRequest
 from server.deltas import Batch, TextDelta
 from server.routed_model import RoutedModel
@@ -142,3 +144,14 @@ async def test_a_draft_that_does_not_fit_the_schema_is_none_and_the_answer_must_
     told = await Panel(members, Scripted("writer", says('{"m": 3}'))).ask(response_format=wish)
     assert told.text == '{"n": 1}'
     assert told.data("run.completed").level == "best_draft"
+
+
+@pytest.mark.parametrize("text", ["[" * 5000, '{"a": ' * 3000, "\ud800", '"\\ud800"'])
+@pytest.mark.parametrize("kind", ["json_object", "json_schema"])
+async def test_garbage_under_a_format_costs_its_member_alone(kind: str, text: str) -> None:
+    panel = Panel([Scripted("a", says(text)), Scripted("b", says('{"x": 1}'))])
+    wish = {"type": kind, "json_schema": {"name": "x", "schema": {"required": ["x"]}}}
+    told = await panel.ask(response_format=wish)
+    assert told.error is None
+    assert told.text == '{"x": 1}'
+    assert told.data("model.failed").code == "invalid_draft"
