@@ -44,6 +44,9 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True):
     rules: Rules = Rules()
     models: dict[str, Rules] = {}  # regular expression of the vendor's names → its rules; the first counts
     finish: dict[str, str] = {}  # the vendor's finish reasons → OpenAI's
+    stops_at_calls: bool = (
+        False  # its finish reason is stop where tools were called, which is no end of a turn
+    )
     codes: dict[str, Meaning] = {}  # codes or types of errors
     phrases: dict[str, Meaning] = {}  # within the words of an error
     timeouts: TimeoutsPatch = TimeoutsPatch()
@@ -107,6 +110,7 @@ OVERSEAS = {
     "gemini-openai": Preset(
         base_url="https://generativelanguage.googleapis.com/v1beta/openai",
         phrases={"API key not valid": "auth", "API key expired": "auth"},
+        stops_at_calls=True,
         list_prefix="models/",
         note="thought signatures are in extra_content of tool calls: send the message back as it came",
     ),
@@ -240,6 +244,8 @@ def table() -> str:
         for pattern, rules in preset.models.items():
             said += [f"`{pattern.replace('|', chr(92) + '|')}`: {', '.join(_in_words(rules))}"]
         said += [f"finish `{theirs}` is `{ours}`" for theirs, ours in preset.finish.items()]
+        if preset.stops_at_calls:
+            said.append("finish `stop` is `tool_calls` where tools were called")
         said += [f"error `{code}`: {meaning}" for code, meaning in (preset.codes | preset.phrases).items()]
         if preset.stream_usage != "ask":
             said.append(f"`stream_usage: {preset.stream_usage}`")

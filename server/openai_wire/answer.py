@@ -15,11 +15,11 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
 
 
-def decode_whole(body: bytes) -> list[Delta]:
-    """A plain answer's whole body, a JSON value, as deltas. Raises what ``decode_completion`` raises."""
+def decode_whole(body: bytes, *, stops_at_calls: bool = False) -> list[Delta]:
+    """A plain answer's whole body, a JSON value, as deltas; see ``decode_completion``."""
     if not _is_text(body):
         raise UpstreamInvalid("The upstream's answer is not UTF-8; try again later.")
-    return decode_completion(body)
+    return decode_completion(body, stops_at_calls=stops_at_calls)
 
 
 class AnswerReader:
@@ -30,7 +30,7 @@ class AnswerReader:
     is true when nothing more is to be read: ``eof`` then gives the last deltas, or raises. ``skipped`` counts
     garbage. All methods raise ``ServerError``, ``feed`` never together with deltas that came before it.
     ``mend``, if given, sees each event's data first and gives what is to be read instead, or None to pass it
-    over.
+    over. ``stops_at_calls``: a finish reason of ``stop`` means ``tool_calls`` where tools were called.
     """
 
     __slots__ = (
@@ -42,14 +42,22 @@ class AnswerReader:
         "_size",
         "_sse",
         "_start",
+        "_stops_at_calls",
         "_stream",
         "quiet",
     )
 
-    def __init__(self, *, stream: bool, mend: Callable[[bytes], bytes | None] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        stream: bool,
+        mend: Callable[[bytes], bytes | None] | None = None,
+        stops_at_calls: bool = False,
+    ) -> None:
         self._stream = stream
         self._mend = mend
-        self._chunks = ChunkDecoder()
+        self._stops_at_calls = stops_at_calls
+        self._chunks = ChunkDecoder(stops_at_calls=stops_at_calls)
         self._sse: SSEDecoder | None = None
         self._json: list[bytes] | None = None
         self._start = b""
@@ -88,7 +96,7 @@ class AnswerReader:
             raise self._failed
         if self._json is not None:
             body = b"".join(self._json)
-            deltas = decode_whole(body)  # raises for what is no completion
+            deltas = decode_whole(body, stops_at_calls=self._stops_at_calls)  # raises for what is none
             if not self._stream:
                 return deltas
             self._chunks.done = False

@@ -27,7 +27,7 @@ from server.openai_wire import chunks
 from server.openai_wire.chunks import Choice, Chunk, RawObject, Said, ToolCall, UsageFields, raw_of
 from server.openai_wire.errors import is_error_object, upstream_error
 from server.openai_wire.json_text import MAX_DEPTH, is_too_deep, one_line
-from server.openai_wire.mending import ChoiceState, in_order, mended
+from server.openai_wire.mending import ChoiceState, ended_by_calls, in_order, mended
 from server.openai_wire.reshaping import reshaped
 
 _DONE = b"[DONE]"
@@ -44,10 +44,12 @@ _HEAD_FIELDS = frozenset({"id", "object", "created", "model", "choices", "usage"
 class ChunkDecoder:
     """One streamed answer. Feed ``chunk`` with each event's data, then call ``eof`` once.
 
-    ``skipped`` counts garbage lines. After ``[DONE]`` (``done``) further data is ignored.
+    ``skipped`` counts garbage lines. After ``[DONE]`` (``done``) further data is ignored. With
+    ``stops_at_calls`` a finish reason of ``stop`` means ``tool_calls`` where tools were called.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, stops_at_calls: bool = False) -> None:
+        self._stops_at_calls = stops_at_calls
         self.done = False
         self.skipped = 0
         self._choices: dict[int, ChoiceState] = {}
@@ -113,8 +115,8 @@ class ChunkDecoder:
     def eof(self) -> list[Delta]:
         """The stream ended: what was held back, finish reasons that ``[DONE]`` implies, and the usage.
 
-        Raises ``UpstreamCut`` if a choice has not ended, ``UpstreamEmpty`` if nothing was said,
-        ``UpstreamInvalid`` if there was nothing but garbage.
+        Raises ``UpstreamCut`` if a choice has not ended, or without a reason within the arguments of a call,
+        ``UpstreamEmpty`` if nothing was said, ``UpstreamInvalid`` if there was nothing but garbage.
         """
         if not self._choices and self.skipped:
             raise UpstreamInvalid("The upstream's stream held nothing that can be read; try again later.")
@@ -122,6 +124,8 @@ class ChunkDecoder:
             raise UpstreamEmpty("The upstream's stream was empty; try again later.")
         if not self.done and any(state.finish is None for state in self._choices.values()):
             raise UpstreamCut("The upstream's answer was cut off before its end; try again.")
+        if any(state.finish is None and state.calls.unfinished for state in self._choices.values()):
+            raise UpstreamCut("The upstream's answer was cut off within a tool call; try again.")
         if self._is_empty():
             raise UpstreamEmpty("The upstream answered without any content; try again later.")
         deltas, self._held = self._held, []
@@ -160,6 +164,8 @@ class ChunkDecoder:
             return self._without_choices(chunk, data)
         if broken := BROKEN.intersection(choice.finish_reason or "" for choice in chunk.choices):
             raise UpstreamError(f"The upstream broke its answer off ({min(broken)}); try again.")
+        if self._stops_at_calls and any(choice.finish_reason == "stop" for choice in chunk.choices):
+            data = ended_by_calls(chunk.choices, self._choices, data)
         if len(chunk.choices) == 1:
             return self._hold(self._one(chunk.choices[0], data))
         indices = {choice.index for choice in chunk.choices}

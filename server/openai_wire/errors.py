@@ -35,6 +35,15 @@ _TOO_LONG = {
     "exceed_context_size_error": "context_length_exceeded",  # llama.cpp's type; its code is the number 400
     "string_above_max_length": "string_above_max_length",
 }
+# Servers at home tell it in words alone, with the status as its code: vLLM, SGLang, LM Studio, old llama.cpp.
+_TOO_LONG_WORDS = re.compile(
+    r"maximum context length (?:is|of) \d"
+    r"|longer than the (?:model's context length|maximum model length of \d)"
+    r"|context length is only \d"
+    r"|exceeds? the available context size"
+    r"|keep the first \d+ tokens .{0,80}context (?:the )?overflows",
+    re.IGNORECASE,
+)
 MAX_MESSAGE = 2000
 
 
@@ -276,6 +285,8 @@ def _rate_limited(fault: _Fault | None, status: int) -> ServerError:
 def _refused(fault: _Fault | None, status: int) -> ServerError:
     words = f"{fault.type} {fault.code}".lower() if fault else ""
     code = next((code for word, code in _TOO_LONG.items() if word in words), fault.code if fault else "")
+    if fault and (not code or code.isdigit()) and _TOO_LONG_WORDS.search(fault.message[:MAX_MESSAGE]):
+        code = "context_length_exceeded"
     error = UpstreamRefused(
         _said(fault, f"The upstream refused the request with status {status}."),
         param=_param(fault),

@@ -9,6 +9,8 @@ MAX_DEPTH = 256
 # The closing quote may lack: else each quote within a string that never ends would be tried anew.
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{]|[\]}]', re.DOTALL)
 
+_NESTING = re.compile(r'["{}\[\]\\]')
+
 
 def is_too_deep(data: bytes) -> bool:
     """Does it nest deeper than ``MAX_DEPTH``? Cheap where it has few brackets or is short."""
@@ -24,6 +26,38 @@ def is_too_deep(data: bytes) -> bool:
         elif first in b"]}":
             depth -= 1
     return False
+
+
+class Nesting:
+    """A JSON text that comes piece by piece: has all ended in it that has begun? Keeps none of it."""
+
+    __slots__ = ("_depth", "_escaped", "_quoted")
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._quoted = False
+        self._escaped = False
+
+    @property
+    def open(self) -> bool:
+        """Is an object, a list or a string unfinished?"""
+        return self._quoted or self._depth > 0
+
+    def add(self, text: str) -> None:
+        """Take in the next piece."""
+        at, self._escaped = int(self._escaped and bool(text)), self._escaped and not text
+        while (mark := _NESTING.search(text, at)) is not None:
+            at = mark.end()
+            match mark[0]:
+                case "\\" if self._quoted:
+                    self._escaped = at == len(text)
+                    at += 1
+                case '"':
+                    self._quoted = not self._quoted
+                case "{" | "[" if not self._quoted:
+                    self._depth += 1
+                case "}" | "]" if not self._quoted:
+                    self._depth -= 1
 
 
 def one_line(data: bytes) -> bytes:

@@ -7,12 +7,13 @@ are numbered from 0 and say id, type and name once, and text and reasoning do no
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec import UNSET, Raw
 
 from server.openai_wire import chunks
 from server.openai_wire.chunks import Choice, RawObject, Said, ToolCall, raw_of
+from server.openai_wire.json_text import Nesting
 
 _NULL = Raw(b"null")
 _THOUGHT = ("reasoning_content", "reasoning")
@@ -21,15 +22,21 @@ _THOUGHT = ("reasoning_content", "reasoning")
 class ToolCalls:
     """The tool calls of one choice: which piece belongs to which, and what has been said of each."""
 
-    __slots__ = ("_by_index", "_ids", "_named")
+    __slots__ = ("_arguments", "_by_index", "_ids", "_named")
 
     def __init__(self) -> None:
         self._ids: list[str] = []  # by position
         self._named: list[bool] = []
+        self._arguments: list[Nesting] = []
         self._by_index: dict[int, int] = {}  # the upstream's index → position of the call it meant last
 
     def __len__(self) -> int:
         return len(self._ids)
+
+    @property
+    def unfinished(self) -> bool:
+        """Has a call arguments that have begun and not ended?"""
+        return any(arguments.open for arguments in self._arguments)
 
     def in_order(self, pieces: Sequence[ToolCall]) -> bool:
         """May the pieces go out as they came?"""
@@ -50,8 +57,11 @@ class ToolCalls:
     def note(self, pieces: Sequence[ToolCall]) -> None:
         """Take notice of pieces that are in order."""
         for piece in pieces:
-            if piece.index == len(self):
-                self._add(piece.id or "", piece.index, named=True)
+            position = piece.index or 0
+            if position == len(self):
+                self._add(piece.id or "", position, named=True)
+            if piece.function is not None and piece.function.arguments:
+                self._arguments[position].add(piece.function.arguments)
 
     def mend(self, pieces: Sequence[ToolCall], raw: Sequence[RawObject], seed: bytes) -> list[RawObject]:
         """The pieces put in order, and taken notice of. An id that did not come is made from ``seed``."""
@@ -82,6 +92,7 @@ class ToolCalls:
             self._by_index[index] = len(self)
         self._ids.append(id)
         self._named.append(named)
+        self._arguments.append(Nesting())
 
     def _position(self, piece: ToolCall) -> int:
         """The position of the call that a piece belongs to; the number of calls if it begins one."""
@@ -160,6 +171,18 @@ def mended(choice: Choice, raw: RawObject, state: ChoiceState, seed: bytes) -> l
     rest = {key: value for key, value in delta.items() if key not in first}
     before = {key: value for key, value in raw.items() if key != "logprobs"}
     return [before | {"delta": raw_of(first), "finish_reason": _NULL}, raw | {"delta": raw_of(rest)}]
+
+
+def ended_by_calls(choices: Sequence[Choice], states: Mapping[int, ChoiceState], data: bytes) -> bytes:
+    """The JSON with ``tool_calls`` as the finish reason of those choices that stop and have called tools."""
+    raw = chunks.objects(chunks.fields_of(data)["choices"])
+    for choice, fields in zip(choices, raw, strict=True):
+        said, state = choice.delta or choice.message, states.get(choice.index or 0)
+        called = bool(said and said.tool_calls) or (state is not None and len(state.calls) > 0)
+        if choice.finish_reason == "stop" and called:
+            choice.finish_reason = "tool_calls"
+            fields["finish_reason"] = raw_of(choice.finish_reason)
+    return chunks.edit_object(data, lambda fields: fields.update(choices=raw_of(raw)))
 
 
 def _said(choice: Choice, raw: RawObject, state: ChoiceState) -> tuple[Said, RawObject]:

@@ -7,25 +7,30 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from server.deltas import Delta, Finished, Opening, Original, TextDelta, Usage, UsageDelta
-from server.errors import UpstreamEmpty, UpstreamError, UpstreamInvalid
+from server.errors import UpstreamCut, UpstreamEmpty, UpstreamError, UpstreamInvalid
 from server.openai_wire import chunks
 from server.openai_wire.chunks import Choice, PlainAnswer, RawObject, Said, UsageFields, raw_of
 from server.openai_wire.decoder import BROKEN, NO_ERROR, said_deltas, usage_of
 from server.openai_wire.errors import is_error_object, upstream_error
 from server.openai_wire.json_text import is_too_deep, one_line
-from server.openai_wire.mending import ChoiceState, made_id
+from server.openai_wire.mending import ChoiceState, ended_by_calls, made_id
 from server.openai_wire.reshaping import reshaped
 
 _REST = Original("openai.completion", b"")
 
 
-def decode_completion(data: bytes) -> list[Delta]:
+def decode_completion(data: bytes, *, stops_at_calls: bool = False) -> list[Delta]:
     """A plain answer → its deltas; the first bears the whole JSON, for a client who asked for a plain answer.
 
+    With ``stops_at_calls`` a finish reason of ``stop`` means ``tool_calls`` where tools were called.
+
     Raises ``UpstreamInvalid`` for what is not a completion, ``UpstreamEmpty`` for one without choices or
-    without any content, and the error's own kind for an error that came with a 200.
+    without any content, ``UpstreamCut`` for one without a finish reason whose tool calls are not whole, and
+    the error's own kind for an error that came with a 200.
     """
     completion, choices, data = _read(data)
+    if stops_at_calls:
+        data = ended_by_calls(choices, {}, data)
     return _plain_text(completion, choices, data) or _completion_deltas(completion, choices, data)
 
 
@@ -116,10 +121,13 @@ def _completion_deltas(completion: PlainAnswer, choices: list[Choice], data: byt
     states: list[ChoiceState] = []
     own_reason = False
     for place, (choice, raw) in enumerate(zip(choices, raw_choices, strict=True)):
-        own_reason |= bool(choice.finish_reason)
+        ended = bool(choice.finish_reason)
+        own_reason |= ended
         whole.append(_fill_in(choice, raw, place, data))
         states.append(ChoiceState())
         deltas += [Opening(choice.index or 0), *said_deltas(choice, states[-1])]
+        if not ended and states[-1].calls.unfinished:
+            raise UpstreamCut("The upstream's answer was cut off within a tool call; try again.")
     if whole != raw_choices:
         data = chunks.edit_object(data, lambda fields: fields.update(choices=raw_of(whole)))
     usage = _usage_of(completion, choices, data, raw_choices)

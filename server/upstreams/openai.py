@@ -48,6 +48,7 @@ class OpenAIUpstream(HttpUpstream):
         self._timeouts = channel.timeouts.over(preset.timeouts.over(Timeouts()))
         self._usage = usage_of(channel)
         self._preset = PresetRules(preset) if channel.preset is not None else None
+        self._stops_at_calls = preset.stops_at_calls
         self._find_target = find_target
         self.surfaces = surfaces
         self._mend = self._preset.mend if self._preset is not None and self._preset.mends else mend
@@ -66,7 +67,7 @@ class OpenAIUpstream(HttpUpstream):
 
     def reader(self, *, stream: bool) -> AnswerReader:
         """For chunks and completions, whichever comes."""
-        return AnswerReader(stream=stream, mend=self._mend)
+        return AnswerReader(stream=stream, mend=self._mend, stops_at_calls=self._stops_at_calls)
 
     def read_at_once(self, data: bytes) -> list[Delta] | None:
         """A completion, which nearly all answers are."""
@@ -82,7 +83,8 @@ class OpenAIUpstream(HttpUpstream):
         return await super()._read_whole(answer, data)
 
     def _decode(self, data: bytes) -> list[Delta]:
-        return decode_whole(data if self._mend is None else self._mend(data) or data)
+        mended = data if self._mend is None else self._mend(data) or data
+        return decode_whole(mended, stops_at_calls=self._stops_at_calls)
 
     def _their_name(self, chat: ChatRequest) -> str:
         return self._names.get(chat.model, chat.model)

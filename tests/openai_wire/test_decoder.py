@@ -54,6 +54,38 @@ def test_done_without_a_reason_is_stop_and_tool_calls_after_calls() -> None:
     assert decoded(OPENING, call, DONE)[-1] == Finished("tool_calls")
 
 
+@pytest.mark.parametrize("pieces", [('{"city": "Par',), ('{"city"', ': "Paris"')])
+def test_done_within_a_calls_arguments_is_a_cut_but_with_a_reason_it_is_the_upstreams_word(
+    pieces: tuple[str, ...],
+) -> None:
+    head = {"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": ""}}
+    rest = [chunk({"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}) for piece in pieces]
+    said = (OPENING, chunk({"tool_calls": [head]}), *rest)
+    with pytest.raises(UpstreamCut):
+        decoded(*said, DONE)
+    assert decoded(*said, chunk({}, "length"), DONE)[-1].reason == "length"  # type: ignore[union-attr]
+    end = chunk({"tool_calls": [{"index": 0, "function": {"arguments": "}" if len(pieces) > 1 else '"}'}}]})
+    assert decoded(*said, end, DONE)[-1] == Finished("tool_calls")
+
+
+def test_where_a_vendor_stops_at_calls_the_reason_is_tool_calls() -> None:
+    call = {"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    for data in (
+        (chunk({"role": "assistant", "tool_calls": [call]}, "stop"),),
+        (chunk({"role": "assistant", "tool_calls": [call]}), STOP),
+    ):
+        decoder = ChunkDecoder(stops_at_calls=True)
+        told = [delta for one in data for delta in decoder.chunk(one)]
+        (finished,) = [delta for delta in told if isinstance(delta, Finished)]
+        assert finished.reason == "tool_calls"
+        bearing = [delta.original.data for delta in told if delta.original and delta.original.data][-1]
+        assert b'"tool_calls"' in bearing.rpartition(b"finish_reason")[2]
+        assert decoded(*data)[-1].reason == "stop"  # type: ignore[union-attr]
+    decoder = ChunkDecoder(stops_at_calls=True)
+    said = [*decoder.chunk(chunk({"role": "assistant", "content": "x"})), *decoder.chunk(STOP)]
+    assert [delta.reason for delta in said if isinstance(delta, Finished)] == ["stop"]
+
+
 @pytest.mark.parametrize("data", [(OPENING,), (OPENING, chunk({"content": "x"}))])
 def test_neither_done_nor_a_reason_is_a_cut(data: tuple[bytes, ...]) -> None:
     with pytest.raises(UpstreamCut):

@@ -34,6 +34,17 @@ def body(**fields: object) -> bytes:
     return json.dumps({"error": fields}).encode()
 
 
+# Of vLLM (three ages of it), SGLang, llama.cpp and LM Studio.
+TOO_LONG = (
+    "This model's maximum context length is 6048 tokens. However, you requested 6616 tokens.",
+    "The decoder prompt (length 9000) is longer than the maximum model length of 8192.",
+    "You passed 9001 input tokens. However, the model's context length is only 8192 tokens.",
+    "The input (90001 tokens) is longer than the model's context length (32768 tokens).",
+    "the request exceeds the available context size. try increasing it",
+    "Trying to keep the first 5000 tokens when context the overflows. It is loaded with 4096.",
+)
+
+
 @pytest.mark.parametrize(
     ("status", "data", "ours", "code"),
     [
@@ -49,6 +60,13 @@ def body(**fields: object) -> bytes:
             400,
             "context_length_exceeded",
         ),
+        *(
+            (400, json.dumps(fault).encode(), 400, "context_length_exceeded")
+            for said in TOO_LONG
+            for flat in ({"message": said, "type": "BadRequestError", "param": None, "code": 400},)
+            for fault in ({"object": "error", **flat}, {"error": flat}, {"error": said})
+        ),
+        (400, body(message="maximum context length, you say?", code=400), 400, "400"),
         (400, body(message="bad", code="content_filter"), 400, "content_filter"),
         (413, body(message="big"), 413, "invalid_request_error"),
         (422, b'{"detail":"unknown field"}', 422, "invalid_request_error"),

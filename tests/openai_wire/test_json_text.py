@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.openai_wire.json_text import MAX_DEPTH, is_too_deep, one_line
+from server.openai_wire.json_text import MAX_DEPTH, Nesting, is_too_deep, one_line
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
@@ -66,3 +66,25 @@ def test_what_is_one_line_already_is_the_same_object() -> None:
 @given(st.binary(max_size=400))
 def test_any_bytes_are_judged_without_a_fault(data: bytes) -> None:
     assert is_too_deep(data) is False
+
+
+@pytest.mark.parametrize(
+    ("text", "is_open"),
+    [
+        ("", False),
+        ("{}", False),
+        ('{"a": [1, {"b": "]}\\"{"}]}', False),
+        ('{"a": "\\\\"}', False),
+        ("7", False),
+        ('{"a": 1', True),
+        ('{"a": "x}', True),
+        ('["a\\"]', True),
+    ],
+)
+def test_a_text_that_comes_in_pieces_is_open_until_all_has_ended(text: str, is_open: bool) -> None:
+    for size in (1, 2, 3, 100):
+        nesting = Nesting()
+        for at in range(0, len(text), size):
+            nesting.add(text[at : at + size])
+            nesting.add("")
+        assert nesting.open is is_open

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.deltas import Finished, Opening, ReasoningDelta, TextDelta, ToolCallDelta, UsageDelta
-from server.errors import ServerError, UpstreamEmpty, UpstreamError, UpstreamInvalid
+from server.errors import ServerError, UpstreamCut, UpstreamEmpty, UpstreamError, UpstreamInvalid
 from server.openai_wire import completion_as_chunks, decode_completion
 
 USAGE = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
@@ -84,6 +84,25 @@ def test_calls_without_a_reason_finish_as_calls_and_get_an_id() -> None:
     (piece,) = [delta for delta in told if isinstance(delta, ToolCallDelta)]
     assert piece.id
     assert [delta.reason for delta in told if isinstance(delta, Finished)] == ["tool_calls"]
+
+
+def test_a_call_that_is_not_whole_and_has_no_reason_is_a_cut() -> None:
+    call = {"function": {"name": "f", "arguments": '{"a": '}}
+    with pytest.raises(UpstreamCut):
+        decode_completion(completion(choice(None, message={"tool_calls": [call]}, finish_reason=None)))
+    told = decode_completion(completion(choice(None, message={"tool_calls": [call]}, finish_reason="length")))
+    assert [delta.reason for delta in told if isinstance(delta, Finished)] == ["length"]
+
+
+def test_where_a_vendor_stops_at_calls_the_reason_is_tool_calls() -> None:
+    call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    data = completion(choice(None, message={"tool_calls": [call]}))
+    (first, *rest) = decode_completion(data, stops_at_calls=True)
+    assert [delta.reason for delta in rest if isinstance(delta, Finished)] == ["tool_calls"]
+    assert first.original is not None
+    assert json.loads(first.original.data)["choices"][0]["finish_reason"] == "tool_calls"
+    (told,) = [delta for delta in decode_completion(data) if isinstance(delta, Finished)]
+    assert told.reason == "stop"
 
 
 @pytest.mark.parametrize(

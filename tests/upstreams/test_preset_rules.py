@@ -92,6 +92,17 @@ async def test_finish_reasons_of_vendors_become_openais(
     assert b'finish_reason":"' + finish.encode() not in bearing.original.data  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("form", ["own", "last"])
+@pytest.mark.parametrize("stream", [True, False])
+async def test_what_stops_to_have_tools_called_says_so(sim: OpenAISimulator, stream: bool, form: Any) -> None:
+    script = Script(tools=(ToolCall(),), finish="stop", finish_form=form, tool_form="whole")
+    for preset, ours in (("gemini-openai", "tool_calls"), ("deepseek", "stop")):
+        sim.script(script)
+        async with speaking(sim, preset) as channel:
+            told = await deltas(channel, request=chat(stream=stream))
+        assert [delta.reason for delta in told if type(delta) is Finished] == [ours]
+
+
 MEANT = {
     "quota": InsufficientQuota,
     "auth": UpstreamAuth,
