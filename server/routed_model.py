@@ -31,7 +31,7 @@ from server.prices import Prices, Rate
 from server.routing.budget import RetryBudget
 from server.routing.channel import ChannelState, Lane
 from server.routing.choice import Candidate, Chooser
-from server.routing.health import NoRoom, QueueFull, is_about_key
+from server.routing.health import LeftAlone, NoRoom, is_about_key
 from server.routing.patience import Patience
 from server.settings import ChannelModel, Routing
 from server.upstreams.base import Call
@@ -68,6 +68,7 @@ class RoutedModel:
         self._chooser = Chooser([Candidate(*one, name) for one in channels], routing.policy, rng)
         self._lone = self._chooser.candidates[0] if len(self._chooser.candidates) == 1 else None
         self._patience = Patience(name, self._chooser, rng, routing)
+        self._elsewhere = self._chooser.elsewhere
         self._budget = RetryBudget(routing.retry_ratio, routing.retry_reserve)
         self._timed = routing.policy == "least_latency" and len(self._chooser.candidates) > 1
         # Up to then some channel may be passed over, which a run is told; the others need not look.
@@ -100,20 +101,16 @@ class RoutedModel:
         failed: list[Failed] = []
         own_time = call.deadline is None
         spoken = False
-        if (first := self._first(began := monotonic(), call)) is None:
-            first, began = await self._patience.ready(call), monotonic()
-        candidate = first
+        candidate, began = await self._first(call)
         while True:
             state, health = candidate.state, candidate.health
             probe = health.begin() if health.breaker.until else False
-            lane = self._prepare(state, failed, call, began)
+            lane = state.only  # which key it is to be is only known when the call begins
+            self._prepare(state, failed, call, began)
             try:
-                ticket = await state.take(call, chat)
+                ticket = await state.take(call, chat, None if probe else health, self._elsewhere)
                 try:
-                    if ticket is not None and not probe:
-                        state.look_again(health, ticket)
-                    if call.observer is not None:
-                        call.observer.attempt(call.attempts_made, state.name)
+                    lane = self._begin(state, failed, call)
                     held: list[Delta] = []
                     async with aclosing(state.ask(lane, chat, call, ticket)) as deltas:
                         async for batch in deltas:
@@ -152,20 +149,16 @@ class RoutedModel:
         chat = self._fitting(chat)
         failed: list[Failed] = []
         own_time = call.deadline is None
-        if (first := self._first(began := monotonic(), call)) is None:
-            first, began = await self._patience.ready(call), monotonic()
-        candidate = first
+        candidate, began = await self._first(call)
         while True:
             state, health = candidate.state, candidate.health
             probe = health.begin() if health.breaker.until else False
-            lane = self._prepare(state, failed, call, began)
+            lane = state.only  # which key it is to be is only known when the call begins
+            self._prepare(state, failed, call, began)
             try:
-                ticket = await state.take(call, chat)
+                ticket = await state.take(call, chat, None if probe else health, self._elsewhere)
                 try:
-                    if ticket is not None and not probe:
-                        state.look_again(health, ticket)
-                    if call.observer is not None:
-                        call.observer.attempt(call.attempts_made, state.name)
+                    lane = self._begin(state, failed, call)
                     batch = await lane.whole(chat, call)
                     if ticket is not None:
                         state.count_tokens(batch, chat, ticket)
@@ -213,23 +206,26 @@ class RoutedModel:
                 code="unsupported_parameter",
             )
 
-    def _first(self, now: float, call: Call) -> Candidate | None:
-        """The channel to begin with; None if one is to be waited for. Raises ``NoChannel``."""
+    async def _first(self, call: Call) -> tuple[Candidate, float]:
+        """The channel to begin with, as soon as there is one, and the time by then. Raises ``NoChannel``."""
+        now = monotonic()
         if call.avoid:
-            return self._beside(now, call)
+            return self._beside(now, call), now
         self._budget.add()
         lone = self._lone
         if lone is not None and lone.health.avoided_until <= now and lone.state.able():
-            return lone
+            return lone, now
         siblings = call.siblings
         chosen = self._chooser.choose(now) if siblings is None else self._chooser.apart(now, siblings.places)
         if self._sick_until > now and call.observer is not None:
             for name, reason in self._chooser.passed_over(now):
                 if chosen is None or name != chosen.state.name:
                     call.observer.noted(name, "passed_over", reason=reason)
-        if chosen is None and not self._patience.helps(now, call):
+        if chosen is not None:
+            return chosen, now
+        if not self._patience.helps(now, call):
             raise self._patience.refusal(now)
-        return chosen
+        return await self._patience.ready(call), monotonic()
 
     def may_hedge(self, call: Call) -> bool:
         """May another channel be asked beside the one that ``call`` waits for? If so, it is paid."""
@@ -247,16 +243,21 @@ class RoutedModel:
     def _avoided(self, call: Call) -> list[Candidate]:
         return [one for one in self._chooser.candidates if one.state.name in call.avoid]
 
-    def _prepare(self, state: ChannelState, failed: list[Failed], call: Call, now: float) -> Lane:
-        """Note in ``call`` where the next attempt goes; return the key to use."""
+    def _prepare(self, state: ChannelState, failed: list[Failed], call: Call, now: float) -> None:
+        """Note in ``call`` where the next attempt goes."""
         if call.deadline is None and (total_s := (call.timeouts or state.timeouts).total_s):
             call.deadline = now + total_s
         call.channel, call.attempts_made = state.name, len(failed) + 1
         if call.siblings is not None:
             call.siblings.places[state.place] += 1
+
+    def _begin(self, state: ChannelState, failed: list[Failed], call: Call) -> Lane:
+        """The attempt begins, now that the channel has room: tell so; the key to use."""
+        if call.observer is not None:
+            call.observer.attempt(call.attempts_made, state.name)
         if not state.more_keys:
             return state.only
-        return state.lane(self.name, now, [one.lane.health for one in failed])
+        return state.lane(self.name, monotonic(), [one.lane.health for one in failed])
 
     def _spoke(self, candidate: Candidate, first_token_s: float, call: Call, *, probe: bool) -> None:
         """The first delta has come."""
@@ -301,8 +302,8 @@ class RoutedModel:
                 call.observer.noted(candidate.state.name, "asked")
         if delay_s:
             await asyncio.sleep(delay_s)
-            if candidate.health.blocked_until > max(ready_at, monotonic()):
-                raise _meaningful(failed)  # meanwhile it has asked others for more patience
+            if not candidate.state.able() or candidate.health.blocked_until > max(ready_at, monotonic()):
+                raise _meaningful(failed)  # meanwhile it was disabled, or has asked others for more patience
         return candidate
 
     def _done_with(self, failed: list[Failed], call: Call, now: float) -> list[Candidate]:
@@ -351,7 +352,7 @@ def rate_on(state: ChannelState, model: ChannelModel) -> Rate | None:
 
 def _once_more(failed: list[Failed]) -> Candidate | None:
     """Who may be asked again when no other is left: the last one that failed only once and may recover."""
-    hopeless = (UpstreamAuth, InsufficientQuota, QueueFull, NoRoom, SurfaceNotOffered)
+    hopeless = (UpstreamAuth, InsufficientQuota, NoRoom, LeftAlone, SurfaceNotOffered)
     tried = [one.candidate for one in failed]
     return next(
         (
@@ -377,7 +378,7 @@ def _meaningful(failed: list[Failed]) -> ServerError:
         error for error in errors if isinstance(error, RateLimited) or error.upstream_status
     ]
     error = (said or errors)[-1] if errors[-1].retryable else errors[-1]
-    attempts = sum(not isinstance(error, QueueFull | NoRoom) for error in errors)
+    attempts = sum(not isinstance(error, NoRoom | LeftAlone) for error in errors)
     if attempts > 1 and error.status >= 500 and error.retry_after_s is None:
         error.should_retry = False  # our own attempts were really spent: the SDK's would multiply them
     return error

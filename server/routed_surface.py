@@ -46,20 +46,18 @@ class RoutedSurface(RoutedModel):
         failed: list[Failed] = []
         own_time = call.deadline is None
         spoken = False
-        if (first := self._first(began := monotonic(), call)) is None:
-            first, began = await self._patience.ready(call), monotonic()
-        candidate = first
+        candidate, began = await self._first(call)
         while True:
             state, health = candidate.state, candidate.health
             probe = health.begin() if health.breaker.until else False
-            lane = self._prepare(state, failed, call, began)
+            lane = state.only  # which key it is to be is only known when the call begins
+            self._prepare(state, failed, call, began)
             try:
-                ticket = await self._take(state, request, call)
+                ticket = await state.take_counted(
+                    call, _tokens(request), None if probe else health, self._elsewhere
+                )
                 try:
-                    if ticket is not None and not probe:
-                        state.look_again(health, ticket)
-                    if call.observer is not None:
-                        call.observer.attempt(call.attempts_made, state.name)
+                    lane = self._begin(state, failed, call)
                     async with aclosing(self._answer(lane, request, call, ticket)) as parts:
                         async for part in parts:
                             if not spoken and (probe or self._timed):
@@ -84,9 +82,6 @@ class RoutedSurface(RoutedModel):
                 if probe:
                     health.abandoned(monotonic())
 
-    async def _take(self, state: ChannelState, request: SurfaceRequest, call: Call) -> Ticket | None:
-        return await state.take_counted(call, 0 if request.surface.form else tokens_of_bytes(request.size))
-
     async def _answer(
         self, lane: Lane, request: SurfaceRequest, call: Call, ticket: Ticket | None
     ) -> AsyncGenerator[AnswerHead | bytes, None]:
@@ -97,6 +92,10 @@ class RoutedSurface(RoutedModel):
                 if ticket is not None and isinstance(part, AnswerHead) and part.usage is not None:
                     ticket.used = part.usage.total_tokens
                 yield part
+
+
+def _tokens(request: SurfaceRequest) -> int:
+    return 0 if request.surface.form else tokens_of_bytes(request.size)
 
 
 class SurfacesOnly(RoutedModel):

@@ -112,8 +112,7 @@ async def test_weight_is_a_share() -> None:
     routed, draws = model(*states, rng=random.Random(7)), 10_000
     counts: Counter[str] = Counter()
     for _ in range(draws):
-        chosen = routed._first(0.0, Call())
-        assert chosen is not None
+        chosen, _ = await routed._first(Call())
         counts[chosen.state.name] += 1
     assert counts["none"] == 0
     for name, weight in weights.items():

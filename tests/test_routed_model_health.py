@@ -23,7 +23,7 @@ from server.errors import (
     UpstreamUnreachable,
 )
 from server.routing.channel import ChannelState
-from server.routing.health import QueueFull
+from server.routing.health import NoRoom
 from server.settings import Channel, Timeouts
 from server.upstreams.base import Call
 from tests.channels import (
@@ -320,7 +320,7 @@ async def test_another_address_begins_in_good_health() -> None:
 async def test_a_reload_that_keeps_the_limits_keeps_what_counts_toward_them() -> None:
     a = channel("a", requests_per_min=1, max_waiting=0)
     await answer(model(a))
-    assert isinstance(await failure(model(await renewed(a, weight=3))), QueueFull)
+    assert isinstance(await failure(model(await renewed(a, weight=3))), NoRoom)
     assert await answer(model(await renewed(a, requests_per_min=2))) == "hello"
 
 

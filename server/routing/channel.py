@@ -6,18 +6,21 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import aclosing
 from time import monotonic
-from typing import Protocol
+from typing import Protocol, TypeAlias
 from urllib.parse import urlsplit
 
 import msgspec
 
 from server.chat import ChatRequest
 from server.deltas import Batch, TextDelta, UsageDelta
-from server.routing.health import ChannelHealth, Health, KeyHealth, NoRoom
+from server.routing.health import ChannelHealth, Health, KeyHealth, LeftAlone
 from server.routing.limits import MINUTE_S, Gate, Ticket
 from server.settings import Breaker, Channel, Timeouts
 from server.token_estimates import tokens_of_bytes, weight_of
 from server.upstreams.base import Call, Upstream, whole
+
+# Is another channel than that of this health well, at this time of the event loop?
+Elsewhere: TypeAlias = Callable[[Health, float], bool]
 
 
 class ChannelUpstream(Upstream, Protocol):
@@ -83,6 +86,7 @@ class ChannelState:
             needed = Gate.needed(settings)
             self.gate = Gate(settings, asyncio.get_running_loop().time) if needed else None
         self.takes_calls = settings.enabled and settings.weight > 0
+        self.dismissed = False
         self.in_use = 0
         self._turn = 0
         self.idle = asyncio.Event()  # no call is under way
@@ -111,6 +115,7 @@ class ChannelState:
     def dismiss(self) -> None:
         """Begin no further call here, also not for requests that still hold older settings."""
         self.takes_calls = False
+        self.dismissed = True
 
     def lane(self, model: str, now: float, but: Collection[KeyHealth] = ()) -> Lane:
         """The key to use for a call: each in turn, those in good standing first, ``but`` the ones tried."""
@@ -132,33 +137,48 @@ class ChannelState:
         for lane in self.lanes:
             await lane.upstream.aclose()
 
-    async def take(self, call: Call, chat: ChatRequest) -> Ticket | None:
+    async def take(
+        self, call: Call, chat: ChatRequest, health: Health | None = None, elsewhere: Elsewhere | None = None
+    ) -> Ticket | None:
         """Begin a call as soon as the limits allow it; ``give`` ends it.
 
-        Raises ``QueueFull`` at once when too many wait already, ``NoRoom`` when the time for it is over.
+        Raises ``NoRoom`` when too many wait already or the time for it is over. A call that has waited looks
+        again, as if it came now, and raises ``LeftAlone`` if the channel is not the one to ask any more:
+        ``health`` is that for the model, None for a call that goes past all that is held against the
+        channel; ``elsewhere`` says whether another one is well.
         """
+        if self.gate is None:
+            self.enter()
+            return None
+        tokens = tokens_of_bytes(len(chat.body)) if self.gate.counts_tokens else 0
+        return await self.take_counted(call, tokens, health, elsewhere)
+
+    async def take_counted(
+        self, call: Call, tokens: int, health: Health | None = None, elsewhere: Elsewhere | None = None
+    ) -> Ticket | None:
+        """The same for a call that costs about so many tokens."""
         ticket = None
         if self.gate is not None:
-            tokens = tokens_of_bytes(len(chat.body)) if self.gate.counts_tokens else 0
             ticket = await self.gate.enter(call, tokens)
-        self.enter()
-        return ticket
-
-    async def take_counted(self, call: Call, tokens: int) -> Ticket | None:
-        """The same for a call that is no chat, and costs about so many tokens."""
-        ticket = None if self.gate is None else await self.gate.enter(call, tokens)
-        self.enter()
-        return ticket
-
-    def look_again(self, health: Health, ticket: Ticket) -> None:
-        """Raise ``NoRoom`` if the call has waited, and the channel is no longer to be asked by now."""
-        if ticket.waited:
-            wait_s = health.blocked_until - monotonic()
-            if not self.takes_calls or wait_s > 0:
-                raise NoRoom(
+            if ticket.waited and (wait_s := self._left_alone_s(health, elsewhere)) is not None:
+                self.gate.withdraw(ticket)
+                raise LeftAlone(
                     "The channel is left alone since this request began to wait for it; try again later.",
                     retry_after_s=min(max(wait_s, 1.0), MINUTE_S),
                 )
+        self.enter()
+        return ticket
+
+    def _left_alone_s(self, health: Health | None, elsewhere: Elsewhere | None) -> float | None:
+        """For how long no call is to be made here by now (seconds, 0: nobody knows); None: it may be."""
+        now = monotonic()
+        if self.dismissed or self.upstream.unavailable is not None:
+            return 0.0
+        if health is None or health.avoided_until <= now:
+            return None
+        if health.blocked_until > now:
+            return health.blocked_until - now
+        return 0.0 if elsewhere is not None and elsewhere(health, now) else None
 
     def ask(
         self, lane: Lane, chat: ChatRequest, call: Call, ticket: Ticket | None

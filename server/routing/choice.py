@@ -68,6 +68,10 @@ class Chooser:
                 return chosen
         return self.choose(now)
 
+    def elsewhere(self, but: Health, now: float) -> bool:
+        """Is a channel well besides the one whose health this is?"""
+        return any(one.well(now) for one in self.candidates if one.health is not but)
+
     def passed_over(self, now: float) -> list[tuple[str, str]]:
         """The channels that would not be asked now, and why: breaker, cooling, refused, unavailable."""
         return [

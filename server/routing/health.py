@@ -13,6 +13,7 @@ from server.errors import (
     ImagesBusy,
     InsufficientQuota,
     InvalidRequest,
+    NoChannel,
     Overloaded,
     RateLimited,
     RequestTooLarge,
@@ -38,12 +39,12 @@ HALF_LIFE_S = 60.0
 Change: TypeAlias = Literal["open", "closed", "cooling", "refused"]
 
 
-class QueueFull(RateLimited):
-    """Too many requests wait for a channel: ours is the queue, the channel itself has said nothing."""
+class NoRoom(RateLimited):
+    """Too many wait for a channel, or one has waited in vain: the channel itself has said nothing."""
 
 
-class NoRoom(Overloaded):
-    """No room became free in the time that there was: ours is the queue here too."""
+class LeftAlone(NoChannel):
+    """The channel is no longer to be asked, since the request began to wait for it: nobody was asked."""
 
 
 class KeyHealth:
@@ -142,7 +143,7 @@ class Health:
         """
         change: Change | None = None
         self.last_code = error.code
-        if isinstance(error, QueueFull | NoRoom | ImagesBusy | InvalidRequest | RequestTooLarge):
+        if isinstance(error, NoRoom | LeftAlone | ImagesBusy | InvalidRequest | RequestTooLarge):
             if probe:  # it was refused here: nobody was asked
                 self.breaker.abandoned(now)
         elif isinstance(error, UpstreamAuth | InsufficientQuota):
@@ -165,10 +166,12 @@ class Health:
         elif probe:
             self.breaker.answered()  # it judged the request, so it is there
             change = "closed"
-        if error.retry_after_s and not isinstance(error, QueueFull | NoRoom | ImagesBusy | InsufficientQuota):
+        if isinstance(error, NoRoom | LeftAlone | ImagesBusy):
+            pass  # it names our own time, not the channel's
+        elif error.retry_after_s and not isinstance(error, InsufficientQuota):
             self._cool(error, key, now + min(error.retry_after_s, MAX_COOLING_S))
             change = change or "cooling"
-        elif isinstance(error, RateLimited) and not isinstance(error, QueueFull):
+        elif isinstance(error, RateLimited):
             key.tired[self.model] = now + cooldown_s
             change = change or "cooling"
         self._channel.refresh()
@@ -241,13 +244,10 @@ def is_fault(error: ServerError) -> bool:
 
     A total time that ran out is one only if the caller did not shorten it, which shows in ``retryable``.
     """
-    if isinstance(error, QueueFull | NoRoom | UpstreamAuth):
-        return False
-    return isinstance(error, UpstreamError | Overloaded | Slow)
+    return isinstance(error, UpstreamError | Overloaded | Slow) and not isinstance(error, UpstreamAuth)
 
 
 def is_about_key(error: ServerError) -> bool:
     """May another key of the same channel succeed where this one failed?"""
-    return isinstance(error, UpstreamAuth | RateLimited | InsufficientQuota) and not isinstance(
-        error, QueueFull
-    )
+    about = isinstance(error, UpstreamAuth | RateLimited | InsufficientQuota)
+    return about and not isinstance(error, NoRoom)

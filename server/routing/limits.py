@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from server.routing.health import NoRoom, QueueFull
+from server.routing.health import NoRoom
 from server.routing.turns import Caller, Slots
 from server.settings import Channel
 from server.upstreams.base import Call
@@ -130,8 +130,8 @@ class Gate:
     async def enter(self, call: Call, tokens: int) -> Ticket:
         """Wait until one more call of about ``tokens`` may begin.
 
-        Raises ``QueueFull`` at once when too many wait already or the wait would be too long, ``NoRoom`` when
-        the time for it is over.
+        Raises ``NoRoom``: at once when too many wait already or the wait would be too long, else when the
+        time for it is over.
         """
         told = False
         by = self._patience(call)
@@ -155,6 +155,12 @@ class Gate:
             self._slots.release(ticket.caller)
         if self._tokens is not None and ticket.tokens is not None:
             self._tokens.settle(ticket.tokens, ticket.used, self._clock())
+
+    def withdraw(self, ticket: Ticket) -> None:
+        """A call is not made after all, though it may begin."""
+        if self._slots is not None:
+            self._slots.release(ticket.caller)
+        self._take_out(ticket)
 
     def _patience(self, call: Call) -> float | None:
         """The time up to which this call may wait; None: for ever."""
@@ -197,13 +203,13 @@ class Gate:
             try:
                 await asyncio.sleep(when - now)
             except BaseException:
-                self._withdraw(ticket)
+                self._take_out(ticket)
                 raise
             finally:
                 self.waiting -= 1
         return ticket
 
-    def _withdraw(self, ticket: Ticket) -> None:
+    def _take_out(self, ticket: Ticket) -> None:
         """Take out what was entered for a call that never began."""
         now = self._clock()
         for window, entry in ((self._requests, ticket.request), (self._tokens, ticket.tokens)):
@@ -246,5 +252,5 @@ def _caller(call: Call) -> Caller:
 _MEMBER = Caller(member=True)  # who has to wait the most
 
 
-def _full(wait_s: float) -> QueueFull:
-    return QueueFull("Too many requests wait for this channel; try again later.", retry_after_s=wait_s)
+def _full(wait_s: float) -> NoRoom:
+    return NoRoom("Too many requests wait for this channel; try again later.", retry_after_s=wait_s)

@@ -27,7 +27,7 @@ from server.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from server.routing.health import MAX_COOLING_S, REFUSED_S, ChannelHealth, Health, NoRoom, QueueFull
+from server.routing.health import MAX_COOLING_S, REFUSED_S, ChannelHealth, Health, LeftAlone, NoRoom
 from server.settings import Breaker
 
 ONE_IS_ENOUGH = Breaker(failures=1)
@@ -72,8 +72,8 @@ def test_a_fault_of_the_upstream_counts_for_the_breaker(error: ServerError) -> N
     [
         UpstreamRefused("bad"),
         ContentFiltered("no"),
-        QueueFull("full", retry_after_s=5),
-        NoRoom("full"),
+        NoRoom("full", retry_after_s=5),
+        LeftAlone("full"),
         RateLimited("slower"),
         UpstreamAuth("no"),
         InsufficientQuota("empty"),
@@ -191,8 +191,8 @@ def test_a_probe_that_is_refused_as_a_request_has_shown_that_the_channel_is_ther
     "error",
     [
         UpstreamAuth("no"),
-        QueueFull("full"),
         NoRoom("full"),
+        LeftAlone("full"),
         InvalidRequest("no image"),  # refused before the dial
         RequestTooLarge("long"),
     ],
@@ -221,7 +221,7 @@ ERRORS = st.sampled_from(
         lambda: UpstreamAuth("no"),
         lambda: InsufficientQuota("empty"),
         lambda: UpstreamRefused("bad"),
-        lambda: QueueFull("full", retry_after_s=3),
+        lambda: NoRoom("full", retry_after_s=3),
         lambda: UpstreamTimeout("first_token", 5),
     ]
 )

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from server.routing.health import NoRoom, QueueFull
+from server.routing.health import NoRoom
 from server.routing.limits import Gate, Window
 from server.routing.turns import Caller
 from server.settings import Channel
@@ -94,7 +94,7 @@ async def test_requests_beyond_the_minute_are_refused_with_the_time_to_wait() ->
     one = gate(requests_per_min=2, max_waiting=0)
     for _ in range(2):
         one.leave(await one.enter(Call(), 0))
-    with pytest.raises(QueueFull) as refused:
+    with pytest.raises(NoRoom) as refused:
         await one.enter(Call(), 0)
     assert 59 < (refused.value.retry_after_s or 0) <= 60
     assert not one.free()
@@ -103,7 +103,7 @@ async def test_requests_beyond_the_minute_are_refused_with_the_time_to_wait() ->
 async def test_a_wait_longer_than_allowed_is_refused_at_once() -> None:
     one = gate(requests_per_min=1, max_wait_s=5)
     one.leave(await one.enter(Call(), 0))
-    with pytest.raises(QueueFull):
+    with pytest.raises(NoRoom):
         await one.enter(Call(), 0)
     assert one.waiting == 0
 
@@ -111,7 +111,7 @@ async def test_a_wait_longer_than_allowed_is_refused_at_once() -> None:
 async def test_a_call_that_has_not_the_time_is_refused_at_once() -> None:
     one = gate(requests_per_min=1, max_wait_s=0)
     one.leave(await one.enter(Call(), 0))
-    with pytest.raises(QueueFull):
+    with pytest.raises(NoRoom):
         await one.enter(Call(deadline=asyncio.get_running_loop().time() + 10), 0)
 
 
@@ -120,7 +120,7 @@ async def test_tokens_count_by_what_they_were_not_by_what_was_thought() -> None:
     ticket = await one.enter(Call(), 10)
     ticket.used = 100
     one.leave(ticket)
-    with pytest.raises(QueueFull):
+    with pytest.raises(NoRoom):
         await one.enter(Call(), 1)
 
 
@@ -132,7 +132,7 @@ async def test_whoever_leaves_the_queue_gives_his_place_in_the_window_back() -> 
     assert listener.heard == [("queued", "a")]
     waiting.cancel()
     await asyncio.wait({waiting})
-    with pytest.raises(QueueFull) as refused:
+    with pytest.raises(NoRoom) as refused:
         await one.enter(Call(deadline=asyncio.get_running_loop().time() + 1), 0)
     assert (refused.value.retry_after_s or 0) <= 60  # not behind the one who left
 
@@ -140,7 +140,7 @@ async def test_whoever_leaves_the_queue_gives_his_place_in_the_window_back() -> 
 async def test_a_refusal_by_the_minute_gives_the_slot_back() -> None:
     one = gate(requests_per_min=1, max_concurrency=1, max_waiting=0)
     one.leave(await one.enter(Call(), 0))
-    with pytest.raises(QueueFull):
+    with pytest.raises(NoRoom):
         await one.enter(Call(), 0)
     assert one._slots is not None
     assert not one._slots.locked(Caller())

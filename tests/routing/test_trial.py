@@ -20,8 +20,9 @@ from server.errors import (
 from server.routing.channel import ChannelState
 from server.routing.trial import MAX_TEXT, PROMPT, ChannelTrial, try_channel, try_keys
 from server.settings import Channel, ChannelModel
+from server.upstreams.base import Call
 from server.upstreams.listing import Listing
-from tests.channels import ScriptedChannel, channel, played, says
+from tests.channels import ScriptedChannel, channel, chat, played, says, until
 
 
 def now() -> float:
@@ -170,3 +171,28 @@ async def test_it_is_well_if_one_of_its_keys_is() -> None:
     assert (await tried(ChannelState(Channel("a", "openai", ("m",), api_keys=keys), both))).ok
     none = [ScriptedChannel("a", ill), ScriptedChannel("a", ill)]
     assert not (await tried(ChannelState(Channel("a", "openai", ("m",), api_keys=keys), none))).ok
+
+
+async def test_a_trial_that_waited_for_a_channel_which_a_reload_took_away_asks_nobody() -> None:
+    state = channel("a", says("yes"), max_concurrency=1)
+    ticket = await state.take(Call(), chat())
+    trial = asyncio.create_task(try_keys(state, "m"))
+    await until(lambda: state.gate is not None and state.gate.waiting)
+    state.dismiss()
+    state.give(ticket)
+    [found] = await trial
+    assert (found.ok, found.code) == (False, "no_channel")
+    assert not played(state).asked
+    assert against(state) == "disabled", "which is all that is held against it"
+
+
+async def test_a_trial_that_waited_for_one_that_is_left_alone_by_now_asks_it_all_the_same() -> None:
+    state = channel("a", says("yes"), max_concurrency=1)
+    ticket = await state.take(Call(), chat())
+    trial = asyncio.create_task(try_keys(state, "m"))
+    await until(lambda: state.gate is not None and state.gate.waiting)
+    error = RateLimited("slower", retry_after_s=60)
+    state.health.of("m").failed(error, state.only.health, now(), probe=False, cooldown_s=0)
+    state.give(ticket)
+    [found] = await trial
+    assert found.ok
