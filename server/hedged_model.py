@@ -88,7 +88,7 @@ class _Beside:
         self._call = call
         self._after_s = after_s
 
-    def queued(self, waiting_for: str) -> None:
+    def queued(self, channel: str) -> None:
         """See ``Observer``: the call as a whole does not wait."""
 
     def attempt(self, number: int, channel: str) -> None:

@@ -81,8 +81,8 @@ class Listener:
         self.delays: list[float] = []
         self.notes: list[tuple[str, str, str | None]] = []
 
-    def queued(self, waiting_for: str) -> None:
-        self.heard.append(("queued", waiting_for))
+    def queued(self, channel: str) -> None:
+        self.heard.append(("queued", channel))
 
     def attempt(self, number: int, channel: str) -> None:
         self.heard.append(("attempt", number, channel))

@@ -48,11 +48,11 @@ class ModelLog(CallLog):
         self._queued = False
         self._lane.member = member
 
-    def queued(self, waiting_for: str) -> None:
+    def queued(self, channel: str) -> None:
         """See ``Observer``. Told once, before the start: a retry that waits has started long ago."""
         if self.state == "queued" and not self._queued:
             self._queued = True
-            self.run.tell(ModelQueued(waiting_for), stage=self.stage, member=self._member)
+            self.run.tell(ModelQueued("channel", channel), stage=self.stage, member=self._member)
 
     def attempt(self, number: int, channel: str) -> None:
         """See ``Observer``."""

@@ -29,6 +29,7 @@ from server.events import (
     RunCompleted,
     RunCreated,
     RunIncomplete,
+    RunQueued,
     StageFinished,
     StageStarted,
     Timings,
@@ -57,10 +58,11 @@ def created_for(run: Run, model: str, *, stream: bool) -> RunCreated:
 class OneCall(ModelLog):
     """The one call of a run, and all that the run tells. ``complete`` or ``broke_off`` ends it.
 
-    ``created`` is the run's first event, where it is not the usual one.
+    ``created`` is the run's first event, where it is not the usual one. Until its call begins the run is
+    queued; it says so if it has to wait.
     """
 
-    __slots__ = ("_book", "_created", "_first_told", "_quiet", "_started_ms")
+    __slots__ = ("_begun", "_book", "_created", "_first_told", "_quiet", "_started_ms")
 
     def __init__(
         self,
@@ -76,16 +78,21 @@ class OneCall(ModelLog):
         self._started_ms: int | None = None
         self._first_told: tuple[int, int, str] | None = None
         self._book: RunBook | None = None
+        self._begun = False  # has it been told that the run is in progress?
         self._quiet = run.keep_quiet(self)
         run.strategy = "direct"
         if not self._quiet:
             for _, data, stage, member in self.tell(run):
                 run.tell(data, stage=stage, member=member)
 
-    def queued(self, waiting_for: str) -> None:
-        """See ``Observer``."""
+    def queued(self, channel: str) -> None:
+        """See ``Observer``. Before all else it is the run that waits."""
         self._break_silence()
-        super().queued(waiting_for)
+        if self._begun:
+            super().queued(channel)
+        elif not (self._queued or self.ended):
+            self._queued = True
+            self.run.tell(RunQueued("channel", channel=channel))
 
     def attempt(self, number: int, channel: str) -> None:
         """See ``Observer``."""
@@ -103,6 +110,8 @@ class OneCall(ModelLog):
     ) -> None:
         """See ``Observer``."""
         self._break_silence()
+        if not self.ended:
+            self._begin()
         super().noted(channel, state, reason=reason, for_s=for_s)
 
     def complete(self, call: Call) -> None:
@@ -139,6 +148,7 @@ class OneCall(ModelLog):
     def broke_off(self, error: BaseException) -> None:
         """The answer ended by ``error``: a failure, a cancellation, or a bug."""
         book = self._speak()
+        self._begin()
         if isinstance(error, asyncio.CancelledError | GeneratorExit):
             self.cancelled(book.cancelled_by)
             book.end_stage(_STAGE, "cancelled", drafts=0, partial=0, failed=0, cancelled=1)
@@ -154,10 +164,13 @@ class OneCall(ModelLog):
         """See ``run_log.run.Story``."""
         self._quiet = False
         self._book = RunBook(run, calls=[self])
-        self._book.stage_began(_STAGE, self.began)
         run.adopt(self._lane)
         created = self._created or created_for(run, self.model, stream=self.request.stream)
-        started = None if self.state == "queued" else (self._started_ms or 0, self.channel)
+        started = None
+        if self.state != "queued":
+            started = self._started_ms or 0, self.channel
+            self._begun = True
+            self._book.stage_began(_STAGE, self.began)
         yield from _beginning(created, started, self._first_told, self._member)
 
     def _break_silence(self) -> None:
@@ -171,11 +184,22 @@ class OneCall(ModelLog):
         assert self._book is not None  # the run has asked ``tell``
         return self._book
 
+    def _begin(self) -> None:
+        """The run is in progress from now on, and so is its only stage."""
+        if not self._begun:
+            self._begun = True
+            assert self._book is not None  # ``tell`` has been called
+            self._book.begin()
+            self._book.stage_began(_STAGE, self.run.monotonic() if self._queued else self.began)
+            self.run.tell(StageStarted((MEMBER,)), stage=_STAGE)
+
     def _tell_started(self, channel: str | None) -> None:
         if not self._quiet:
+            self._begin()
             super()._tell_started(channel)
             return
         self._started_ms = self.run.elapsed_ms
+        self.run.status = "in_progress"
 
     def _tell_first(self, ttft_ms: int, kind: str) -> None:
         if not self._quiet:
@@ -191,10 +215,10 @@ def _beginning(
     member: MemberRef,
 ) -> Iterator[Told]:
     yield 0, created, None, None
-    yield 0, IN_PROGRESS, None, None
-    yield 0, StageStarted((MEMBER,)), _STAGE, None
     if started is not None:
         at_ms, channel = started
+        yield at_ms, IN_PROGRESS, None, None
+        yield at_ms, StageStarted((MEMBER,)), _STAGE, None
         yield at_ms, ModelStarted() if channel is None else ModelStarted(channel), _STAGE, member
     if first is not None:
         at_ms, ttft_ms, kind = first

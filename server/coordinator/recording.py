@@ -221,10 +221,10 @@ class _Ear:
         self._recording = recording
         self._call = call
 
-    def queued(self, waiting_for: str) -> None:
+    def queued(self, channel: str) -> None:
         """See ``Observer``."""
-        self._recording.note(self._call, queued=waiting_for)
-        self._observer.queued(waiting_for)
+        self._recording.note(self._call, queued=channel)
+        self._observer.queued(channel)
 
     def attempt(self, number: int, channel: str) -> None:
         """See ``Observer``."""

@@ -51,7 +51,7 @@ class SummaryLog(CallLog):
         """The number of the last attempt."""
         return self._told.attempt
 
-    def queued(self, waiting_for: str) -> None:
+    def queued(self, channel: str) -> None:
         """See ``Observer``. A summary that waits for a slot has been told as started."""
 
     def attempt(self, number: int, channel: str) -> None:

@@ -43,10 +43,14 @@ class RunCreated(Data, frozen=True, gc=False, kw_only=True):
 
 
 class RunQueued(Data, frozen=True, gc=False):
+    """The run waits before its first call. ``waiting_for``: channel (a slot of it)."""
+
     type: ClassVar[str] = "run.queued"
     status: ClassVar[str | None] = "queued"
+    gated: ClassVar[Mapping[str, str]] = {"channel": "channels"}
     waiting_for: str
     position: OptInt = UNSET
+    channel: OptStr = UNSET
 
 
 class RunInProgress(Data, frozen=True, gc=False):
@@ -166,8 +170,12 @@ class StageFinished(Data, frozen=True, gc=False, kw_only=True):
 
 
 class ModelQueued(Data, frozen=True, gc=False):
+    """``waiting_for``: channel (a slot of it)."""
+
     type: ClassVar[str] = "model.queued"
+    gated: ClassVar[Mapping[str, str]] = {"channel": "channels"}
     waiting_for: str
+    channel: OptStr = UNSET
 
 
 class ModelStarted(Data, frozen=True, gc=False):

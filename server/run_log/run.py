@@ -212,7 +212,6 @@ class Run:
         for topic in self._topics:
             topic.quiet_began(self)
         self._story = story
-        self.status = "in_progress"
         return True
 
     def end_quietly(self, story: Story, status: str) -> None:

@@ -24,8 +24,8 @@ from server.upstreams.image_source import Inlined
 class Observer(Protocol):
     """Whoever wants to hear of a call's steps, besides its deltas. Calls are synchronous and never raise."""
 
-    def queued(self, waiting_for: str) -> None:
-        """The call waits for a slot of the channel ``waiting_for``; its clocks have not started."""
+    def queued(self, channel: str) -> None:
+        """The call waits for a slot of ``channel``; its clocks have not started."""
 
     def attempt(self, number: int, channel: str) -> None:
         """Attempt ``number`` (from 1) goes to ``channel``."""

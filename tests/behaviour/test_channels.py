@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from server.app import replace_settings
+from server.app_keys import RUNS
 from server.events import decode
 from server.run_check import RunChecker
 from server.settings import (
@@ -163,6 +164,30 @@ async def test_beyond_a_channels_limits_another_is_asked_and_without_one_it_is_a
         busy.cancel()
         await asyncio.wait({busy})
         await until(lambda: it.one.requests[0].aborted)
+
+
+async def test_a_run_that_waits_for_the_one_slot_says_so_and_begins_when_it_is_free() -> None:
+    async with OpenAISimulator() as sim:
+        sim.script(Script(silent=True), model="m", times=1)
+        narrow = Settings(channels=(channel(sim, "m", max_concurrency=1),), logging=QUIET)
+        async with antiphon(narrow) as server:
+            busy = asyncio.create_task(post(server, ask()))
+            await sim.wait_until(lambda: len(sim.requests) == 1)
+            id = "run_" + "c" * 32
+            waiting = asyncio.create_task(post(server, ask(), f"x-run-id: {id}"))
+            await until(lambda: (run := server.app[RUNS].find(id)) is not None and run.head == 2)
+            assert (await get(server, f"/v1/runs/{id}")).json()["status"] == "queued"
+            busy.cancel()
+            assert (await waiting).status == 200
+            told = (await get(server, f"/v1/runs/{id}/events", "Accept: application/json")).json()["data"]
+    assert [event["type"] for event in told][:5] == [
+        "run.created",
+        "run.queued",
+        "run.in_progress",
+        "stage.started",
+        "model.started",
+    ]
+    assert told[1]["data"] == {"waiting_for": "channel"}, "names of channels are for those who include them"
 
 
 async def test_a_model_may_be_hedged_and_the_run_tells_it() -> None:

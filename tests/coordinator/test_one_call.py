@@ -32,6 +32,7 @@ from server.run_log import Run, Runs
 from server.settings import Runs as RunsSettings
 from server.upstreams.base import Call
 from tests.coordinator.panel import Owner, request
+from tests.run_clock import types
 
 PRICES = Prices.of(
     [("channel", Rate.of(Price(input=1, output=2))), ("another", Rate.of(Price(input=3, output=4)))]
@@ -194,6 +195,40 @@ def test_runs_that_nobody_read_fall_out_of_a_topic_as_their_events_would() -> No
     assert [event.run_id for event in kept] == [runs[-2].id] * 8 + [runs[-1].id] * 8
     assert topic.after(topic.first - 2, 100) is None
     assert topic.head >= 20 * 7
+
+
+@pytest.mark.parametrize("end", ["cut", "left", "complete"])
+def test_a_run_that_waits_for_its_first_slot_is_queued_until_its_call_begins_or_ends(end: str) -> None:
+    world = World(watched=False)
+    one = OneCall(world.run, "theirs", request("Why?"))
+    assert world.run.status == "queued"
+    world.now += 0.01
+    one.queued("channel")
+    one.queued("another")
+    assert types(world.run) == ["run.created", "run.queued"]
+    assert b'"waiting_for":"channel"}' in world.told()[-1]
+    assert world.run.snapshot()["status"] == "queued"
+    world.now += 0.01
+    if end == "complete":
+        one.attempt(1, "another")
+        one.take([TextDelta("hi"), Finished("stop"), USED])
+    ENDS[end](one)
+    assert types(world.run)[2:4] == ["run.in_progress", "stage.started"]
+    times = [event.elapsed_ms for event in world.run.events_after(0)]
+    assert times[0] < times[1] < times[2] == times[3]
+    assert ("model.started" in types(world.run)) == (end == "complete")
+    assert world.run.status == {"cut": "failed", "left": "cancelled", "complete": "completed"}[end]
+    assert check_run(world.run.events_after(0)) == []
+
+
+def test_a_run_that_has_told_of_its_channel_is_under_way_and_its_call_waits() -> None:
+    world = World(watched=False)
+    one = OneCall(world.run, "theirs", request("Why?"))
+    one.noted("one", "passed_over", reason="breaker")
+    one.queued("two")
+    assert types(world.run)[3:] == ["model.channel", "model.queued"]
+    complete(one)
+    assert check_run(world.run.events_after(0)) == []
 
 
 async def test_somebody_who_comes_while_a_quiet_run_is_under_way_sees_its_text_grow() -> None:
