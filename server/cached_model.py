@@ -136,9 +136,11 @@ class CachedModel:
 
     def _follow(self, source: Call | KeptAnswer, call: Call, state: str) -> None:
         """Tell in ``call`` where its answer comes from, though it asked nobody itself."""
-        call.channel, call.warnings = source.channel, source.warnings
+        call.channel = source.channel
         if call.observer is not None:
             call.observer.noted(source.channel, state)
+        if source.warnings is not None:
+            call.adapted(*source.warnings)
 
     def _missed(self, caching: Caching) -> None:
         self._note(caching, "miss" if caching.look else "bypass")

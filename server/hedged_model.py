@@ -107,6 +107,11 @@ class _Beside:
         if observer is not None:
             observer.noted(channel, state, reason=reason, for_s=for_s)
 
+    def adapted(self, channel: str, warnings: tuple[str, ...]) -> None:
+        """See ``Observer``."""
+        if self._call.observer is not None:
+            self._call.observer.adapted(channel, warnings)
+
 
 async def _first_words(stream: AsyncGenerator[Batch, None]) -> Batch | ServerError:
     """The first batch; a failure is a value, so that it does not end the other attempt."""
@@ -133,4 +138,4 @@ def _note_both(call: Call, beside: Call, *, won: bool) -> None:
     call.tried = (*call.tried, *beside.tried, *overtaken)
     call.attempts_made = len(call.tried) + 1
     if won:
-        call.channel = beside.channel
+        call.channel, call.warnings = beside.channel, beside.warnings

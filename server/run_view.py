@@ -16,6 +16,7 @@ from msgspec import UNSET, UnsetType
 from server.events import (
     DecisionMade,
     Event,
+    ModelAdapted,
     ModelCancelled,
     ModelDelta,
     ModelFailed,
@@ -34,6 +35,7 @@ from server.events import (
     RunIncomplete,
     StageFinished,
     StageStarted,
+    SummaryAdapted,
     SummaryDelta,
     SummaryFailed,
     SummaryFinished,
@@ -48,7 +50,7 @@ ENDED = frozenset({"completed", "incomplete", "failed", "cancelled"})
 MEMBER_ENDED = frozenset({"finished", "failed", "cancelled", "skipped"})
 """The states of a member that says no more."""
 
-_SEEN = ("ttft_ms", "latency_ms", "code", "reason", "finish_reason", "cost", "tokens_estimated")
+_SEEN = ("ttft_ms", "latency_ms", "code", "reason", "finish_reason", "cost", "tokens_estimated", "warnings")
 
 
 class CallView:
@@ -75,6 +77,7 @@ class CallView:
         "tokens_estimated",
         "ttft_ms",
         "usage",
+        "warnings",
     )
 
     def __init__(self, id: str, model: str) -> None:
@@ -91,6 +94,7 @@ class CallView:
         self.tokens_estimated: int | None = None
         self.usage: Any = None
         self.cost: float | None = None
+        self.warnings: list[str] | None = None
         self.text: dict[str, str] = {}
         self.began_ms: int | None = None  # elapsed_ms of the run at the call's start and end
         self.ended_ms: int | None = None
@@ -247,8 +251,10 @@ class RunView:
             case ModelDelta():
                 call.hear(data)
             case ModelRetrying():
-                call.state = "retrying"
+                call.state, call.warnings = "retrying", None
                 call.attempt = data.next_attempt
+            case ModelAdapted():
+                call.warnings = list(data.warnings)
             case ModelFinished():
                 call.finish_reason = data.finish_reason
                 self._end_call(event, call, "finished", data)
@@ -297,6 +303,8 @@ class RunView:
                 call.ttft_ms = data.ttft_ms
             case SummaryDelta():
                 call.hear(data)
+            case SummaryAdapted():
+                call.warnings = list(data.warnings)
             case SummaryFinished():
                 call.finish_reason = data.finish_reason
                 call.latency_ms = data.latency_ms

@@ -46,11 +46,14 @@ class ScriptedChannel:
         self.asked: list[ChatRequest] = []
         self.open = 0
         self.unavailable: str | None = None
+        self.warnings: tuple[str, ...] = ()
 
     async def stream(self, chat: ChatRequest, call: Call) -> AsyncGenerator[Batch, None]:
         script = self.scripts.pop(0) if len(self.scripts) > 1 else self.scripts[0]
         self.asked.append(chat)
         self.open += 1
+        if self.warnings:
+            call.adapted(self.name, self.warnings)
         try:
             for step in script:
                 if isinstance(step, asyncio.Event):
@@ -80,6 +83,7 @@ class Listener:
         self.heard: list[tuple[Any, ...]] = []
         self.delays: list[float] = []
         self.notes: list[tuple[str, str, str | None]] = []
+        self.adaptations: list[tuple[str, tuple[str, ...]]] = []
 
     def queued(self, channel: str) -> None:
         self.heard.append(("queued", channel))
@@ -95,6 +99,9 @@ class Listener:
         self, channel: str, state: str, *, reason: str | None = None, for_s: float | None = None
     ) -> None:
         self.notes.append((channel, state, reason))
+
+    def adapted(self, channel: str, warnings: tuple[str, ...]) -> None:
+        self.adaptations.append((channel, warnings))
 
 
 def channel(name: str, *scripts: Script, **settings: Any) -> ChannelState:

@@ -44,6 +44,15 @@ async def test_when_it_is_silent_another_is_asked_and_answers() -> None:
     assert (played(a).open, played(b).open) == (0, 0)
 
 
+async def test_what_the_faster_one_adapted_is_told_in_the_call() -> None:
+    a, b = channel("a", silent(), priority=1), channel("b", says("from b"))
+    played(b).warnings = ("seed was left out",)
+    call = Call(observer=(listener := Listener()))
+    assert await answer(hedged(a, b), call) == "from b"
+    assert (call.channel, call.warnings) == ("b", ("b", ("seed was left out",)))
+    assert listener.adaptations == [("b", ("seed was left out",))]
+
+
 async def test_the_first_may_still_be_the_faster_one() -> None:
     go = asyncio.Event()
     a, b = channel("a", [go, *says("from a")], priority=1), channel("b", silent())

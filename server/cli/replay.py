@@ -10,7 +10,7 @@ from server.cli.event_lines import event_line
 from server.coordinator.replaying import BadRecording, Replayed, replay
 from server.deltas import TextDelta
 from server.events import encode
-from server.handlers.answering import antiphon_field
+from server.handlers.telling import antiphon_field
 from server.openai_wire import Completion
 from server.virtual_clock import Stalled
 

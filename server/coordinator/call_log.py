@@ -42,7 +42,8 @@ class CallLog(ABC):
     ``state`` is as in the run's snapshot: queued, started, finished, failed, cancelled or skipped. With
     ``keep`` the answer's text is kept. ``lane`` is given where it is not to be one of the run's yet.
     ``began`` is the run's monotonic time; ``said``: has anything come? ``prices`` are the model's, None if
-    nobody has said; ``channel`` is where the last attempt went, None if that is not sure.
+    nobody has said; ``channel`` is where the last attempt went, None if that is not sure. ``warnings``
+    tell what was adapted in the request of the last attempt.
     """
 
     __slots__ = (
@@ -69,6 +70,7 @@ class CallLog(ABC):
         "said",
         "stage",
         "state",
+        "warnings",
     )
 
     def __init__(
@@ -99,6 +101,7 @@ class CallLog(ABC):
         self.prices = prices
         self.hold: Hold | None = None
         self.channel: str | None = None
+        self.warnings: tuple[str, ...] = ()
         self._reported: Usage | None = None
         self._billed: Units | None = None  # what the answer says of its cost
         self.said = False
@@ -256,10 +259,19 @@ class CallLog(ABC):
         for_ms = UNSET if for_s is None else round(for_s * 1000)
         self._tell_channel(state, UNSET if reason is None else reason, for_ms, channel)
 
+    def adapted(self, channel: str, warnings: tuple[str, ...]) -> None:
+        """See ``Observer``."""
+        if not self.ended:
+            self.warnings = warnings
+            self._tell_adapted(channel, warnings)
+
     @abstractmethod
     def _tell_channel(
         self, state: str, reason: str | UnsetType, for_ms: int | UnsetType, channel: str
     ) -> None: ...
+
+    @abstractmethod
+    def _tell_adapted(self, channel: str, warnings: tuple[str, ...]) -> None: ...
 
     @abstractmethod
     def _tell_started(self, channel: str | None) -> None: ...

@@ -189,6 +189,7 @@ class Combination:
             cost_ceiling=plan.ceiling,
             background=True if run.background else UNSET,
             parent=UNSET if parent is None else parent,
+            warnings=run.warnings or UNSET,
         )
 
     async def _fan_out(

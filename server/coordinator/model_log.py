@@ -10,6 +10,7 @@ from server.coordinator.call_log import CallLog
 from server.errors import ServerError
 from server.events import (
     MemberRef,
+    ModelAdapted,
     ModelCancelled,
     ModelChannel,
     ModelFailed,
@@ -61,6 +62,7 @@ class ModelLog(CallLog):
         self.channel = channel
         if number > 1:
             self.attempts = number
+            self.warnings = ()
             self._member = self._lane.member = replace(self._member, attempt=number)
         self._started(channel)
 
@@ -144,3 +146,6 @@ class ModelLog(CallLog):
         self, state: str, reason: str | UnsetType, for_ms: int | UnsetType, channel: str
     ) -> None:
         self.run.tell(ModelChannel(state, reason, for_ms, channel), stage=self.stage, member=self._member)
+
+    def _tell_adapted(self, channel: str, warnings: tuple[str, ...]) -> None:
+        self.run.tell(ModelAdapted(warnings, channel), stage=self.stage, member=self._member)

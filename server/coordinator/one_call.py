@@ -52,6 +52,7 @@ def created_for(run: Run, model: str, *, stream: bool) -> RunCreated:
         stream=stream,
         members=(PlannedMember(MEMBER, model),),
         background=True if run.background else UNSET,
+        warnings=run.warnings or UNSET,
     )
 
 
@@ -113,6 +114,11 @@ class OneCall(ModelLog):
         if not self.ended:
             self._begin()
         super().noted(channel, state, reason=reason, for_s=for_s)
+
+    def adapted(self, channel: str, warnings: tuple[str, ...]) -> None:
+        """See ``Observer``."""
+        self._break_silence()
+        super().adapted(channel, warnings)
 
     def complete(self, call: Call) -> None:
         """The answer is whole. ``call.answer`` stays None: there is nothing to tell of it."""

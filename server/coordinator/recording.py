@@ -104,6 +104,7 @@ class Recording:
             seed=str(seed),
             elapsed_s=self._now(),
             wide=chat.wide,
+            warnings=run.warnings,
             request=chat.edit(removed).body.decode(),
             settings=_without_secrets(msgspec.to_builtins(settings)),
         )
@@ -243,6 +244,11 @@ class _Ear:
         """See ``Observer``."""
         self._recording.note(self._call, noted=[channel, state, reason, for_s])
         self._observer.noted(channel, state, reason=reason, for_s=for_s)
+
+    def adapted(self, channel: str, warnings: tuple[str, ...]) -> None:
+        """See ``Observer``."""
+        self._recording.note(self._call, adapted=[channel, warnings])
+        self._observer.adapted(channel, warnings)
 
 
 def error_as_json(error: ServerError) -> dict[str, Any]:

@@ -42,6 +42,7 @@ class _Line(msgspec.Struct):
     attempt: tuple[int, str] | None = None
     queued: str | None = None
     noted: tuple[str, str, str | None, float | None] | None = None
+    adapted: tuple[str, tuple[str, ...]] | None = None
     retrying: dict[str, Any] | None = None
     how: dict[str, Any] | None = None
     failed: dict[str, Any] | None = None
@@ -69,6 +70,7 @@ class _Head(msgspec.Struct):
     parent: str | None = None
     elapsed_s: float = 0.0
     wide: bool = False
+    warnings: tuple[str, ...] = ()
 
 
 class Replayed(NamedTuple):
@@ -109,7 +111,7 @@ async def _carry_out(head: _Head, lines: list[_Line]) -> Replayed:
     run = runs.start(
         model=head.model, principal=_Owner(head.key), run_id=head.run_id, conversation_id=head.conversation_id
     )
-    run.response_id, run.background = head.response_id, head.background
+    run.response_id, run.background, run.warnings = head.response_id, head.background, head.warnings
     chat = ChatRequest(JsonObject(head.request.encode()), wide=head.wide)
     call = Call(run=run, depth=head.depth)
     for line in lines:
@@ -221,6 +223,8 @@ def _tell(line: _Line, call: Call) -> None:
     """What the call's observer heard."""
     if line.attempt is not None:
         call.attempts_made, call.channel = line.attempt
+    if line.adapted is not None:
+        call.adapted(*line.adapted)
     if (observer := call.observer) is None:
         return
     if line.attempt is not None:

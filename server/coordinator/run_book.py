@@ -154,7 +154,7 @@ class RunBook:
             level=self.level,
             answer_by=answer_by,
             members=tuple(
-                CallInfo(one.id, one.model, one.state, one.usage, one.code, money(one.cost))
+                CallInfo(one.id, one.model, one.state, one.usage, one.code, money(one.cost), one.warnings)
                 for one in self.calls
             ),
             agreement=self.agreement,

@@ -10,6 +10,7 @@ from server.coordinator.call_log import CallLog
 from server.errors import ServerError
 from server.events import (
     StageRef,
+    SummaryAdapted,
     SummaryChannel,
     SummaryFailed,
     SummaryFinished,
@@ -61,6 +62,7 @@ class SummaryLog(CallLog):
         self.paid = True
         self.channel = channel
         if number > 1:
+            self.warnings = ()
             self._told = replace(self._told, attempt=self._told.attempt + 1)
             self._tell_started(channel)
 
@@ -114,3 +116,6 @@ class SummaryLog(CallLog):
         self, state: str, reason: str | UnsetType, for_ms: int | UnsetType, channel: str
     ) -> None:
         self.run.tell(SummaryChannel(state, reason, for_ms, channel), stage=self.stage)
+
+    def _tell_adapted(self, channel: str, warnings: tuple[str, ...]) -> None:
+        self.run.tell(SummaryAdapted(warnings, channel), stage=self.stage)

@@ -26,6 +26,8 @@ from server.events.parts import (
 
 
 class RunCreated(Data, frozen=True, gc=False, kw_only=True):
+    """``warnings``: what of the request was left out whichever model is asked."""
+
     type: ClassVar[str] = "run.created"
     response_id: str
     model: str
@@ -40,6 +42,7 @@ class RunCreated(Data, frozen=True, gc=False, kw_only=True):
     cost_ceiling: float | None = None
     background: bool | UnsetType = UNSET
     parent: OptStr = UNSET
+    warnings: Names | UnsetType = UNSET
 
 
 class RunQueued(Data, frozen=True, gc=False):
@@ -231,6 +234,15 @@ class ModelChannel(Data, frozen=True, gc=False):
     channel: OptStr = UNSET
 
 
+class ModelAdapted(Data, frozen=True, gc=False):
+    """The request did not go upstream as it was asked; ``warnings`` tell in words what was adapted."""
+
+    type: ClassVar[str] = "model.adapted"
+    gated: ClassVar[Mapping[str, str]] = {"channel": "channels"}
+    warnings: Names
+    channel: OptStr = UNSET
+
+
 class ModelHedged(Data, frozen=True, gc=False):
     type: ClassVar[str] = "model.hedged"
     after_ms: int
@@ -317,6 +329,15 @@ class SummaryChannel(Data, frozen=True, gc=False):
     state: str
     reason: OptStr = UNSET
     for_ms: OptInt = UNSET
+    channel: OptStr = UNSET
+
+
+class SummaryAdapted(Data, frozen=True, gc=False):
+    """As ``ModelAdapted``, of the summary's call."""
+
+    type: ClassVar[str] = "summary.adapted"
+    gated: ClassVar[Mapping[str, str]] = {"channel": "channels"}
+    warnings: Names
     channel: OptStr = UNSET
 
 

@@ -10,12 +10,8 @@ import time
 from collections.abc import Awaitable
 from contextlib import aclosing
 from functools import partial
-from typing import Any
-from urllib.parse import quote
 
-import msgspec
 from aiohttp import web
-from msgspec import Raw
 
 from server.accounting import Record
 from server.answer_cache import Caching, wished
@@ -27,17 +23,16 @@ from server.errors import InvalidRequest, ServerError
 from server.handlers import background, inband
 from server.handlers.dialect import Collector, Dialect
 from server.handlers.streaming import EventStream
-from server.openai_wire import ChunkEncoder, usage_json
+from server.handlers.telling import antiphon_field, attempts_told, warnings_told
+from server.openai_wire import ChunkEncoder
 from server.replay import Replay
 from server.run_log import Run
 from server.strategy_settings import StatusMode
-from server.upstreams.base import AnswerInfo, Call, Upstream
+from server.upstreams.base import Call, Upstream
 
 # Combinations may call each other through servers; one that is so deep within others is refused.
 MAX_DEPTH = 2
 MAX_CONVERSATION_ID = 200
-# The header tells so many attempts; a panel may make more. (attempts)
-MAX_ATTEMPTS_TOLD = 100
 
 
 def begin(
@@ -89,8 +84,8 @@ def begin(
     if not dialect.chats:
         run.response_id = dialect.prefix + run.id[4:]
     record.run_id = run.id
-    if warnings:
-        record.warnings = "; ".join(warnings)
+    run.warnings = warnings
+    record.warnings = "; ".join(warnings)
     call = Call(run=run, depth=depth, credentials=own)
     if router.cached and own is None and not in_background:
         call.caching = _caching(request, upstream)
@@ -119,7 +114,6 @@ class Work:
         self._call = call
         self._mode = mode
         self._dialect = dialect
-        self._warned = record.warnings
         self._combination = upstream if isinstance(upstream, Combination) else None
         # The answer of a combination that writes anew is the run's; a relayed one keeps its own id.
         self._own = self._combination is not None and not self._combination.relays
@@ -258,14 +252,16 @@ class Work:
         self._tell_attempts()
 
     def _tell_attempts(self) -> None:
-        """Have the client told what was tried, if it was more than one channel, or if that is asked for."""
+        """Have the client told what was adapted, and what was tried if it was more than one channel.
+
+        What was tried is told, too, where channels are to be named.
+        """
         names = self._request[SNAPSHOT].settings.routing.tell_channels
         call = self._call
         if call.tried or names or any(part.tried for _, part in call.parts):
             self._record.tried = attempts_told(call, names=names)
-        if self._call.warnings is not None and self._call.warnings[0] == self._call.channel:
-            told = (self._warned, *self._call.warnings[1]) if self._warned else self._call.warnings[1]
-            self._record.warnings = "; ".join(told)
+        if call.warnings is not None or call.parts:
+            self._record.warnings = "; ".join((*self.run.warnings, *warnings_told(call)))
 
     def _antiphon(self) -> bytes | None:
         """The ``antiphon`` field of an answer that the combination made; None for a relayed one."""
@@ -273,57 +269,6 @@ class Work:
         if not self._own or info is None:
             return None
         return antiphon_field(self.run.id, info)
-
-
-def attempts_told(call: Call, *, names: bool) -> str:
-    """What became of each attempt, oldest first: ``ok`` or an error's code; with the channels' names.
-
-    Of a combination each call's attempts that are over, behind its id.
-    """
-    if not call.parts:
-        return ", ".join(_outcomes(call, whole=True, names=names))
-    told = [
-        f"{log.id}:{word}"
-        for log, part in call.parts
-        for word in _outcomes(part, whole=log.state == "finished", names=names)
-    ]
-    return ", ".join(told[:MAX_ATTEMPTS_TOLD])
-
-
-def _outcomes(call: Call, *, whole: bool, names: bool) -> list[str]:
-    outcomes = list(call.tried)
-    if whole and len(outcomes) < call.attempts_made:
-        outcomes.append((call.channel, "ok"))
-    # A code may be an upstream's own word: quoted, it is fit for a header.
-    words = [(quote(channel, safe=""), quote(code[:64], safe="")) for channel, code in outcomes]
-    return [f"{channel}={code}" if names else code for channel, code in words]
-
-
-def antiphon_field(run_id: str, info: AnswerInfo) -> bytes:
-    """How an answer came about, as the ``antiphon`` object that goes with it."""
-    members = [
-        {
-            "id": call.id,
-            "model": call.model,
-            "state": call.state,
-            **({"code": call.code} if call.code else {}),
-            "usage": None if call.usage is None else Raw(usage_json(call.usage)),
-            "cost": call.cost,
-        }
-        for call in info.members
-    ]
-    fields: dict[str, Any] = {
-        "run_id": run_id,
-        "strategy": info.strategy,
-        "level": info.level,
-        "answer_by": info.answer_by,
-        "members": members,
-    }
-    if info.agreement is not None:
-        fields["agreement"] = info.agreement
-    if info.steps:
-        fields["steps"] = info.steps
-    return msgspec.json.encode(fields)
 
 
 def _caching(request: web.Request, upstream: Upstream) -> Caching | None:

@@ -12,8 +12,8 @@ from aiohttp import HttpVersion11, web
 from server.app_keys import CREDENTIALS, PRINCIPAL, RECORD, RUNS, SNAPSHOT
 from server.coordinator import answer_surface
 from server.errors import ServerError
-from server.handlers.answering import attempts_told
 from server.handlers.body import read_body
+from server.handlers.telling import attempts_told
 from server.handlers.upload import taken_in
 from server.middlewares import Handler, send_head, takes_forms
 from server.openai_wire import error_event, model_of, parse_object

@@ -10,15 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from server import errors
 from server.bus import Sleepers, Topic
 from server.deltas import Usage
-from server.events import (
-    Data,
-    Event,
-    MemberRef,
-    RunControl,
-    RunCreated,
-    RunDegraded,
-    StageRef,
-)
+from server.events import Data, Event, MemberRef, RunControl, RunCreated, RunDegraded, StageRef
 from server.run_log import ending
 from server.run_log.lane import Lane, tell_text
 from server.run_log.scope import Nap, Scope
@@ -42,7 +34,8 @@ class Run:
     """One client request being carried out. Made by ``Runs.start``.
 
     ``key`` is its owner's name; ``created_at`` Unix seconds; ``usage`` and ``level`` what the answer
-    tells; ``monotonic`` gives seconds that never fall.
+    tells; ``warnings`` what of the request was left out whichever model is asked; ``monotonic`` gives
+    seconds that never fall.
     One writer tells events; any number of readers read from their own place, and none is ever waited for.
     """
 
@@ -75,6 +68,7 @@ class Run:
         "text_sleepers",
         "text_watchers",
         "usage",
+        "warnings",
     )
 
     def __init__(self, runs: Runs, id: str, model: str, key: str, topics: tuple[Topic, ...]) -> None:
@@ -86,6 +80,7 @@ class Run:
         self.status = "queued"
         self.level = "none"
         self.usage: Usage | None = None
+        self.warnings: tuple[str, ...] = ()
         self.created_at = round(runs.wall(), 3)
         self.background = False  # it survives its asker
         self.ended = False

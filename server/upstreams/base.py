@@ -44,12 +44,15 @@ class Observer(Protocol):
         of this call has made of it: open (its breaker), closed, cooling, refused.
         """
 
+    def adapted(self, channel: str, warnings: tuple[str, ...]) -> None:
+        """The request did not go to ``channel`` as it was asked; what was adapted, in ASCII words."""
+
 
 class CallInfo(msgspec.Struct, frozen=True):
     """One call that was made for an answer.
 
     ``state`` is finished, failed, cancelled or skipped, ``code`` says why it is not finished. ``usage``
-    None: it cost nothing. ``cost`` None: nobody knows.
+    None: it cost nothing. ``cost`` None: nobody knows. ``warnings`` tell what was adapted in its request.
     """
 
     id: str
@@ -58,6 +61,7 @@ class CallInfo(msgspec.Struct, frozen=True):
     usage: Usage | None = None
     code: str | None = None
     cost: float | None = None
+    warnings: tuple[str, ...] = ()
 
 
 class StepInfo(msgspec.Struct, frozen=True):
@@ -182,6 +186,12 @@ class Call:
         self.warnings: tuple[str, tuple[str, ...]] | None = None
         self.inlined: Inlined | None = None
         self.caching: Caching | None = None
+
+    def adapted(self, channel: str, warnings: tuple[str, ...]) -> None:
+        """Note what ``channel`` had to adapt in the request, and have it told."""
+        self.warnings = (channel, warnings)
+        if self.observer is not None:
+            self.observer.adapted(channel, warnings)
 
 
 class Upstream(Protocol):

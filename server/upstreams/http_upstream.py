@@ -193,7 +193,7 @@ class HttpUpstream(ABC):
 
     def _tell_adapted(self, call: Call, warnings: tuple[str, ...]) -> None:
         """What had to be adapted in a request, in names of fields alone."""
-        call.warnings = (self.name, warnings)
+        call.adapted(self.name, warnings)
         log.info("channel %s: adapted: %s", self.name, "; ".join(warnings))
 
     def _told(self, error: ServerError, model: str) -> ServerError:

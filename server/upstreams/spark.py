@@ -157,7 +157,7 @@ class SparkUpstream:
             options=self._options,
         )
         if told := told + request.warnings:
-            call.warnings = (self.name, told)
+            call.adapted(self.name, told)
             log.info("channel %s: adapted: %s", self.name, "; ".join(told))
         protocol = SparkProtocol.answering(
             request, answer_id=call_id, callers_own=credentials.callers_own, options=self._options

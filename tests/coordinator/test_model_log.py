@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from server.deltas import Finished, TextDelta, Usage, UsageDelta
 from server.errors import RateLimited
-from server.events import ModelChannel
+from server.events import ModelAdapted, ModelChannel
 from tests.coordinator.panel import broken
 from tests.coordinator.test_call_log import model_log, start, types
 
@@ -48,6 +48,20 @@ async def test_what_was_decided_about_a_channel_is_told_until_the_end() -> None:
         ModelChannel("open", for_ms=1500, channel="two"),
     ]
     assert types(run) == ["model.channel", "model.channel", "model.cancelled"]
+
+
+async def test_what_an_attempt_adapted_is_told_and_kept_until_another_attempt() -> None:
+    run = start()
+    log = model_log(run)
+    log.attempt(1, "one")
+    log.adapted("one", ("seed was left out",))
+    assert run.events_after(0)[-1].data == ModelAdapted(("seed was left out",), channel="one")
+    assert list(log.warnings) == ["seed was left out"]
+    log.attempt(2, "two")
+    assert list(log.warnings) == []
+    log.cancelled("quorum")
+    log.adapted("two", ("top_p was left out",))
+    assert types(run) == ["model.started", "model.adapted", "model.cancelled"]
 
 
 async def test_nothing_is_told_after_the_end() -> None:

@@ -47,6 +47,7 @@ class Faulty(Scripted):
                 RateLimited("Wait.", upstream_status=429), delay_s=0.1, next_attempt=2, same_channel=False
             )
             call.observer.noted("second", "asked")
+            call.adapted("second", ("seed was left out",))
         async for batch in super().stream(chat, call):
             yield batch
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from server.coordinator.summary_log import SummaryLog
-from server.events import StageRef, SummaryChannel, SummaryStarted
+from server.events import StageRef, SummaryAdapted, SummaryChannel, SummaryStarted
 from server.run_log import Run
 from tests.coordinator.panel import broken, request
 from tests.coordinator.test_call_log import start, types
@@ -32,3 +32,15 @@ async def test_what_was_decided_about_a_channel_is_told_in_its_stage() -> None:
     last = run.events_after(0)[-1]
     assert (last.data, last.member) == (SummaryChannel("open", for_ms=10_000, channel="one"), None)
     assert last.stage == StageRef("summary.1", "summary")
+
+
+async def test_what_an_attempt_adapted_is_told_and_kept_until_another_attempt() -> None:
+    run = start()
+    log = summary_log(run)
+    log.adapted("one", ("seed was left out",))
+    last = run.events_after(0)[-1]
+    assert (last.data, last.member) == (SummaryAdapted(("seed was left out",), channel="one"), None)
+    assert list(log.warnings) == ["seed was left out"]
+    log.retrying(broken(), delay_s=0, next_attempt=2, same_channel=False)
+    log.attempt(2, "two")
+    assert list(log.warnings) == []
