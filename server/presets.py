@@ -226,6 +226,12 @@ def preset_of(channel: Channel) -> Preset:
     return PRESETS[channel.preset] if channel.preset is not None else _NONE
 
 
+def timeouts_of(channel: Channel) -> TimeoutsPatch:
+    """What is said of its clocks: by the channel itself, else by its preset or kind."""
+    kind = _AT_HOME if channel.kind == "ollama" else TimeoutsPatch()
+    return channel.timeouts.over(preset_of(channel).timeouts.over(kind))
+
+
 def base_url_of(channel: Channel) -> str:
     """Where the channel's server is, without a slash at the end."""
     return (channel.base_url or preset_of(channel).base_url).rstrip("/")

@@ -245,7 +245,7 @@ class RoutedModel:
 
     def _prepare(self, state: ChannelState, failed: list[Failed], call: Call, now: float) -> None:
         """Note in ``call`` where the next attempt goes."""
-        if call.deadline is None and (total_s := (call.timeouts or state.timeouts).total_s):
+        if call.deadline is None and (total_s := state.timeouts.of(call).total_s):
             call.deadline = now + total_s
         call.channel, call.attempts_made = state.name, len(failed) + 1
         if call.siblings is not None:
@@ -285,7 +285,7 @@ class RoutedModel:
             delay_s = max(self._rng.uniform(0, longest), ready_at - now)
             if delay_s > routing.max_backoff_s:
                 raise _meaningful(failed)  # the client hears for how long
-        connect_s = (call.timeouts or candidate.state.timeouts).connect_s
+        connect_s = candidate.state.timeouts.of(call).connect_s
         if call.deadline is not None and now + delay_s + connect_s > call.deadline:
             raise _given_up(failed, candidate, call, "time")
         # A sibling that is well may always be asked: what must not be multiplied is the load on the sick.

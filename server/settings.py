@@ -6,7 +6,7 @@ holds a ``Settings`` holds a snapshot: a reload makes a new one and leaves runs 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -66,6 +66,9 @@ class Timeouts(_Frozen, frozen=True):
     total_s: From0 = 600
 
 
+_Clocks = TypeVar("_Clocks", Timeouts, "TimeoutsPatch")
+
+
 class TimeoutsPatch(_Frozen, frozen=True):
     """Some of the four clocks; None keeps the value of the level above."""
 
@@ -74,7 +77,7 @@ class TimeoutsPatch(_Frozen, frozen=True):
     idle_s: From0 | None = None
     total_s: From0 | None = None
 
-    def over(self, base: Timeouts) -> Timeouts:
+    def over(self, base: _Clocks) -> _Clocks:
         """``base`` with what is set here put over it."""
         mine = {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}
         return msgspec.structs.replace(base, **mine) if mine else base
@@ -342,7 +345,7 @@ class Combination(_Frozen, frozen=True):
 
 
 MEMBER_TIMEOUTS = Timeouts(connect_s=5, first_token_s=20, idle_s=15, total_s=55)
-"""The four clocks of a member call where neither the combination nor the member says otherwise."""
+"""The four clocks of a member call where nobody says otherwise, the channel neither."""
 
 
 class Settings(_Frozen, frozen=True):

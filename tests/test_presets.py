@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from server.presets import PRESETS, Preset, base_url_of, preset_of, table, usage_of
-from server.settings import Channel
+from server.presets import PRESETS, Preset, base_url_of, preset_of, table, timeouts_of, usage_of
+from server.settings import Channel, TimeoutsPatch
 
 PAGE = Path(__file__).parents[1] / "docs" / "providers.md"
 
@@ -37,6 +37,15 @@ def test_a_channels_own_settings_win() -> None:
     )
     assert (base_url_of(ours), usage_of(ours)) == ("https://api.mistral.ai/v1", "given")
     assert (base_url_of(theirs), usage_of(theirs)) == ("http://127.0.0.1/v9", "ask")
+
+
+def test_what_is_said_of_a_channels_clocks_is_its_own_then_its_presets_or_kinds() -> None:
+    cold = TimeoutsPatch(first_token_s=300)
+    assert timeouts_of(Channel(name="a", kind="openai", preset="lmstudio")) == cold
+    assert timeouts_of(Channel(name="a", kind="ollama")) == cold
+    own = TimeoutsPatch(first_token_s=9, idle_s=0)
+    assert timeouts_of(Channel(name="a", kind="ollama", timeouts=own)) == own
+    assert timeouts_of(Channel(name="a", kind="openai")) == TimeoutsPatch(), "nobody says anything"
 
 
 def test_without_a_preset_there_are_no_rules() -> None:

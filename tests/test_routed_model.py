@@ -349,10 +349,23 @@ async def test_the_total_time_covers_all_attempts() -> None:
 
 async def test_the_calls_own_total_time_wins_and_zero_is_none() -> None:
     for mine, theirs in [(0, 90), (0, 0), (7, 0)]:
-        call = Call(timeouts=Timeouts(total_s=mine))
+        own = Timeouts(total_s=mine)
+        call = Call(timeouts=lambda said, own=own: own)  # type: ignore[misc]
         before = asyncio.get_running_loop().time()
         assert await answer(model(channel("a", timeouts={"total_s": theirs})), call) == "hello"
         assert call.deadline == (pytest.approx(before + mine, abs=5) if mine else None)
+
+
+async def test_a_call_that_leaves_a_clock_to_the_channel_has_each_channels_own() -> None:
+    now = asyncio.get_running_loop().time
+    a, b = (
+        channel("a", down(), timeouts={"connect_s": 9}, priority=1),
+        channel("b", timeouts={"connect_s": 1}),
+    )
+    call = Call(deadline=now() + 5, timeouts=lambda said: said.over(Timeouts(connect_s=9)))
+    assert await answer(model(a, b), call) == "hello", "there is time for b's second"
+    assert (await failure(model(a), Call(deadline=now() + 5))).code == "upstream_unreachable"
+    assert asked(a) == [2], "not for a's nine: it was asked once in each request"
 
 
 async def test_no_attempt_begins_that_would_have_no_time_left_to_connect() -> None:
@@ -360,7 +373,7 @@ async def test_no_attempt_begins_that_would_have_no_time_left_to_connect() -> No
     deadline = asyncio.get_running_loop().time() + 3
     assert isinstance(await failure(model(a, b), Call(deadline=deadline)), UpstreamUnreachable)
     assert asked(b) == [0]
-    call = Call(deadline=deadline, timeouts=Timeouts(connect_s=0.1))
+    call = Call(deadline=deadline, timeouts=lambda said: Timeouts(connect_s=0.1))
     assert await answer(model(a, b), call) == "hello"
 
 

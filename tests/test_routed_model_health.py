@@ -196,7 +196,7 @@ async def test_a_total_time_that_the_caller_set_is_not_held_against_the_channel(
     a = channel("a", [UpstreamTimeout("total", 1)], breaker={"failures": 1})
     routed = model(a)
     deadline = asyncio.get_running_loop().time() + 60
-    await failure(routed, Call(deadline=deadline, timeouts=Timeouts(connect_s=1)))
+    await failure(routed, Call(deadline=deadline, timeouts=lambda said: Timeouts(connect_s=1)))
     assert a.health.of("m").breaker.state == "closed"
     await failure(routed)
     assert a.health.of("m").breaker.state == "open"

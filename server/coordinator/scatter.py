@@ -22,8 +22,8 @@ from server.coordinator.plan import Plan, PlannedCall
 from server.coordinator.run_book import RunBook
 from server.coordinator.steering import Steering
 from server.events import MemberRef, StageRef
-from server.settings import MEMBER_TIMEOUTS
-from server.upstreams.base import Call, Upstream, prices_by_name
+from server.settings import MEMBER_TIMEOUTS, Combination, Member
+from server.upstreams.base import Call, TimeoutsAt, Upstream, prices_by_name
 
 # The stage ends its calls at the deadline; their own clocks, which would call it a failure, come later.
 LATER_S = 1.0
@@ -104,7 +104,7 @@ class Scatter:
             member.skip("budget", too_dear())
             return
         call = Call(
-            timeouts=planned.member.timeouts.over(settings.timeouts.over(MEMBER_TIMEOUTS)),
+            timeouts=_timeouts(planned.member, settings),
             deadline=None if self._deadline is None else self._deadline + LATER_S,
             attempts=planned.member.attempts or settings.attempts,
             observer=member.log,
@@ -234,3 +234,9 @@ class Scatter:
             and self.complete >= self._within.plan.quorum
         ):
             book.quorum_ms = book.run.elapsed_ms
+
+
+def _timeouts(member: Member, combination: Combination) -> TimeoutsAt:
+    """Whoever is nearest to the call decides; what nobody has set is what a member's call has by default."""
+    said = member.timeouts.over(combination.timeouts)
+    return lambda channel: said.over(channel.over(MEMBER_TIMEOUTS))

@@ -31,7 +31,7 @@ from server.deltas import (
 from server.errors import ModelNotFound, ServerError, UpstreamEmpty, UpstreamInvalid
 from server.events import StageRef, SummaryFallback, SummaryStarted
 from server.settings import Summary, Timeouts, TimeoutsPatch
-from server.upstreams.base import Call
+from server.upstreams.base import Call, TimeoutsAt
 
 BEST_DRAFT = "best_draft"
 _OF_THE_CALL = frozenset({UsageDelta, Extra})
@@ -153,7 +153,7 @@ async def stream_answer(
     told: SummaryStarted,
     request: ChatRequest,
     *,
-    timeouts: Timeouts | None = None,
+    timeouts: TimeoutsAt | None = None,
     attempts: int = 2,
     shape: Shape | None = None,
     keep: bool = False,
@@ -272,6 +272,6 @@ def _fit(run: Coordinator, gathered: Gathered, summary: Summary, model: str) -> 
     return fit(run.chat, gathered.drafts, summary, context)
 
 
-def _timeouts(patch: TimeoutsPatch) -> Timeouts | None:
-    """The channel's own clocks unless something is set."""
-    return patch.over(Timeouts()) if any(msgspec.structs.astuple(patch)) else None
+def _timeouts(said: TimeoutsPatch) -> TimeoutsAt | None:
+    """The channel's own clocks, but for what is set."""
+    return None if said == TimeoutsPatch() else lambda channel: said.over(channel.over(Timeouts()))

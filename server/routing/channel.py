@@ -15,9 +15,9 @@ from server.chat import ChatRequest
 from server.deltas import Batch, TextDelta, UsageDelta
 from server.routing.health import ChannelHealth, Health, KeyHealth, LeftAlone
 from server.routing.limits import MINUTE_S, Gate, Ticket
-from server.settings import Breaker, Channel, Timeouts
+from server.settings import Breaker, Channel
 from server.token_estimates import tokens_of_bytes, weight_of
-from server.upstreams.base import Call, Upstream, whole
+from server.upstreams.base import Call, OwnTimeouts, Upstream, whole
 
 # Is another channel than that of this health well, at this time of the event loop?
 Elsewhere: TypeAlias = Callable[[Health, float], bool]
@@ -68,7 +68,7 @@ class ChannelState:
         self.name = settings.name
         self.place = _place(settings)
         self.count = count
-        self.timeouts = settings.timeouts.over(Timeouts())
+        self.timeouts = OwnTimeouts(settings)
         secrets = settings.secrets()
         self.health: ChannelHealth
         if before is not None and _same_place(before.settings, settings):

@@ -59,7 +59,7 @@ class Patience:
                 spread_s *= 2
         finally:
             self._waiting -= 1
-        total_s = (call.timeouts or chosen.state.timeouts).total_s
+        total_s = chosen.state.timeouts.of(call).total_s
         if call.deadline is None and total_s:
             call.deadline = began + total_s
         return chosen
@@ -87,6 +87,6 @@ class Patience:
             return None
         one = min(cooling, key=lambda candidate: candidate.health.blocked_until)
         ready_at = one.health.blocked_until
-        connect_s = (call.timeouts or one.state.timeouts).connect_s
+        connect_s = one.state.timeouts.of(call).connect_s
         in_time = call.deadline is None or ready_at + connect_s <= call.deadline
         return one if ready_at <= by and in_time and self._waiting <= one.state.settings.max_waiting else None

@@ -18,7 +18,7 @@ from server.chat import ChatRequest, JsonObject
 from server.deltas import ReasoningDelta, TextDelta, ToolCallDelta
 from server.errors import NoChannel, ServerError, UpstreamEmpty, UpstreamTimeout
 from server.routing.channel import ChannelState, Lane
-from server.settings import Channel, Timeouts
+from server.settings import Channel, Timeouts, TimeoutsPatch
 from server.upstreams.base import Call
 from server.upstreams.listing import Listing
 
@@ -106,7 +106,7 @@ async def _try(state: ChannelState, lane: Lane, model: str) -> Trial:
     try:
         if (reason := lane.upstream.unavailable) is not None:
             raise NoChannel(reason)
-        call = Call(timeouts=_short(state.timeouts))
+        call = Call(timeouts=_short)
         chat = _question(model)
         ticket = await state.take(call, chat)
         try:
@@ -151,6 +151,7 @@ def _question(model: str) -> ChatRequest:
     return ChatRequest(JsonObject(msgspec.json.encode(body)))
 
 
-def _short(timeouts: Timeouts) -> Timeouts:
+def _short(said: TimeoutsPatch) -> Timeouts:
+    timeouts = said.over(Timeouts())
     total_s = min(timeouts.total_s or TRIAL_S, TRIAL_S)
     return msgspec.structs.replace(timeouts, total_s=total_s)

@@ -14,8 +14,9 @@ from server.answer_cache import Caching
 from server.chat import ChatRequest
 from server.deltas import Batch, Deltas, Usage
 from server.errors import ModelNotFound, ServerError
+from server.presets import timeouts_of
 from server.prices import Prices
-from server.settings import Timeouts
+from server.settings import Channel, Timeouts, TimeoutsPatch
 from server.spark_ws import Credentials
 from server.surfaces import AnswerHead, SurfaceRequest
 from server.upstreams.image_source import Inlined
@@ -118,10 +119,29 @@ class Part(Protocol):
     state: str
 
 
+# The clocks of a call at a channel, from what the channel says of them itself.
+TimeoutsAt: TypeAlias = Callable[[TimeoutsPatch], Timeouts]
+
+
+class OwnTimeouts:
+    """The clocks of one channel: ``said`` of them there, and with the defaults."""
+
+    __slots__ = ("_all", "said")
+
+    def __init__(self, channel: Channel) -> None:
+        self.said = timeouts_of(channel)
+        self._all = self.said.over(Timeouts())
+
+    def of(self, call: Call) -> Timeouts:
+        """The clocks of ``call`` at this channel."""
+        return self._all if call.timeouts is None else call.timeouts(self.said)
+
+
 class Call:
     """How one call is to be carried out: limits and who listens. One object for each call.
 
-    ``timeouts`` None means the channel's own. ``deadline`` (event loop time, seconds) is the end of the time
+    ``timeouts`` gives the clocks at a channel, from what is said of them there; None means the channel's own.
+    ``deadline`` (event loop time, seconds) is the end of the time
     that the caller has; no attempt begins that could not end before it. ``attempts`` is the number of tries
     in all, None the model's own. ``avoid`` names channels that are not asked. ``run`` is the run that it
     belongs to, ``depth`` how many combinations it is within. ``channel`` and ``attempts_made`` tell where the
@@ -160,7 +180,7 @@ class Call:
     def __init__(
         self,
         *,
-        timeouts: Timeouts | None = None,
+        timeouts: TimeoutsAt | None = None,
         deadline: float | None = None,
         attempts: int | None = None,
         observer: Observer | None = None,

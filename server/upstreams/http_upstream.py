@@ -14,8 +14,8 @@ from server.chat import ChatRequest
 from server.deltas import Batch, Delta, has_content
 from server.errors import ServerError
 from server.openai_wire import clean_error
-from server.settings import Channel, ParamRules, Timeouts
-from server.upstreams.base import Call
+from server.settings import Channel, ParamRules
+from server.upstreams.base import Call, OwnTimeouts
 from server.upstreams.clocks import Clocks
 from server.upstreams.exchange import Exchange, drain, secrets_of
 from server.upstreams.http import HttpAnswer, HttpClient, Target, tls_context
@@ -64,7 +64,7 @@ class HttpUpstream(ABC):
         self.name = channel.name
         self._channel = channel
         self._client = client
-        self._timeouts = channel.timeouts.over(Timeouts())
+        self._timeouts = OwnTimeouts(channel)
         self._names = {name: model.model or name for name, model in channel.served().items()}
         self._secrets = secrets_of(channel)
         self._params = Params(channel.params) if channel.params != ParamRules() else None
@@ -177,7 +177,7 @@ class HttpUpstream(ABC):
             self._tell_skipped(reader)
 
     def _exchange(self, chat: ChatRequest, call: Call) -> Exchange:
-        timeouts = call.timeouts or self._timeouts
+        timeouts = self._timeouts.of(call)
         clocks = Clocks(
             self._client.patrol,
             timeouts,

@@ -12,7 +12,7 @@ from server.errors import ServerError
 from server.foreign import NativeRequest
 from server.ollama_wire import OllamaReader, chat_request, ollama_error
 from server.ollama_wire.errors import NOT_PULLED
-from server.settings import Channel, Timeouts, TimeoutsPatch
+from server.settings import Channel
 from server.upstreams.base import Call
 from server.upstreams.http import HttpClient, Target
 from server.upstreams.http_upstream import channel_target
@@ -23,8 +23,6 @@ from server.upstreams.inlining import InliningUpstream
 log = logging.getLogger("antiphon.upstream")
 
 BASE_URL = "http://127.0.0.1:11434"
-# A cold model is loaded before it speaks.
-PATIENCE = TimeoutsPatch(first_token_s=300)
 
 
 class OllamaUpstream(InliningUpstream):
@@ -41,7 +39,6 @@ class OllamaUpstream(InliningUpstream):
 
     def __init__(self, channel: Channel, client: HttpClient, images: ImageSource) -> None:
         super().__init__(channel, client, images, lambda url: False)
-        self._timeouts = channel.timeouts.over(PATIENCE.over(Timeouts()))
         self._target = ollama_target(channel, "/api/chat")
 
     def target(self, chat: ChatRequest, call: Call) -> Target:

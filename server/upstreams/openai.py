@@ -12,7 +12,7 @@ from server.deltas import Delta
 from server.errors import ServerError
 from server.openai_wire import AnswerReader, decode_whole, narrowed, upstream_error
 from server.presets import base_url_of, preset_of, usage_of
-from server.settings import Channel, Timeouts
+from server.settings import Channel
 from server.upstreams.base import Call, SurfaceCaller
 from server.upstreams.exchange import rest
 from server.upstreams.http import HttpAnswer, HttpClient, Target
@@ -45,7 +45,6 @@ class OpenAIUpstream(HttpUpstream):
     ) -> None:
         super().__init__(channel, client)
         preset = preset_of(channel)
-        self._timeouts = channel.timeouts.over(preset.timeouts.over(Timeouts()))
         self._usage = usage_of(channel)
         self._preset = PresetRules(preset) if channel.preset is not None else None
         self._stops_at_calls = preset.stops_at_calls

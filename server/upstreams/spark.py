@@ -52,7 +52,7 @@ from server.spark_ws import (
     with_overrides,
 )
 from server.tasks import TaskOwner
-from server.upstreams.base import Call
+from server.upstreams.base import Call, OwnTimeouts
 from server.upstreams.clocks import Clocks, Patrol
 from server.upstreams.http import tls_context, unanswered, unreachable
 from server.upstreams.image_fitting import Bounds
@@ -110,7 +110,7 @@ class SparkUpstream:
         self._images = images
         self._patrol = Patrol(asyncio.get_running_loop())
         self._channel = channel
-        self._timeouts = channel.timeouts.over(Timeouts())
+        self._timeouts = OwnTimeouts(channel)
         self._names = {name: model.model or name for name, model in channel.served().items()}
         self._models = with_overrides(channel.spark.models)
         self._options = SparkOptions(
@@ -141,7 +141,7 @@ class SparkUpstream:
                 code="missing_api_key",
             )
         call_id = secrets.token_hex(8)
-        timeouts = call.timeouts or self._timeouts
+        timeouts = self._timeouts.of(call)
         deadline = _deadline(timeouts, call)
         told: tuple[str, ...] = ()
         if model.vision:

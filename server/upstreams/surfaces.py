@@ -17,9 +17,9 @@ from server.deltas import Usage
 from server.errors import InvalidRequest, ServerError, SurfaceNotOffered, UpstreamEmpty, UpstreamInvalid
 from server.openai_wire import clean_error, is_error_object, upstream_error
 from server.presets import base_url_of, preset_of
-from server.settings import Channel, Timeouts
+from server.settings import Channel
 from server.surfaces import AnswerHead, SurfaceRequest, media_type
-from server.upstreams.base import Call
+from server.upstreams.base import Call, OwnTimeouts
 from server.upstreams.clocks import Clocks
 from server.upstreams.exchange import Exchange, drain, rest, secrets_of
 from server.upstreams.http import HttpAnswer, HttpClient, Target, Uploader
@@ -47,7 +47,7 @@ class SurfaceUpstream:
         self._base = base_url_of(channel).removesuffix("/chat/completions").rstrip("/")
         preset = preset_of(channel)
         self._preset = PresetRules(preset) if channel.preset is not None else None
-        self._timeouts = channel.timeouts.over(preset.timeouts.over(Timeouts()))
+        self._timeouts = OwnTimeouts(channel)
         self._names = {name: model.model or name for name, model in channel.served().items()}
         self._secrets = secrets_of(channel)
         self._targets: dict[str, Target] = {}  # of JSON requests, by path
@@ -62,7 +62,7 @@ class SurfaceUpstream:
         it closes the connection.
         """
         theirs = self._names.get(model, model)
-        timeouts = call.timeouts or self._timeouts
+        timeouts = self._timeouts.of(call)
         clocks = Clocks(
             self._client.patrol,
             timeouts,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from server.price_settings import Price
-from server.settings import Channel, ChannelModel, Combination, Settings, Summary
+from server.settings import Channel, ChannelModel, Combination, Member, Settings, Summary, TimeoutsPatch
 from server.simulators.openai import OpenAISimulator
 from server.simulators.script import Script
 from server.strategy_settings import Steps, Vote
@@ -322,3 +322,28 @@ async def test_what_an_answer_and_its_calls_cost_is_told_with_it() -> None:
         assert run["cost"] == (usage["prompt_tokens"] + 2 * usage["completion_tokens"]) / 10**6 > 0
         plain = await post(server, ask("free"))
         assert (await get(server, f"/v1/runs/{plain.headers['x-run-id']}")).json()["cost"] is None
+
+
+@pytest.mark.parametrize(
+    ("theirs", "panels", "members", "which"),
+    [
+        ({"first_token_s": 0.11}, {}, {}, "0.11"),
+        ({"first_token_s": 30}, {"first_token_s": 0.12}, {}, "0.12"),
+        ({"first_token_s": 30}, {"first_token_s": 30}, {"first_token_s": 0.13}, "0.13"),
+    ],
+)
+async def test_a_members_clock_is_set_by_whoever_is_nearest_to_the_call_its_channel_too(
+    theirs: dict[str, float], panels: dict[str, float], members: dict[str, float], which: str
+) -> None:
+    def settings(sim: OpenAISimulator) -> Settings:
+        member = Member(model="m", timeouts=TimeoutsPatch(**members), attempts=1)
+        silent = panel(members=(member,), quorum=1, timeouts=TimeoutsPatch(**panels))
+        channels = (channel(sim, "m", "s", timeouts=TimeoutsPatch(**theirs)),)
+        return Settings(channels=channels, combinations=(silent,), logging=QUIET)
+
+    async with both(settings) as (server, sim):
+        sim.script(Script(silent=True), model="m", times=2)
+        answer = await post(server, ask("panel"))
+        (told,) = error_of(answer, 504)["details"]["members"]
+        assert told["code"] == "upstream_timeout_first_token"
+        assert f"said nothing for {which} s" in told["message"]

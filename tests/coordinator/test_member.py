@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator
 
+import msgspec
 import pytest
 
 from server.chat import ChatRequest
@@ -123,7 +124,11 @@ async def test_a_member_has_the_clocks_attempts_and_deadline_of_its_configuratio
     began = asyncio.get_running_loop().time()
     await panel.ask()
     (call,) = member.calls
-    assert call.timeouts == Timeouts(connect_s=5, first_token_s=20, idle_s=7, total_s=9)
+    assert call.timeouts is not None
+    silent = Timeouts(connect_s=5, first_token_s=20, idle_s=7, total_s=9)
+    assert call.timeouts(TimeoutsPatch()) == silent
+    said = TimeoutsPatch(connect_s=0, first_token_s=90, idle_s=90, total_s=90)
+    assert call.timeouts(said) == msgspec.structs.replace(silent, connect_s=0, first_token_s=90)
     assert call.attempts == 5
     assert call.deadline is not None
     assert 29 < call.deadline - began < 33

@@ -6,7 +6,7 @@ import pytest
 
 from server.deltas import Extra, Finished, Opening, Original, TextDelta, ToolCallDelta
 from server.errors import InvalidRequest, UpstreamEmpty, UpstreamError
-from server.settings import Summary
+from server.settings import Summary, Timeouts, TimeoutsPatch
 from tests.coordinator.panel import (
     Panel,
     Scripted,
@@ -191,3 +191,20 @@ async def test_a_strategy_without_a_writer_refuses_tools(strategy: str) -> None:
     told = await Panel([Scripted("a", says("one"))], strategy=strategy, tools="summary").ask(tools=TOOLS)
     assert isinstance(told.error, InvalidRequest)
     assert told.error.param == "tools"
+
+
+async def test_the_summary_has_the_clocks_that_it_sets_and_for_the_others_those_of_its_channel() -> None:
+    writer = Scripted("writer", says("done"))
+    drafts = [Scripted("a", says("one")), Scripted("b", says("two"))]
+    clocks = TimeoutsPatch(idle_s=0)
+    await Panel(drafts, writer, summary=Summary(model="writer", timeouts=clocks)).ask()
+    (call,) = writer.calls
+    assert call.timeouts is not None, "a clock that is switched off is set, too"
+    said = TimeoutsPatch(first_token_s=7, idle_s=7)
+    assert call.timeouts(said) == Timeouts(first_token_s=7, idle_s=0)
+
+
+async def test_a_summary_that_sets_none_leaves_all_to_the_channel() -> None:
+    writer = Scripted("writer", says("done"))
+    await Panel([Scripted("a", says("one")), Scripted("b", says("two"))], writer).ask()
+    assert writer.calls[0].timeouts is None

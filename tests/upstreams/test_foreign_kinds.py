@@ -188,7 +188,7 @@ async def test_a_beating_heart_does_not_keep_a_silent_stream_alive(kind: Kind, s
     assert kind.beat is not None
     kind.say(sim, chunks=3, inject={1: kind.beat * 3}, stall_after=1)
     async with kind.channel(sim) as channel:
-        said, error = await said_and_failed(channel, Call(timeouts=Timeouts(idle_s=0.2)))
+        said, error = await said_and_failed(channel, Call(timeouts=lambda said: Timeouts(idle_s=0.2)))
     assert (len(said), type(error), error.code) == (1, UpstreamTimeout, "upstream_timeout_idle")
 
 

@@ -122,8 +122,8 @@ async def test_a_refusal_is_one_of_our_errors(
 async def test_a_cold_model_has_time_and_a_silent_one_has_not(sim: OllamaSimulator) -> None:
     sim.script(OllamaScript(text=TEXT, chunks=3, stall_after=1))
     async with speaking(sim) as channel:
-        assert channel._timeouts.first_token_s == 300  # type: ignore[attr-defined]
-        said, error = await said_and_failed(channel, Call(timeouts=Timeouts(idle_s=0.2)))
+        assert channel._timeouts.of(Call()).first_token_s == 300  # type: ignore[attr-defined]
+        said, error = await said_and_failed(channel, Call(timeouts=lambda said: Timeouts(idle_s=0.2)))
     assert (len(said), type(error)) == (1, UpstreamTimeout)
     async with speaking(sim, timeouts={"first_token_s": 9}) as channel:
-        assert channel._timeouts.first_token_s == 9  # type: ignore[attr-defined]
+        assert channel._timeouts.of(Call()).first_token_s == 9  # type: ignore[attr-defined]

@@ -178,7 +178,7 @@ async def test_a_silent_spark_is_left_when_its_clock_runs_out(
     async with spark_server(script) as spark, upstream(spark.base_url) as asked:
         async with asyncio.timeout(LONG_S):
             with pytest.raises(UpstreamTimeout) as caught:
-                await deltas(asked, call=Call(timeouts=msgspec.convert(clocks, Timeouts)))
+                await deltas(asked, call=Call(timeouts=lambda said: msgspec.convert(clocks, Timeouts)))
             await spark.gone.wait()
     assert caught.value.clock == clock
 
@@ -187,7 +187,7 @@ async def test_a_listener_that_never_greets_runs_out_of_the_connect_clock() -> N
     with socket.create_server(("127.0.0.1", 0)) as mute:
         async with upstream(f"ws://127.0.0.1:{mute.getsockname()[1]}") as asked:
             with pytest.raises(UpstreamTimeout) as caught:
-                await deltas(asked, call=Call(timeouts=Timeouts(connect_s=0.05)))
+                await deltas(asked, call=Call(timeouts=lambda said: Timeouts(connect_s=0.05)))
     assert caught.value.clock == "connect"
 
 
