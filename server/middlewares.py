@@ -50,6 +50,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 _ENCODINGS = frozenset({"", "identity", "gzip", "deflate"})
 _JSON = ("", "application/json")
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}  # which no origin tells
 _NOT_OFFERED = {
     "conversations": "Conversations are",
     "assistants": "Assistants are",
@@ -250,6 +251,21 @@ def client_address(request: web.Request, snapshot: Snapshot) -> str | None:
             break
         peer = hop
     return peer
+
+
+def own_origin(request: web.Request, snapshot: Snapshot) -> str:
+    """The origin of this server's pages as their browser knows it: a trusted proxy tells what it took."""
+    scheme, host = request.scheme, request.host
+    if request.remote is not None and _trusted(request.remote, snapshot):
+        scheme = _first_told(request, "X-Forwarded-Proto") or scheme
+        host = _first_told(request, "X-Forwarded-Host") or host
+    scheme = {"wss": "https", "ws": "http"}.get(scheme.lower(), scheme.lower())  # some tell a websocket's
+    return f"{scheme}://{host.lower().removesuffix(_DEFAULT_PORTS.get(scheme, ''))}"
+
+
+def _first_told(request: web.Request, name: str) -> str:
+    """What the outermost of several proxies has told."""
+    return request.headers.get(name, "").partition(",")[0].strip()
 
 
 def _trusted(address: str, snapshot: Snapshot) -> bool:

@@ -30,7 +30,7 @@ from server.handlers.websocket import (
     check_handshake,
     offered_subprotocols,
 )
-from server.middlewares import authenticates_later, client_address
+from server.middlewares import authenticates_later, client_address, own_origin
 from server.tickets import Ticket
 
 __all__ = ["WATCHERS", "close_watchers", "watch_events"]
@@ -152,12 +152,15 @@ def _check_origin(request: web.Request) -> None:
 
     Without keys, loopback origins may too: the middleware has refused all others.
     """
-    origin = request.headers.get("Origin")
-    if origin is None or origin == f"{request.scheme}://{request.host}":
+    origin, snapshot = request.headers.get("Origin"), request[SNAPSHOT]
+    if origin is None or snapshot.keyring.open or origin == own_origin(request, snapshot):
         return
-    snapshot = request[SNAPSHOT]
-    if origin not in snapshot.settings.events.origins and not snapshot.keyring.open:
-        raise NotAllowed("This origin may not watch; see events.origins.", code="origin_not_allowed")
+    settings = snapshot.settings
+    if origin not in settings.events.origins and origin not in settings.cors.origins:
+        raise NotAllowed(
+            "This origin may not watch; see events.origins, or access.trusted_proxies behind a proxy.",
+            code="origin_not_allowed",
+        )
 
 
 async def _event_stream(

@@ -71,6 +71,7 @@ class Client:
 @asynccontextmanager
 async def client(shown: Site, key: str | None = None, **options: Any) -> AsyncIterator[Client]:
     headers = {"Authorization": f"Bearer {key}"} if key else {}
+    headers |= options.pop("headers", {})
     protocols = options.pop("subprotocols", [EVENTS])
     address = f"ws://127.0.0.1:{shown.port}/v1/events{options.pop('query', '')}"
     async with connect(

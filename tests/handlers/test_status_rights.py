@@ -6,11 +6,13 @@ import base64
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
+from server.settings import Cors, Events, Settings
 from tests.handlers.status_client import EVENTS, KEYED, Viewer, client, watching
-from tests.scripted_runs import M1, site
+from tests.scripted_runs import KEYS, M1, site
 
 
 async def test_a_key_may_come_in_each_of_three_ways() -> None:
@@ -102,3 +104,49 @@ async def test_who_brings_no_key_and_cannot_bring_one_later_is_refused_in_the_ha
             assert await watcher.closed() == 4406
         async with client(shown) as watcher:
             await watcher.begin(token="key-of-ann")
+
+
+PUBLIC = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "models.example.org"}
+
+
+@pytest.mark.parametrize(
+    ("origin", "told", "trusted", "may"),
+    [
+        ("http://127.0.0.1:{port}", {}, False, True),  # its own page
+        ("https://127.0.0.1:{port}", {}, False, False),
+        ("http://127.0.0.1", {}, False, False),
+        ("null", {}, False, False),
+        ("https://listed.example", {}, False, True),
+        ("https://called.example", {}, False, True),
+        ("http://listed.example", {}, False, False),
+        ("https://models.example.org", PUBLIC, True, True),
+        ("https://models.example.org", PUBLIC, False, False),  # whoever says so need not be a proxy
+        ("http://models.example.org", PUBLIC, True, False),
+        ("https://evil.example", PUBLIC, True, False),
+        ("https://127.0.0.1:{port}", {"X-Forwarded-Proto": "https"}, True, True),
+        ("https://127.0.0.1:{port}", {"X-Forwarded-Proto": "wss"}, True, True),
+        ("https://models.example.org", {**PUBLIC, "X-Forwarded-Host": "Models.example.org:443"}, True, True),
+        ("https://models.example.org:8443", PUBLIC, True, False),
+        ("https://models.example.org", {**PUBLIC, "X-Forwarded-Proto": "https, http"}, True, True),
+        ("http://127.0.0.1:{port}", {"X-Forwarded-Proto": "", "X-Forwarded-Host": ""}, True, True),
+    ],
+)
+async def test_a_page_may_watch_from_where_it_stands_and_a_trusted_proxy_says_where_that_is(
+    origin: str, told: dict[str, str], trusted: bool, may: bool
+) -> None:
+    settings = Settings(
+        access=replace(KEYS, trusted_proxies=("127.0.0.0/8",) if trusted else ("203.0.113.1",)),
+        cors=Cors(origins=("https://called.example",)),
+        events=Events(origins=("https://listed.example",)),
+    )
+    async with site(settings) as shown:
+        headers = {"Origin": origin.format(port=shown.port), **told}
+        if may:
+            async with client(shown, "key-of-ann", headers=headers) as watcher:
+                await watcher.begin()
+            return
+        with pytest.raises(InvalidStatus) as refused:
+            async with client(shown, "key-of-ann", headers=headers):
+                pass
+        assert refused.value.response.status_code == 403
+        assert b'"origin_not_allowed"' in (refused.value.response.body or b"")
