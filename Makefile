@@ -27,7 +27,7 @@ run: $(VENV)/installed ## Serve on 127.0.0.1:18888 with the embedded model
 	@exec $(BIN)/antiphon serve $(ARGS)
 
 test: $(VENV)/installed-dev ## Run the whole test suite
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile $(ARGS)
 
 bench: $(VENV)/installed ## Measure the speed beside a minimal relay (QUICK=1: two minutes; docs/speed.md)
 	@exec $(BIN)/python -m bench $(if $(filter-out 0,$(QUICK)),--quick) $(ARGS)
