@@ -76,7 +76,7 @@ class RoutedModel:
         self._sick_until = max((until for until in sick if until < math.inf), default=0.0)
         self.prices = Prices.of((state.name, rate_on(state, model)) for state, model in channels)
         self._blind = self.vision is False
-        self._no_tools = bool(channels) and all(model.tools is False for _, model in channels)
+        self._no_tools = self.tools is False
 
     @property
     def served(self) -> bool:
@@ -86,8 +86,12 @@ class RoutedModel:
     @property
     def vision(self) -> bool | None:
         """Can it see? None where no channel says."""
-        said = [model.vision for _, model in self.channels]
-        return True if True in said else (False if said and None not in said else None)
+        return _said([model.vision for _, model in self.channels])
+
+    @property
+    def tools(self) -> bool | None:
+        """May it call tools? None where no channel says."""
+        return _said([model.tools for _, model in self.channels])
 
     @property
     def context_length(self) -> int | None:
@@ -362,6 +366,11 @@ def _once_more(failed: list[Failed]) -> Candidate | None:
         ),
         None,
     )
+
+
+def _said(words: Sequence[bool | None]) -> bool | None:
+    """Is it so for some channel? None where that is not known."""
+    return True if True in words else (False if words and None not in words else None)
 
 
 def _given_up(failed: list[Failed], candidate: Candidate, call: Call, reason: str) -> ServerError:

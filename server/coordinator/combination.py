@@ -19,7 +19,7 @@ from server.chat import ChatRequest
 from server.coordinator.call_log import BUG
 from server.coordinator.ceiling import is_priced, within
 from server.coordinator.channel import AnswerChannel
-from server.coordinator.coordinator import Answer, Coordinator, sight
+from server.coordinator.coordinator import Answer, Coordinator, refuse_tools_for_nobody, sight
 from server.coordinator.one_call import MEMBER, OneCall, created_for
 from server.coordinator.patience import Patience
 from server.coordinator.plan import Plan, cost_limit, expand, make_plan, refuse_overrides
@@ -146,6 +146,7 @@ class Combination:
                     code="recursion_limit",
                 )
             plan = make_plan(self.settings, chat)
+            refuse_tools_for_nobody(plan, chat, self._models)
             limit = cost_limit(self.settings, chat)
             if limit is not None or is_priced(plan, self._models):
                 plan = within(plan, chat, self._models, limit=None if limit is None else units_of(limit))

@@ -19,14 +19,15 @@ from server.coordinator.ledger import Ledger
 from server.coordinator.member import Live
 from server.coordinator.outcomes import Draft, Gathered, told_failures
 from server.coordinator.patience import Patience
-from server.coordinator.plan import Plan, PlannedCall, tools_field
+from server.coordinator.plan import PASSING, Plan, PlannedCall, members_call, tools_field
 from server.coordinator.prompts import new_fence
 from server.coordinator.requests import draft_request
 from server.coordinator.run_book import RunBook
 from server.coordinator.scatter import LATER_S, Scatter, Within
 from server.coordinator.steering import Steering
-from server.deltas import Finished, Opening, RefusalDelta, TextDelta
-from server.errors import ModelNotFound
+from server.coordinator.tool_calls import Tools
+from server.deltas import Delta, Finished, Opening, RefusalDelta, TextDelta, ToolCallDelta
+from server.errors import InvalidRequest, ModelNotFound
 from server.events import StageDeadlineReached, StageQuorumReached
 from server.prices import Prices
 from server.upstreams.base import Call, Upstream, prices_by_name
@@ -78,6 +79,7 @@ class Coordinator:
             book.ledger.set_aside(plan.summary_most)
         self._within = Within(book, plan, group, models, call.depth, steering, call.caching)
         self._loop = asyncio.get_running_loop()
+        self._tools = Tools(chat) if members_call(plan) and tools_field(chat) is not None else None
         self._seed: int | None = None
         self._fence: str | None = None
         self.deadline = self._loop.time() - book.run.elapsed_ms / 1000 + plan.deadline_s
@@ -97,9 +99,12 @@ class Coordinator:
         """Does the answer's model, and it alone, get the client's tools?"""
         return self.plan.settings.tools == "summary" and tools_field(self.chat) is not None
 
-    def is_lone(self, gathered: Gathered) -> bool:
-        """Is the one draft the answer? Not where only the model that writes it can call tools."""
-        return gathered.level == "lone" and not self.has_tools
+    def is_settled(self, gathered: Gathered) -> bool:
+        """Is one draft the answer already: the only one, or that whose calls most agree on?
+
+        The only one is not where the model that writes the answer alone can call tools.
+        """
+        return gathered.called is not None or (gathered.level == "lone" and not self.has_tools)
 
     def fits_format(self, text: str) -> bool:
         """Is this text what ``response_format`` asks for? Anything is, where it asks for nothing."""
@@ -146,8 +151,7 @@ class Coordinator:
         Raises ``AllMembersFailed`` if there is nothing, or too little, to answer from.
         """
         gathered = await self.gather([(one, self.request(one)) for one in self.plan.calls], live=live)
-        self.accept(gathered, alone_is_whole=self.has_tools)
-        return gathered
+        return self.accept(gathered, alone_is_whole=self.has_tools)
 
     async def gather(
         self,
@@ -179,21 +183,24 @@ class Coordinator:
         """Seconds until the deadline."""
         return self.deadline - self._loop.time()
 
-    def accept(self, gathered: Gathered, *, alone_is_whole: bool = False) -> None:
-        """Note what the drafts are worth. Raises ``AllMembersFailed`` if that is too little.
+    def accept(self, gathered: Gathered, *, alone_is_whole: bool = False) -> Gathered:
+        """Note what the drafts are worth; calls of tools are weighed. Raises ``AllMembersFailed`` if that is
+        too little.
 
         ``alone_is_whole``: the one draft of a panel of one lacks nothing.
         """
         self.book.failures = told_failures(gathered.failures)
         gathered.require()
+        gathered = gathered.weighed()
         if gathered.level == "none" or (alone_is_whole and len(gathered.outcomes) == 1):
-            return
+            return gathered
         level = gathered.level
         if alone_is_whole and level == "lone":
             level = "partial" if self.plan.quorum > 1 else "quorum"
         whole = {draft.call.id for draft in gathered.complete}
         missing = [one.call.id for one in gathered.outcomes if one.call.id not in whole]
         self.book.degrade(level, gathered.reason, missing)
+        return gathered
 
     def scatter(
         self,
@@ -217,11 +224,17 @@ class Coordinator:
             besides=besides,
             # What goes out while it comes is the client's to judge.
             fits=self.fits_format if name == "draft" and live is None and self.as_json else None,
+            tools=self._tools if name == "draft" and live is None else None,
         )
 
     def request(self, planned: PlannedCall) -> ChatRequest:
         """What a member is asked for its first draft."""
-        return draft_request(self.chat, self.plan, planned, blind=self.sight(planned.model) is False)
+        blind = self.sight(planned.model) is False
+        return draft_request(self.chat, self.plan, planned, blind=blind, calls=self.calls(planned.model))
+
+    def calls(self, model: str) -> bool:
+        """May the model call tools, as far as is known?"""
+        return calls_tools(self.models, model) is not False
 
     async def send_draft(self, draft: Draft) -> Answer:
         """Give the client a draft word for word."""
@@ -229,8 +242,13 @@ class Coordinator:
         log.becomes_answer()
         self.book.text_began()
         reason = draft.finish_reason or "stop"
-        text = RefusalDelta(draft.text) if draft.refusal else TextDelta(draft.text)
-        await self.answer.send([Opening(), text, Finished(reason)])
+        said: list[Delta] = [Opening()]
+        if draft.text:
+            said.append(RefusalDelta(draft.text) if draft.refusal else TextDelta(draft.text))
+        said += [
+            ToolCallDelta(place, call.id, call.name, call.arguments) for place, call in enumerate(draft.calls)
+        ]
+        await self.answer.send([*said, Finished(reason)])
         return Answer(draft.call.id, reason, (draft.call.id,))
 
     async def _wait(self, scatter: Scatter) -> str:
@@ -257,11 +275,33 @@ class Coordinator:
 
 def sight(models: Callable[[str], Upstream], model: str) -> bool | None:
     """Does the model see images? None: nobody says, or there is no such model (its call will tell)."""
+    return _ability(models, model, "vision")
+
+
+def calls_tools(models: Callable[[str], Upstream], model: str) -> bool | None:
+    """May the model call tools? None as for ``sight``."""
+    return _ability(models, model, "tools")
+
+
+def refuse_tools_for_nobody(plan: Plan, chat: ChatRequest, models: Callable[[str], Upstream]) -> None:
+    """Raise ``InvalidRequest`` if the members are to call tools, and none of them can."""
+    field = tools_field(chat)
+    if field is None or not members_call(plan) or plan.strategy in PASSING:
+        return
+    if all(calls_tools(models, call.model) is False for call in plan.calls):
+        raise InvalidRequest(
+            f"No member of {plan.settings.name} can call tools; leave them out, or ask another model.",
+            param=field,
+            code="unsupported_parameter",
+        )
+
+
+def _ability(models: Callable[[str], Upstream], model: str, name: str) -> bool | None:
     try:
-        seen: bool | None = getattr(models(model), "vision", None)
+        able: bool | None = getattr(models(model), name, None)
     except ModelNotFound:
         return None
-    return seen
+    return able
 
 
 def ids(drafts: Sequence[Draft]) -> tuple[str, ...]:

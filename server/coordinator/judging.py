@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from server.coordinator.calling import send_settled
 from server.coordinator.coordinator import Answer, Coordinator
 from server.coordinator.fitting import fit
 from server.coordinator.loose_json import NoJson, canonical, find_object
@@ -197,6 +198,8 @@ async def analyse(run: Coordinator, gathered: Gathered) -> str | None:
 async def best_of(run: Coordinator) -> Answer:
     """All members draft, a judge picks, the winner goes out word for word."""
     gathered = await run.draft()
+    if gathered.called is not None:
+        return await send_settled(run, gathered)
     drafts = gathered.complete
     if len(gathered.drafts) == 1 or len(drafts) <= 1:
         chosen = (drafts or gathered.drafts)[0]

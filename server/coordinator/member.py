@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
@@ -12,6 +12,7 @@ from server.coordinator.call_log import BUG
 from server.coordinator.model_log import ModelLog
 from server.coordinator.outcomes import Draft, Failure, Outcome
 from server.coordinator.plan import Plan, PlannedCall
+from server.coordinator.tool_calls import ToolCall, ToolCalls, Tools
 from server.deltas import Batch
 from server.errors import ContentFiltered, RunCancelled, ServerError, UpstreamEmpty, UpstreamInvalid
 from server.upstreams.base import Call, Upstream
@@ -35,7 +36,8 @@ class MemberCall:
     ``heard`` at its first word.
 
     ``carry_out`` runs as ``task`` in the run's group; ``give_up`` ends it from outside. ``why`` says why it
-    was cancelled where nobody gave it up.
+    was cancelled where nobody gave it up. ``tools`` are those that it may call, None where calls are nothing
+    that is looked at here.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class MemberCall:
         why: Callable[[], str],
         live: Live | None = None,
         fits: Callable[[str], bool] | None = None,
+        tools: Tools | None = None,
     ) -> None:
         self.planned = planned
         self.log = log
@@ -62,6 +65,8 @@ class MemberCall:
         self._why = why
         self._live = live
         self._fits = fits
+        self._tools = tools
+        self._calls = ToolCalls()
         self.task: asyncio.Task[None] | None = None
 
     async def carry_out(self, upstream: Callable[[], Upstream], request: ChatRequest, call: Call) -> None:
@@ -70,6 +75,8 @@ class MemberCall:
             async with aclosing(upstream().stream(request, call)) as batches:
                 async for batch in batches:
                     self.log.take(batch)
+                    if self._tools is not None:
+                        self._calls.take(batch)
                     if not self._spoke and self.log.said:
                         self._spoke = True
                         self._heard()
@@ -125,21 +132,28 @@ class MemberCall:
 
     def _finish(self) -> Outcome:
         """The stream is complete: is it a draft?"""
-        log = self.log
+        log, calls = self.log, self._calls.made
         if log.finish_reason == "content_filter":
             return self._fail(ContentFiltered("The model's answer was cut off by moderation."))
-        if not log.text and not (self._live is not None and log.finish_reason in CALLS):
+        if not (log.text or calls) and not (self._live is not None and log.finish_reason in CALLS):
             return self._fail(UpstreamEmpty("The model's answer holds no text."))
-        if self._fits is not None and not self._fits(log.text):
-            return self._fail(
-                UpstreamInvalid(
-                    "The model's answer is not the JSON that was asked for.", code="invalid_draft"
-                )
-            )
+        if (wrong := self._wrong(calls)) is not None:
+            return self._fail(UpstreamInvalid(wrong, code="invalid_draft"))
         log.finished()
-        reason = log.finish_reason or "stop"
+        reason = "tool_calls" if calls else log.finish_reason or "stop"
         self._end_live(reason)
-        return Draft(self.planned, log.text, reason, refusal=log.refused)
+        return Draft(self.planned, log.text, reason, refusal=log.refused, calls=calls)
+
+    def _wrong(self, calls: Sequence[ToolCall]) -> str | None:
+        """Why the whole answer is none that was asked for; None if it is one."""
+        if calls:
+            allowed = self._tools is not None and self._tools.allow(calls)
+            return None if allowed else "The model called a tool that there is not, or with wrong arguments."
+        if self._tools is not None and self._tools.needed and not self.log.refused:
+            return "The model called no tool, and a call was asked for."
+        if self._fits is not None and not self._fits(self.log.text):
+            return "The model's answer is not the JSON that was asked for."
+        return None
 
     def _fail(self, error: ServerError) -> Outcome:
         self.error = error
@@ -149,10 +163,10 @@ class MemberCall:
         return partial or Failure.of(self.planned, error)
 
     def _partial(self) -> Draft | None:
-        """The unfinished text as a draft. Cut JSON is none."""
+        """The unfinished text as a draft. Cut JSON is none, nor is what began to call tools."""
         settings = self._plan.settings
         text = self.log.text
-        if not (settings.partial_drafts and text) or self._fits is not None:
+        if not (settings.partial_drafts and text) or self._fits is not None or self._calls.made:
             return None
         if len(text) < settings.partial_min_chars:
             return None

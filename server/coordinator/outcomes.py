@@ -6,20 +6,27 @@ alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import msgspec
+from msgspec.structs import replace
 
 from server.coordinator.plan import Plan, PlannedCall
+from server.coordinator.tool_calls import ToolCall, meaning
 from server.errors import AllMembersFailed, ServerError
 from server.events import MemberFailure, StageRef
+
+# Why there is no draft of a member that did nothing wrong.
+_NO_FAULTS = frozenset({"budget", "set_aside"})
 
 
 class Draft(msgspec.Struct, frozen=True):
     """A member's answer. ``complete`` is false for one that was cut, of which this is the beginning.
 
-    ``refusal`` tells that the text is a refusal. ``finish_reason`` is None for a cut draft.
+    ``refusal`` tells that the text is a refusal. ``finish_reason`` is None for a cut draft. ``calls`` are
+    those of tools that it makes, beside its text or without any.
     """
 
     call: PlannedCall
@@ -27,6 +34,7 @@ class Draft(msgspec.Struct, frozen=True):
     finish_reason: str | None
     complete: bool = True
     refusal: bool = False
+    calls: tuple[ToolCall, ...] = ()
 
     @property
     def shortened(self) -> bool:
@@ -35,7 +43,10 @@ class Draft(msgspec.Struct, frozen=True):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """A member that gave nothing. ``code`` is the error's, or ``cancelled``, or ``invalid_draft``."""
+    """A member that gave nothing to answer from.
+
+    ``code`` is the error's, or ``cancelled``, ``invalid_draft``, ``budget`` or ``set_aside``.
+    """
 
     call: PlannedCall
     code: str
@@ -63,13 +74,15 @@ Outcome: TypeAlias = Draft | Failure
 class Gathered(msgspec.Struct, frozen=True):
     """The outcomes of a draft stage, in the order of the configuration.
 
-    ``ended_by`` is ``all``, ``quorum``, ``deadline`` or ``answer_now``.
+    ``ended_by`` is ``all``, ``quorum``, ``deadline`` or ``answer_now``. ``called`` is the draft whose calls
+    of tools are the answer, if that is what most want.
     """
 
     plan: Plan
     stage: StageRef
     outcomes: tuple[Outcome, ...]
     ended_by: str
+    called: Draft | None = None
 
     @property
     def drafts(self) -> list[Draft]:
@@ -102,13 +115,36 @@ class Gathered(msgspec.Struct, frozen=True):
         whole = len(self.complete) == len(self.outcomes)
         if self.ended_by != "all" or whole:
             return self.ended_by
-        shed = all(failure.code == "budget" for failure in self.failures)
-        return "budget" if shed and len(self.complete) == len(self.drafts) else "failed"
+        codes = {failure.code for failure in self.failures}
+        alike = len(codes) == 1 and codes <= _NO_FAULTS and len(self.complete) == len(self.drafts)
+        return codes.pop() if alike else "failed"
 
     @property
     def strongest(self) -> Draft | None:
         """The whole draft of the greatest weight, the first of equals."""
         return max(self.complete, key=lambda draft: draft.call.member.weight, default=None)
+
+    def weighed(self) -> Gathered:
+        """Do most, by weight, call tools? Then ``called`` is set; else drafts that do are set aside.
+
+        Of several sets of calls the one with the most support counts, as its strongest member made it.
+        """
+        complete = self.complete
+        callers = [draft for draft in complete if draft.calls]
+        if not callers:
+            return self
+        if 2 * _weight(callers) > _weight(complete):
+            tallies = support(callers)
+            most = max(tallies.values())
+            winners = [draft for draft in callers if tallies[meaning(draft.calls)] == most]
+            return replace(self, called=max(winners, key=lambda draft: draft.call.member.weight))
+        words = "The member called tools, and most did not."
+        return replace(
+            self,
+            outcomes=tuple(
+                Failure(one.call, "set_aside", words) if one in callers else one for one in self.outcomes
+            ),
+        )
 
     def require(self) -> None:
         """Raise ``AllMembersFailed`` if there is nothing to answer from, or too little."""
@@ -134,6 +170,15 @@ class Gathered(msgspec.Struct, frozen=True):
         raise error
 
 
+def support(drafts: Sequence[Draft]) -> Mapping[tuple[str, ...], float]:
+    """The weight of the members behind each set of calls; see ``meaning``."""
+    tallies: defaultdict[tuple[str, ...], float] = defaultdict(float)
+    for draft in drafts:
+        if draft.calls:
+            tallies[meaning(draft.calls)] += draft.call.member.weight
+    return tallies
+
+
 def told_failures(failures: Sequence[Failure]) -> tuple[MemberFailure, ...]:
     """The failures as ``run.failed`` tells them."""
     return tuple(
@@ -149,3 +194,7 @@ def _detail(failure: Failure) -> dict[str, Any]:
         "code": failure.code,
         "message": failure.message,
     }
+
+
+def _weight(drafts: Sequence[Draft]) -> float:
+    return sum(draft.call.member.weight for draft in drafts)

@@ -169,6 +169,20 @@ def tools_field(chat: ChatRequest) -> str | None:
     return None
 
 
+def _takes(settings: Combination, strategy: str, field: str) -> bool:
+    """Are tools, which came under this field's name, of use?"""
+    if strategy in (*PASSING, "steps"):
+        return True
+    # What members call by the older field is relayed, and cannot be compared.
+    agree = settings.tools == "agree" and field == "tools"
+    return agree or (settings.tools == "summary" and strategy in _WRITING)
+
+
+def members_call(plan: Plan) -> bool:
+    """Do the members get the client's tools?"""
+    return bool(plan.calls) and (plan.strategy in PASSING or plan.settings.tools == "agree")
+
+
 def _refuse_what_it_cannot(chat: ChatRequest, settings: Combination, strategy: str) -> None:
     if chat.choices > 1 and strategy != "fallback":
         raise InvalidRequest(
@@ -176,8 +190,8 @@ def _refuse_what_it_cannot(chat: ChatRequest, settings: Combination, strategy: s
             param="n",
             code="unsupported_parameter",
         )
-    takes_tools = strategy in (*PASSING, "steps") or (settings.tools == "summary" and strategy in _WRITING)
-    if not takes_tools and (field := tools_field(chat)) is not None:
+    field = tools_field(chat)
+    if field is not None and not _takes(settings, strategy, field):
         raise InvalidRequest(
             f"This combination does not take {field}; leave them out, or ask a plain model.",
             param=field,

@@ -122,6 +122,7 @@ class Recording:
             self._note_model(
                 name,
                 vision=getattr(upstream, "vision", None),
+                tools=getattr(upstream, "tools", None),
                 context_length=getattr(upstream, "context_length", None),
                 max_cost=getattr(upstream, "max_cost", None),
                 rates=None if prices is None else msgspec.to_builtins(prices.rates),

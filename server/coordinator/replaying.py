@@ -185,6 +185,7 @@ class _Player:
     def __init__(self, name: str, facts: dict[str, Any], calls: deque[list[_Line]]) -> None:
         self.name = name
         self.vision: bool | None = facts.get("vision")
+        self.tools: bool | None = facts.get("tools")
         self.context_length: int | None = facts.get("context_length")
         self.max_cost: float | None = facts.get("max_cost")
         rates = facts.get("rates")

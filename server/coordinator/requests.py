@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Raw
 
 from server.chat import ChatRequest, JsonObject, Message
-from server.coordinator.plan import PASSING, Plan, PlannedCall, tools_field
+from server.coordinator.plan import PASSING, Plan, PlannedCall, members_call, tools_field
 from server.coordinator.turns import join_turns, tools_as_text, turns_of, with_system, without_images
 from server.settings import Summary
 
@@ -29,10 +29,13 @@ ADVICE = (
 _LIMITS = ("max_completion_tokens", "max_tokens")
 
 
-def draft_request(chat: ChatRequest, plan: Plan, call: PlannedCall, *, blind: bool) -> ChatRequest:
+def draft_request(
+    chat: ChatRequest, plan: Plan, call: PlannedCall, *, blind: bool, calls: bool = True
+) -> ChatRequest:
     """What a member is asked: the whole conversation, the client's wishes, else the member's own.
 
-    ``blind``: its model is known not to see, so images of earlier turns become a line of text.
+    ``blind``: its model is known not to see, so images of earlier turns become a line of text. ``calls``: it
+    may call tools, if members get them; one that may not advises in words.
     """
     member = call.member
     wishes: dict[str, Any] = dict(member.params)
@@ -41,13 +44,13 @@ def draft_request(chat: ChatRequest, plan: Plan, call: PlannedCall, *, blind: bo
     if member.top_p is not None:
         wishes["top_p"] = member.top_p
     limit = member.draft_max_tokens or plan.settings.draft_max_tokens
-    left_out = ("stream_options", "antiphon", "conversation_id") if plan.strategy in PASSING else None
+    passes = plan.strategy in PASSING
+    gets_tools = passes or (calls and members_call(plan))
+    left_out = _NOT_FOR_CALLS[passes:] if gets_tools else None
     changes = _changes(chat, call.model, wishes, force=member.force, limit=limit, left_out=left_out)
-    # Only the answer's model gets the tools then: a member advises.
-    advises = plan.settings.tools == "summary" and plan.strategy not in PASSING
-    system = "\n\n".join(
-        filter(None, [member.system, ADVICE if advises and tools_field(chat) is not None else None])
-    )
+    offered = tools_field(chat) is not None
+    advises = not gets_tools and (offered or plan.settings.tools == "summary")
+    system = "\n\n".join(filter(None, [member.system, ADVICE if advises and offered else None]))
     if system or blind or advises:
         turns = turns_of(chat.raw_messages(), chat.messages)
         if blind:
@@ -62,11 +65,16 @@ def draft_request(chat: ChatRequest, plan: Plan, call: PlannedCall, *, blind: bo
 def summary_request(
     chat: ChatRequest, summary: Summary, model: str, turns: Sequence[bytes], *, tools: bool = False
 ) -> ChatRequest:
-    """What ``model`` is asked to write the answer from ``turns``; with ``tools`` it gets the client's."""
+    """What ``model`` is asked to write the answer from ``turns``; with ``tools`` it gets the client's.
+
+    Without them, what members called before and got is told in words.
+    """
     wishes: dict[str, Any] = dict(summary.params)
     if summary.temperature is not None:
         wishes["temperature"] = summary.temperature
     left_out = _NOT_FOR_CALLS if tools else None
+    if not tools and tools_field(chat) is not None:
+        turns = _in_words(turns)
     return chat.edit(_changes(chat, model, wishes, left_out=left_out) | {"messages": join_turns(turns)})
 
 
@@ -79,9 +87,7 @@ def final_request(chat: ChatRequest, model: str, turns: Sequence[bytes], limit: 
 
 def judge_request(model: str, turns: Sequence[bytes], temperature: float | None) -> ChatRequest:
     """What a judge is asked: nothing of the client's wishes for the answer is passed on."""
-    views = [msgspec.json.decode(turn, type=Message) for turn in turns]
-    told = [turn.data for turn in tools_as_text(turns_of(turns, views))]
-    fields: dict[str, Any] = {"model": model, "messages": Raw(join_turns(told)), "stream": True}
+    fields: dict[str, Any] = {"model": model, "messages": Raw(join_turns(_in_words(turns))), "stream": True}
     if temperature is not None:
         fields["temperature"] = temperature
     # What the turns of a client of another dialect may hold is not known here.
@@ -102,6 +108,12 @@ def direct_request(chat: ChatRequest, *, blind: bool) -> ChatRequest:
     return chat.with_messages(
         [turn.data if at == last else without_images(turn).data for at, turn in enumerate(turns)]
     )
+
+
+def _in_words(turns: Sequence[bytes]) -> list[bytes]:
+    """The turns with calls of tools and their results in words, for a model that gets no tools."""
+    views = [msgspec.json.decode(turn, type=Message) for turn in turns]
+    return [turn.data for turn in tools_as_text(turns_of(turns, views))]
 
 
 def _changes(

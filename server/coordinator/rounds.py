@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from server.chat import ChatRequest
+from server.coordinator.calling import send_settled
 from server.coordinator.coordinator import Answer, Coordinator
 from server.coordinator.json_shape import fits
 from server.coordinator.judging import (
@@ -32,6 +33,7 @@ from server.coordinator.plan import PlannedCall
 from server.coordinator.prompts import label, show
 from server.coordinator.requests import draft_request
 from server.coordinator.summary import summarize
+from server.coordinator.tool_calls import meaning
 from server.coordinator.values import value_of
 from server.events import DecisionMade
 from server.settings import Member
@@ -50,28 +52,20 @@ RANK = (
 LEAST_TO_RANK = 3
 
 
-async def send_lone(run: Coordinator, gathered: Gathered) -> Answer:
-    """The one draft that there is goes out word for word."""
-    lone = gathered.drafts[0]
-    run.book.run.tell(DecisionMade(method="lone", winner=lone.call.id), stage=gathered.stage)
-    return await run.send_draft(lone)
-
-
 async def moa(run: Coordinator) -> Answer:
     """The members draft again with all drafts before their eyes, then the summary writes the answer."""
     gathered = await run.draft()
     for number in range(2, run.plan.settings.moa.rounds + 1):
-        if run.is_lone(gathered) or gathered.ended_by == "answer_now":
+        if run.is_settled(gathered) or gathered.ended_by == "answer_now":
             break
         calls = [_again(run, planned, gathered.drafts, number) for planned in run.plan.calls]
         again = await run.gather(calls, number=number, besides=len(gathered.drafts))
         if len(again.drafts) < max(1, run.plan.min_success):
             run.book.degrade("partial", again.reason, [one.call.id for one in again.failures])
             break
-        run.accept(again, alone_is_whole=run.has_tools)
-        gathered = again
-    if run.is_lone(gathered):
-        return await send_lone(run, gathered)
+        gathered = run.accept(again, alone_is_whole=run.has_tools)
+    if run.is_settled(gathered):
+        return await send_settled(run, gathered)
     return await summarize(run, gathered)
 
 
@@ -79,7 +73,9 @@ async def critique(run: Coordinator) -> Answer:
     """A critic lists the faults of what was drafted, and the summary model revises it."""
     settings = run.plan.settings
     gathered = await run.gather([(one, run.request(one)) for one in run.plan.calls])
-    run.accept(gathered, alone_is_whole=True)
+    gathered = run.accept(gathered, alone_is_whole=True)
+    if gathered.called is not None:
+        return await send_settled(run, gathered)
     model = settings.critique.critic or judge_model(run)
     assert run.plan.summary is not None
     notes: str | None = None
@@ -94,7 +90,7 @@ async def critique(run: Coordinator) -> Answer:
         notes = said.text
         if number < settings.critique.rounds:
             reviser = PlannedCall("revision", 0, 1, Member(model=run.plan.summary.model, id="revision"))
-            call = _again(run, reviser, gathered.drafts, number + 1, notes)
+            call = _again(run, reviser, gathered.drafts, number + 1, notes, calls=False)
             revised = await run.gather([call], number=number + 1, besides=1)
             if not revised.complete:
                 break
@@ -107,8 +103,8 @@ async def critique(run: Coordinator) -> Answer:
 async def council(run: Coordinator) -> Answer:
     """The members rank each other's drafts without names, and the chair writes with the ranking at hand."""
     gathered = await run.draft()
-    if run.is_lone(gathered):
-        return await send_lone(run, gathered)
+    if run.is_settled(gathered):
+        return await send_settled(run, gathered)
     notes = None
     drafts = gathered.drafts
     if len(drafts) >= LEAST_TO_RANK:
@@ -159,7 +155,8 @@ async def cascade(run: Coordinator) -> Answer:
     for number, planned in enumerate(run.plan.calls, 1):
         if gathered is not None and (run.left_s <= 0 or gathered.ended_by == "answer_now"):
             break
-        call = (planned, run.request(planned)) if not drafts else _again(run, planned, drafts, 1)
+        texts = [one for one in drafts if one.text]  # calls of tools are nothing to improve on
+        call = (planned, run.request(planned)) if not texts else _again(run, planned, texts, 1)
         gathered = await run.gather([call], number=number, besides=len(drafts))
         outcomes += gathered.outcomes
         if not gathered.complete:
@@ -175,16 +172,19 @@ async def cascade(run: Coordinator) -> Answer:
             return await run.send_draft(draft)
     assert gathered is not None  # the plan has calls
     whole = Gathered(run.plan, gathered.stage, tuple(outcomes), gathered.ended_by)
-    run.accept(whole)
-    last = (whole.complete or whole.drafts)[-1]
+    whole = run.accept(whole)
+    last = whole.called or (whole.complete or whole.drafts)[-1]
     book.degrade("best_draft", "not_accepted", [last.call.id])
     return await run.send_draft(last)
 
 
 async def _passes(run: Coordinator, draft: Draft, drafts: Sequence[Draft], number: int) -> bool:
-    """Does the draft pass every test that is set?"""
+    """Does the draft pass every test that is set? Tests of texts are none for calls, which were checked."""
     settings = run.plan.settings
     accept = settings.cascade.accept
+    if draft.calls:
+        alike = sum(meaning(one.calls) == meaning(draft.calls) for one in drafts)
+        return accept.agree is None or alike >= accept.agree
     if accept.regex is not None and re.search(accept.regex, draft.text) is None:
         return False
     if accept.json_schema is not None:
@@ -231,10 +231,20 @@ def _settled(run: Coordinator, questions: Sequence[Question], said: Mapping[str,
 
 
 def _again(
-    run: Coordinator, planned: PlannedCall, drafts: Sequence[Draft], number: int, notes: str | None = None
+    run: Coordinator,
+    planned: PlannedCall,
+    drafts: Sequence[Draft],
+    number: int,
+    notes: str | None = None,
+    *,
+    calls: bool = True,
 ) -> tuple[PlannedCall, ChatRequest]:
-    """A member's call with the drafts before its eyes; beyond round 1 under an id of that round."""
+    """A member's call with the drafts before its eyes; beyond round 1 under an id of that round.
+
+    ``calls``: it may call tools, if members get them.
+    """
     call = planned if number == 1 else msgspec.structs.replace(planned, id=f"{planned.id}.r{number}")
     question = Question(call.id, call.model, None, tuple(drafts), shuffled=True)
     chat = run.chat.with_messages(question_turns(run, question, notes))
-    return call, draft_request(chat, run.plan, call, blind=False)
+    may_call = calls and run.calls(call.model)
+    return call, draft_request(chat, run.plan, call, blind=False, calls=may_call)

@@ -21,6 +21,7 @@ from server.coordinator.outcomes import Draft, Outcome
 from server.coordinator.plan import Plan, PlannedCall
 from server.coordinator.run_book import RunBook
 from server.coordinator.steering import Steering
+from server.coordinator.tool_calls import Tools
 from server.events import MemberRef, StageRef
 from server.settings import MEMBER_TIMEOUTS, Combination, Member
 from server.upstreams.base import Call, TimeoutsAt, Upstream, prices_by_name
@@ -48,9 +49,9 @@ class Scatter:
     """One stage and its calls. It must be ended by ``end``, which gives up what still runs, or ``close``.
 
     ``deadline`` is event loop time; None: only the calls' own clocks end them. ``live`` hears the calls while
-    they come, ``fits`` refuses drafts that are not in the form asked for. ``besides`` counts what there
-    is to answer from already. ``hurried``: a watcher wants the answer now; ``gathers`` is made false where it
-    is on its way.
+    they come, ``fits`` refuses drafts that are not in the form asked for, ``tools`` are those that they may
+    call. ``besides`` counts what there is to answer from already. ``hurried``: a watcher wants the answer
+    now; ``gathers`` is made false where it is on its way.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Scatter:
         live: Live | None = None,
         answers: bool = False,
         fits: Callable[[str], bool] | None = None,
+        tools: Tools | None = None,
         besides: int = 0,
     ) -> None:
         self.stage = stage
@@ -74,7 +76,9 @@ class Scatter:
         self._within = within
         self._deadline = deadline
         self._changed = asyncio.Event()
-        self.members = [self._member(planned, request, live, answers, fits) for planned, request in calls]
+        self.members = [
+            self._member(planned, request, live, answers, fits, tools) for planned, request in calls
+        ]
         within.steering.opened(self)
 
     @property
@@ -201,6 +205,7 @@ class Scatter:
         live: Live | None,
         answers: bool,
         fits: Callable[[str], bool] | None,
+        tools: Tools | None,
     ) -> MemberCall:
         book = self._within.book
         log = ModelLog(
@@ -223,6 +228,7 @@ class Scatter:
             why=self.why,
             live=live,
             fits=fits,
+            tools=tools,
         )
 
     def _settled(self) -> None:

@@ -10,14 +10,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias
 
+from msgspec.structs import replace
+
+from server.coordinator.calling import send_settled
 from server.coordinator.coordinator import Answer, Coordinator, ids
 from server.coordinator.judging import analyse, best_of
 from server.coordinator.racing import fallback, race
-from server.coordinator.rounds import cascade, council, critique, moa, send_lone
+from server.coordinator.rounds import cascade, council, critique, moa
 from server.coordinator.steps import steps
 from server.coordinator.summary import summarize
 from server.coordinator.voting import vote
-from server.deltas import Batch, Delta, Finished, ReasoningDelta, RefusalDelta, TextDelta
+from server.deltas import Batch, Delta, Finished, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta
 
 Strategy: TypeAlias = Callable[[Coordinator], Awaitable[Answer]]
 
@@ -25,8 +28,8 @@ Strategy: TypeAlias = Callable[[Coordinator], Awaitable[Answer]]
 async def synthesize(run: Coordinator) -> Answer:
     """All members draft, the summary model writes the one answer. A lone draft goes out word for word."""
     gathered = await run.draft()
-    if run.is_lone(gathered):
-        return await send_lone(run, gathered)
+    if run.is_settled(gathered):
+        return await send_settled(run, gathered)
     notes = None
     if run.plan.summary is not None and run.plan.summary.mode == "analysis":
         notes = await analyse(run, gathered)
@@ -61,6 +64,8 @@ class _Choices:
                     deltas.append(ReasoningDelta(text, place, delta.field))
                 case RefusalDelta(text):
                     deltas.append(RefusalDelta(text, place))
+                case ToolCallDelta():
+                    deltas.append(replace(delta, index=place, original=None))
                 case _:
                     pass
         if deltas:

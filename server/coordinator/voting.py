@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from server.coordinator.calling import send_settled
 from server.coordinator.coordinator import Answer, Coordinator
 from server.coordinator.outcomes import Draft
 from server.coordinator.summary import summarize
@@ -61,6 +62,8 @@ async def vote(run: Coordinator) -> Answer:
     nobody said anything that counts.
     """
     gathered = await run.draft()
+    if gathered.called is not None:
+        return await send_settled(run, gathered)
     settings = run.plan.settings.vote
     complete = gathered.complete
     result = count(complete, settings)

@@ -8,6 +8,7 @@ import pytest
 
 from server.settings import Channel, ChannelModel, Combination, Settings
 from server.simulators.openai import OpenAISimulator
+from server.simulators.script import Script, ToolCall
 from tests.behaviour.asking import both, error_of, post
 from tests.behaviour.panels import panel, serving
 from tests.behaviour.running import QUIET, ask
@@ -59,8 +60,38 @@ async def test_tools_that_are_not_to_be_called_are_kept_from_a_model_that_cannot
 
 @pytest.mark.parametrize("wish", [{"tools": [{"type": "function", "function": {"name": "f"}}]}, {"n": 2}])
 async def test_an_unfit_wish_is_refused_before_any_call_is_paid(wish: dict[str, Any]) -> None:
-    async with both(serving(panel())) as (server, sim):
+    async with both(serving(panel(tools="refuse"))) as (server, sim):
         error = error_of(await post(server, ask("panel", **wish)), 400)
         assert error["code"] == "unsupported_parameter"
         assert error["param"] == next(iter(wish))
         assert not sim.requests
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_calls_of_tools_that_most_members_agree_on_are_the_answer(stream: bool) -> None:
+    schema = {"type": "object", "required": ["city"], "properties": {"city": {"type": "string"}}}
+    tool = {"type": "function", "function": {"name": "weather", "parameters": schema}}
+    async with both(serving(panel())) as (server, sim):
+        sim.script(Script(tools=(ToolCall("weather", '{"town": "Rome"}', id="c1"),)), model="m1")
+        sim.script(Script(tools=(ToolCall("weather", '{"city": "Paris"}', id="c2"),)), model="m2")
+        sim.script(Script(tools=(ToolCall("weather", '{"city":"Paris"}', id="c3"),)), model="m3")
+        answer = await post(server, ask("panel", tools=[tool], stream=stream))
+        assert answer.status == 200, answer.body
+        assert not [request for request in sim.requests if request.model == "s"]
+        if stream:
+            assert b'"id":"c2"' in answer.body
+            assert b'"finish_reason":"tool_calls"' in answer.body
+            assert answer.body.endswith(b"data: [DONE]\n\n")
+            return
+        told = answer.json()
+        (choice,) = told["choices"]
+        assert choice["finish_reason"] == "tool_calls"
+        (call,) = choice["message"]["tool_calls"]
+        assert call == {
+            "id": "c2",
+            "type": "function",
+            "function": {"name": "weather", "arguments": '{"city": "Paris"}'},
+        }
+        assert told["antiphon"]["agreement"] == 1
+        assert answer.headers["x-antiphon-level"] == "partial"
+        assert {one["id"]: one.get("code") for one in told["antiphon"]["members"]}["m1"] == "invalid_draft"

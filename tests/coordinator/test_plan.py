@@ -78,7 +78,6 @@ def test_fewer_members_than_min_success_are_refused() -> None:
     ("fields", "param"),
     [
         ({"n": 2}, "n"),
-        ({"tools": [{"type": "function"}]}, "tools"),
         ({"functions": [{"name": "f"}]}, "functions"),
         ({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}, "messages"),
     ],
@@ -86,6 +85,14 @@ def test_fewer_members_than_min_success_are_refused() -> None:
 def test_what_it_cannot_do_is_refused(fields: dict[str, Any], param: str) -> None:
     error = refused(panel(), **fields)
     assert (error.param, error.code) == (param, "unsupported_parameter")
+
+
+@pytest.mark.parametrize("field", ["tools", "functions"])
+def test_tools_are_refused_by_name_where_the_configuration_says_so(field: str) -> None:
+    wish: dict[str, Any] = {field: [{"type": "function", "name": "f", "function": {"name": "f"}}]}
+    error = refused(panel(tools="refuse"), **wish)
+    assert (error.param, error.code) == (field, "unsupported_parameter")
+    make_plan(panel(tools="refuse", strategy="race"), request(**wish))
 
 
 def test_what_means_nothing_passes() -> None:
