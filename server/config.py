@@ -22,7 +22,7 @@ from server.config_checks import Findings, check_access, check_server, check_upl
 from server.config_combinations import check_names
 from server.config_routing import check_routing
 from server.config_types import Reader
-from server.config_yaml import MAX_FILE_BYTES, Fault, Faults, Scalar, parse, substitute
+from server.config_yaml import MAX_FILE_BYTES, Fault, Faults, Scalar, parse, stand_ins, substitute
 from server.config_yaml import Path as KeyPath
 from server.settings import AUTO, AccessKey, Channel, Combination, Member, Settings
 
@@ -44,11 +44,15 @@ class ConfigError(Exception):
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """A good configuration. ``files``: those that were read, the configuration itself first."""
+    """A good configuration. ``files``: those that were read, the configuration itself first.
+
+    ``stood_in``: the variables that a rehearsal did without.
+    """
 
     settings: Settings
     warnings: list[Fault]
     files: tuple[Path, ...]
+    stood_in: tuple[str, ...] = ()
 
 
 def default_path(
@@ -62,14 +66,17 @@ def default_path(
     return here if here.is_file() else SHIPPED
 
 
-def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Loaded:
+def load(
+    path: Path | None = None, environ: Mapping[str, str] | None = None, *, rehearsal: bool = False
+) -> Loaded:
     """Read and check ``path``, with the variables of ``environ``.
 
     None means ``default_path`` and the process's environment. A variable that is not there may stand in a
     file ``.env`` beside the configuration, or in one in the working directory, in this order.
     ``ANTIPHON_HOST`` and ``ANTIPHON_PORT`` win over the file's address, ``HOST_OPTION`` and ``PORT_OPTION``
     over them; ``ANTIPHON_KEYS`` (a comma list) adds access keys. ``APP_ID``, ``API_KEY`` and ``API_SECRET``
-    are for Spark channels that name no credentials.
+    are for Spark channels that name no credentials. ``rehearsal``: for keys and addresses whose variable is
+    not set, something made up stands in; no upstream can be asked so.
 
     Blocks on the disk. Raises ConfigError, with all faults at once.
     """
@@ -84,8 +91,9 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
         raise ConfigError(_in_order(faults))
     if root is None or (isinstance(root, Scalar) and root.tag == "null"):
         faults.add(None, (), "is empty; it has to name at least one channel, see docs/config.md")
+    stood_in = stand_ins(root, variables) if rehearsal and root is not None else {}
     if root is not None:
-        substitute(root, (), variables, faults)
+        substitute(root, (), variables | stood_in, faults)
     reader = Reader(faults, Settings)
     settings: Settings = reader.read(root)
     unread = frozenset(faults.paths)
@@ -102,7 +110,7 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     check_access(found, others_can_read=others_can_read)
     if faults.found:
         raise ConfigError(_in_order(faults))
-    return Loaded(_with_full_times(settings), _in_order(warnings), (path, *env_files))
+    return Loaded(_with_full_times(settings), _in_order(warnings), (path, *env_files), tuple(stood_in))
 
 
 def _read(path: Path, faults: Faults) -> tuple[bytes | None, bool]:

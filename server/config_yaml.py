@@ -273,6 +273,48 @@ def substitute(node: Node, path: Path, variables: Mapping[str, str], faults: Fau
                 substitute(value, (*path, name), variables, faults)
 
 
+# Of a channel, what may be made up: its keys, its address, what a vendor calls things.
+_MADE_UP = ("api_key", "api_keys", "app_id", "api_secret", "base_url", "proxy", "headers", "models")
+
+
+def stand_ins(root: Node, variables: Mapping[str, str]) -> dict[str, str]:
+    """Something made up for each variable of keys, addresses and names that is wanted and not set.
+
+    Each is printable, differs from the others, and is a URL where the variable is a whole address.
+    """
+    found: dict[str, str] = {}
+
+    def look(node: Node, scheme: str | None) -> None:
+        if isinstance(node, Items | Entries):
+            for below in node.items if isinstance(node, Items) else node.values.values():
+                look(below, scheme)
+        elif node.tag == "str":
+            for match in _VARIABLE.finditer(node.text):
+                name = match["inner"]
+                if name and _NAME.fullmatch(name) and ":" not in name and name not in variables:
+                    made_up = f"unset-{name.lower().replace('_', '-')}"
+                    whole = scheme is not None and match.group() == node.text
+                    found.setdefault(name, f"{scheme}://{made_up}.invalid" if whole else made_up)
+
+    for channel in _below(root, "channels"):
+        if isinstance(channel, Entries) and not _is_off(channel, variables):
+            kind = channel.values.get("kind")
+            spark = isinstance(kind, Scalar) and kind.text == "spark"
+            schemes = {"base_url": "wss" if spark else "https", "proxy": "http"}
+            for name in filter(channel.values.__contains__, _MADE_UP):
+                look(channel.values[name], schemes.get(name))
+    access = root.values.get("access") if isinstance(root, Entries) else None
+    for key in _below(access, "keys"):
+        if isinstance(key, Entries) and "key" in key.values:
+            look(key.values["key"], None)
+    return found
+
+
+def _below(node: Node | None, name: str) -> list[Node]:
+    items = node.values.get(name) if isinstance(node, Entries) else None
+    return items.items if isinstance(items, Items) else []
+
+
 def _fill_in(scalar: Scalar, path: Path, variables: Mapping[str, str], faults: Faults) -> None:
     def value_of(match: re.Match[str]) -> str:
         if match.group() == "$$":

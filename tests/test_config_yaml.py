@@ -208,6 +208,47 @@ def test_a_channel_that_is_on_needs_them(read: Read) -> None:
     ]
 
 
+REHEARSED = """\
+access: {keys: [{name: me, key: "${MINE}"}, {name: you, key: "${YOURS}"}]}
+channels:
+- {name: a, kind: openai, base_url: "${WHERE}", proxy: "${PROXY}", api_keys: ["${K_1}", "x-${K_2}"],
+   models: ["${M}"]}
+- {name: s, kind: spark, base_url: "${SPARK}", app_id: "${A}", api_key: "${B}", api_secret: "${C}",
+   models: [spark-max]}
+- {name: spare, enabled: false, kind: openai, base_url: "https://${NOWHERE}/v1", models: [m]}
+"""
+
+
+def test_in_a_rehearsal_something_stands_in_for_what_is_not_set(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(REHEARSED)
+    loaded = load(path, {"YOURS": "sk-yours", "B": "sk-b"}, rehearsal=True)
+    assert loaded.stood_in == ("K_1", "K_2", "WHERE", "PROXY", "M", "A", "C", "SPARK", "MINE")
+    vendor, spark, _ = loaded.settings.channels
+    assert vendor.base_url == "https://unset-where.invalid"
+    assert (vendor.proxy, vendor.models) == ("http://unset-proxy.invalid", ("unset-m",))
+    assert vendor.api_keys == ("unset-k-1", "x-unset-k-2")
+    assert (spark.base_url, spark.api_key) == ("wss://unset-spark.invalid", "sk-b")
+    assert [key.key for key in loaded.settings.access.keys] == ["unset-mine", "sk-yours"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'server: {port: "${HERE}"}',
+        'routing: {attempts: "${HERE}"}',
+        'channels: [{name: "${HERE}", kind: local, models: [m]}]',
+        'channels: [{name: c, kind: local, models: [m], weight: "${HERE}"}]',
+        'channels: "${HERE}"',
+    ],
+)
+def test_in_a_rehearsal_too_what_is_no_key_and_no_address_has_to_be_set(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match="the variable HERE is not set"):
+        load(path, {}, rehearsal=True)
+
+
 def test_an_empty_default_is_no_value_where_none_is_needed(read: Read) -> None:
     text = CHANNEL.replace("models", 'api_key: "${KEY:-}", models')
     assert read(text).settings.channels[0].api_key is None

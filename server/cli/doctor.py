@@ -13,11 +13,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from server.cli.config_file import add_config_file, add_examples
 from server.config import ConfigError, default_path, load
+from server.doctor.aiming import targets
 from server.doctor.catalogue import catalogue
 from server.doctor.examination import Finding, cases, examine
 from server.doctor.faults import Fault
-from server.doctor.remarks import remarks
+from server.doctor.remarks import left_out, remarks
 from server.serving import run as run_loop
 from server.settings import Settings
 
@@ -27,19 +29,20 @@ WIDE = 200
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's own options."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = (
         "Puts simulators in the place of the vendors of a configuration, has them fail in every way that is\n"
         "known, and judges what a client sees, streamed and plain: status, code, text, end, time and cost.\n"
-        "No vendor is asked and no secret is used. It takes about a minute for a few channels."
+        "No vendor is asked and no secret is used or needed: for variables that are not set, made-up values\n"
+        "stand in. It takes about a minute for a few channels."
     )
-    parser.epilog = (
-        "status: 0 all passed, 1 something failed, 2 wrong usage or configuration\n\n"
-        "  antiphon doctor conf/config.yaml\n"
-        "  antiphon doctor --only status-429,tls-expired conf/config.yaml\n"
-        "  antiphon doctor --list --kind spark"
+    add_examples(
+        parser,
+        "doctor conf/examples/failover.yaml",
+        "doctor --only status-429,tls-expired --config /etc/antiphon.yaml",
+        "doctor --list --kind spark",
+        status="0 all passed, 1 something failed, 2 wrong usage or configuration, or nothing to examine",
     )
-    parser.add_argument("file", nargs="?", type=Path, help="configuration file (default: as for 'serve')")
+    add_config_file(parser)
     parser.add_argument("--only", metavar="NAMES", help="these faults alone, by a comma list")
     parser.add_argument("--kind", metavar="KINDS", help="channels of these kinds alone, by a comma list")
     parser.add_argument("--list", action="store_true", help="name the faults and what is promised, and end")
@@ -67,15 +70,38 @@ def run(options: argparse.Namespace) -> int:
         _print_list(faults)
         return 0
     try:
-        settings = load(default_path(options.file)).settings
+        loaded = load(path := default_path(options.file), rehearsal=True)
     except ConfigError as error:
         print(error, file=sys.stderr)
+        return 2
+    settings = loaded.settings
+    if loaded.stood_in:
+        unset = ", ".join(loaded.stood_in)
+        print(f"antiphon: not set, and not needed here: {unset}; made-up values stand in", file=sys.stderr)
+    if (why := _nothing_to_examine(path, settings, faults)) is not None:
+        print(f"antiphon: nothing was examined: {why}", file=sys.stderr)
         return 2
     findings = _examined(settings, faults, as_json=options.json)
     if not options.json:
         _print_scorecard(findings)
         _print_remarks(settings)
     return 1 if any(finding.wrong for finding in findings) else 0
+
+
+def _nothing_to_examine(path: Path, settings: Settings, faults: tuple[Fault, ...]) -> str | None:
+    """Why no fault can be done to these settings, and what to do; None if one can."""
+    if cases(settings, faults):
+        return None
+    if targets(settings):
+        return (
+            "no model of this configuration is asked first at a channel that the faults chosen by --kind and "
+            "--only can be done to; leave these out"
+        )
+    return (
+        f"{path} has no channel with an upstream that could fail; it has "
+        f"{left_out(settings) or 'none that answers chats'}. 'antiphon test' tries what is there. To see "
+        "more here, add a channel that asks a vendor or another server, as conf/examples/failover.yaml does"
+    )
 
 
 def _named(words: str | None) -> set[str]:
@@ -127,12 +153,9 @@ def _print_scorecard(findings: list[Finding]) -> None:
         )
         table.add_row(one.fault, one.model, form, sick, saw, f"{one.seconds:.2f}", str(one.calls), result)
     console = _console()
-    if findings:
-        console.print(table)
+    console.print(table)
     failed = sum(bool(one.wrong) for one in findings)
     console.print(f"{len(findings) - failed} passed, {failed} failed")
-    if not findings:
-        console.print("No channel of this configuration has an upstream to fail in this way.")
 
 
 def _print_remarks(settings: Settings) -> None:

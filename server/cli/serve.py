@@ -15,6 +15,7 @@ import msgspec
 from aiohttp import web
 
 from server.app import create_app, drain, give_notice, last_words, replace_settings
+from server.cli.config_file import add_config_file, add_examples
 from server.config import HOST_OPTION, PORT_OPTION, ConfigError, default_path, load
 from server.config_checks import is_loopback
 from server.logs import set_up_logging
@@ -28,18 +29,23 @@ log = logging.getLogger("antiphon")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's own options."""
-    parser.add_argument(
-        "--config", type=Path, help="configuration file (default: $ANTIPHON_CONFIG, ./conf/config.yaml, ours)"
-    )
+    add_config_file(parser)
     parser.add_argument("--host", help="address to listen on, instead of server.host")
     parser.add_argument(
         "--port", type=int, help="port to listen on, instead of server.port; 0 takes a free one"
+    )
+    add_examples(
+        parser,
+        "serve",
+        "serve conf/examples/failover.yaml",
+        "serve --config /etc/antiphon.yaml --host 0.0.0.0 --port 8080",
+        status="0 ended by a signal, 2 wrong usage or configuration, or the address is taken",
     )
 
 
 def run(options: argparse.Namespace) -> int:
     """Serve until a signal. Status 2 when the configuration is wrong or the address is taken."""
-    path = default_path(options.config)
+    path = default_path(options.file)
     environ = _environment(options)
     try:
         loaded = load(path, environ)

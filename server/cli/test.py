@@ -13,16 +13,17 @@ import msgspec
 from rich.console import Console
 from rich.markup import escape
 
+from server.cli.config_file import add_config_file, add_examples
 from server.config import ConfigError, default_path, load
 from server.errors import NoChannel, ServerError
 from server.logs import set_up_logging
 from server.routing.channel import ChannelState
-from server.routing.trial import ChannelTrial, Trial, try_channel
+from server.routing.trial import ChannelTrial, ListModels, Trial, try_channel
 from server.routing.upkeep import allowed
 from server.settings import AUTO, Channel, Logging, Settings
 from server.surfaces import chat_models
 from server.upstreams.factory import build_upstreams, client_session
-from server.upstreams.listing import ModelLister
+from server.upstreams.listing import Listing
 
 # So much of an answer is shown (characters), and so many of the models that an upstream lists.
 SHOWN = 60
@@ -31,34 +32,47 @@ SHOWN_MODELS = 8
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's own options."""
-    parser.add_argument("channels", nargs="*", metavar="CHANNEL", help="these alone (default: all enabled)")
-    parser.add_argument("--config", type=Path, help="configuration file (default: as for 'serve')")
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar="FILE | CHANNEL",
+        help="a first word that ends in .yaml or .yml is the configuration file; the others are the channels "
+        "to try (default: all enabled)",
+    )
+    add_config_file(parser, word=False)
     parser.add_argument(
         "--model",
         help="ask this model (default: the first of each channel); channels without it are left out",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object for each channel, as it comes")
-    parser.epilog = (
-        "Each key of a channel is tried. A call costs a few tokens. Status 0: every channel answered; "
-        "1: one did not; 2: wrong usage or configuration."
+    parser.description = "Makes a real, tiny call with each key of each channel. A call costs a few tokens."
+    add_examples(
+        parser,
+        "test",
+        "test conf/examples/failover.yaml main twin",
+        "test --config /etc/antiphon.yaml --model gpt-4o",
+        status="0 every channel answered, 1 one did not, 2 wrong usage or configuration",
     )
 
 
 def run(options: argparse.Namespace) -> int:
     """Try the channels, and tell of each as it comes."""
+    words: list[str] = options.words
+    if words and words[0].endswith((".yaml", ".yml")) and options.file is None:
+        options.file = Path(words.pop(0))
     try:
-        settings = load(default_path(options.config)).settings
+        settings = load(default_path(options.file)).settings
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
     known = {channel.name: channel for channel in settings.channels}
-    if unknown := [name for name in options.channels if name not in known]:
+    if unknown := [name for name in words if name not in known]:
         print(
             f"antiphon: no such channel: {', '.join(unknown)}; there are {', '.join(known) or 'none'}",
             file=sys.stderr,
         )
         return 2
-    named = options.channels or [channel.name for channel in settings.channels if channel.enabled]
+    named = words or [channel.name for channel in settings.channels if channel.enabled]
     channels = [known[name] for name in dict.fromkeys(named)]
     if options.model is not None:
         channels = [one for one in channels if one.models == AUTO or options.model in one.served()]
@@ -101,24 +115,35 @@ async def _trials(
     try:
         for channel in channels:
             asked = model or next(iter(chat_models(channel)), None)
+            list_models: ListModels = session.lister.list
             if asked is None:
                 try:
-                    asked = await _first_listed(channel, session.lister)
+                    listing = await session.lister.list(channel)
+                    asked = _first_of(channel, listing)
                 except ServerError as error:
                     yield _unlisted(channel, error)
                     continue
+                list_models = _already(listing)  # it is asked for once
             state = ChannelState(channel, build_upstreams(channel, session))
             try:
-                yield await try_channel(state, asked, session.lister.list)
+                yield await try_channel(state, asked, list_models)
             finally:
                 await state.aclose()
     finally:
         await session.close()
 
 
-async def _first_listed(channel: Channel, lister: ModelLister) -> str:
-    """The first model that a channel with ``models: auto`` would serve. Raises ``ServerError``."""
-    listing = await lister.list(channel)
+def _already(listing: Listing | None) -> ListModels:
+    """Gives what was listed before."""
+
+    async def list_models(channel: Channel) -> Listing | None:
+        return listing
+
+    return list_models
+
+
+def _first_of(channel: Channel, listing: Listing | None) -> str:
+    """The first model that a channel with ``models: auto`` would serve. Raises ``NoChannel``."""
     served = allowed(channel, listing.models if listing is not None else ())
     if not served:
         raise NoChannel("Its upstream lists no model that list_only lets in.")

@@ -46,6 +46,27 @@ def test_a_good_file_lists_what_would_be_served_and_no_secret(
     assert SECRET not in out
 
 
+def test_without_secrets_the_form_is_checked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MY_KEY")
+    path = tmp_path / "config.yaml"
+    path.write_text(GOOD)
+    assert main(["check", str(path)]) == 2
+    assert "the variable MY_KEY is not set" in capsys.readouterr().err
+    assert main(["check", "--no-secrets", str(path)]) == 0
+    assert "not set: MY_KEY" in capsys.readouterr().out
+    path.write_text(GOOD.replace("quorum", "").replace("models: [a, b]", "models: [b]"))
+    assert main(["check", "--no-secrets", str(path)]) == 2
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "conf" / "examples").glob("*.yaml")), ids=lambda one: one.stem
+)
+def test_each_example_is_right_whatever_its_secrets(path: Path) -> None:
+    assert main(["check", "--no-secrets", str(path)]) == 0
+
+
 def test_every_fault_is_told_at_once_with_its_place(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -44,6 +44,13 @@ async def test_every_enabled_channel_is_tried_and_one_that_fails_is_status_1(tmp
     assert (done.status, done.err) == (1, "")
 
 
+async def test_the_file_may_be_the_first_word(tmp_path: Path) -> None:
+    async with OpenAISimulator() as sim:
+        done = await ended("test", written(tmp_path, sim), "well", folder=tmp_path)
+    assert "1 of 1 channels answer" in done.out
+    assert (done.status, done.err) == (0, "")
+
+
 async def test_those_that_are_named_are_tried_alone_also_if_they_are_disabled(tmp_path: Path) -> None:
     async with OpenAISimulator() as sim:
         done = await tried(tmp_path, sim, "spare", "well")
@@ -105,6 +112,7 @@ async def test_of_a_channel_without_names_the_first_model_that_it_lists_is_asked
         done = await ended("test", "--config", "auto.yaml", folder=tmp_path)
         assert "answers  a  openai, gpt-a" in done.out, done
         assert done.status == 0
+        assert [one.method for one in sim.requests] == ["GET", "POST"]  # the list is read once
 
 
 async def test_a_channel_without_names_whose_list_does_not_come_fails(tmp_path: Path) -> None:

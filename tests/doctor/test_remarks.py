@@ -23,8 +23,18 @@ def test_what_a_configuration_switches_off_is_said() -> None:
         assert words in said
 
 
+def test_what_no_fault_can_be_done_to_is_said() -> None:
+    here = Channel(name="here", kind="local", models=("l",))
+    channels = (_channel("a"), _channel("b"), _channel("c", enabled=False), _channel("d", weight=0), here)
+    (said,) = remarks(Settings(channels=channels))
+    assert said == (
+        "not examined: here (embedded, with no upstream of its own); c (disabled); d (of weight 0)."
+    )
+
+
 def test_a_model_that_has_one_channel_is_said_and_one_that_is_disabled_is_not() -> None:
     off = _channel("b", enabled=False, timeouts=TimeoutsPatch(idle_s=0))
     assert remarks(Settings(channels=(_channel("a"), off))) == [
-        "m has one channel, a: nobody can answer in its place."
+        "not examined: b (disabled).",
+        "m has one channel, a: nobody can answer in its place.",
     ]
