@@ -26,6 +26,10 @@ def by_status(status: int, said: str = "") -> ServerError:
         return Overloaded(f"The upstream is busy (status {status}); try again later.")
     if status in (408, 504):
         return gave_up(f"The upstream gave up waiting (status {status}); try again later.")
+    if status == 404:
+        return UpstreamError(
+            "The upstream has nothing at the channel's address (status 404); the operator must mend it."
+        )
     return UpstreamError(f"The upstream failed with status {status}; try again later.")
 
 

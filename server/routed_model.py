@@ -358,11 +358,14 @@ def _once_more(failed: list[Failed]) -> Candidate | None:
     """Who may be asked again when no other is left: the last one that failed only once and may recover."""
     hopeless = (UpstreamAuth, InsufficientQuota, NoRoom, LeftAlone, SurfaceNotOffered)
     tried = [one.candidate for one in failed]
+    # A 404 is the channel's word that it has not what it was asked for: it will not have it later either.
     return next(
         (
             one.candidate
             for one in reversed(failed)
-            if tried.count(one.candidate) == 1 and not isinstance(one.error, hopeless)
+            if tried.count(one.candidate) == 1
+            and not isinstance(one.error, hopeless)
+            and one.error.upstream_status != 404
         ),
         None,
     )

@@ -99,6 +99,7 @@ class _Http:
         refused = error(502, "upstream_auth", retry="elsewhere")
         spent = error(429, "insufficient_quota", retry="elsewhere")
         calm = error(429)
+        missing = error(502, "upstream_error", retry="elsewhere")
         return [
             *(self._both(f"status-{status}", promise, status=status) for status, promise in again.items()),
             *(
@@ -107,11 +108,13 @@ class _Http:
             ),
             self._both(
                 "status-404-model",
-                bad if self._kind == "ollama" else error(404, "model_not_found", retry="never"),  # not pulled
+                missing
+                if self._kind == "ollama"
+                else error(404, "model_not_found", retry="never"),  # not pulled
                 status=404,
                 error_message="There is no such model",
             ),
-            self._both("status-404-address", bad, status=404, error_form="html"),
+            self._both("status-404-address", missing, status=404, error_form="html"),
             *(self._both(f"status-{status}", refused, status=status) for status in (401, 403)),
             self._both("status-402", spent, status=402),
             self._both("status-429", error(429, patience=True), status=429, retry_after=LONG_S),
@@ -169,6 +172,14 @@ class _Http:
             body("bad-json-alone", nonsense, "data: {not json\n\n", _EVENT_STREAM),
             self._both("error-in-200", error((500, 502, 503, 529)), error_after=0),
             self._both("no-words", error(502, "upstream_empty"), text=None, chunks=None, pieces=()),
+            self._both(
+                "no-words-no-usage",
+                error(502, "upstream_empty"),
+                text=None,
+                chunks=None,
+                pieces=(),
+                usage="never",
+            ),
             self._fault(
                 "oversized-line",
                 # It may take longer to come than a model may take to speak.

@@ -64,7 +64,7 @@ def _handshakes() -> list[Fault]:
         _spark("clock-skew", WHOLE, place="clock", dials=2),
         _spark("handshake-401", _REFUSED, status=401, body="{}"),
         _spark("handshake-403", _REFUSED, status=403, body="{}"),
-        _spark("handshake-404", error(502, "upstream_error", retry="never"), status=404, body="<html>"),
+        _spark("handshake-404", error(502, "upstream_error", retry="elsewhere"), status=404, body="<html>"),
         *(_spark(f"handshake-{status}", _BAD, status=status, body="<html>") for status in (500, 502)),
         _spark("handshake-503", error(503, "overloaded"), status=503, body="<html>"),
         _spark(

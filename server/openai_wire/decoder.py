@@ -6,6 +6,8 @@ delta carries on (``mending``), so that an encoder of the same dialect may relay
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
+
 import msgspec
 from msgspec import UNSET
 
@@ -38,6 +40,8 @@ _NULL_USAGE = b',"usage":null}'
 NO_ERROR = (b"null", b"false", b'""', b"{}", b"[]", b"0")
 # Words for "the answer was broken off" (OpenRouter, Zhipu, DeepSeek): no finish of an answer.
 BROKEN = frozenset({"error", "network_error", "insufficient_system_resource"})
+# Reasons of an end that say that the model has spoken.
+_SPOKEN = frozenset({"stop", "tool_calls", "function_call"})
 _HEAD_FIELDS = frozenset({"id", "object", "created", "model", "choices", "usage"})
 
 
@@ -137,13 +141,9 @@ class ChunkDecoder:
         return deltas
 
     def _is_empty(self) -> bool:
-        """Was nothing said? A finish alone is an answer, unless it is ``stop`` and nothing was used."""
         if any(state.content for state in self._choices.values()):
             return False
-        reasons = {state.finish for state in self._choices.values()} - {None}
-        if not reasons:
-            return True
-        return reasons == {"stop"} and self._usage is not None and self._usage.completion_tokens == 0
+        return is_nothing({state.finish for state in self._choices.values()} - {None}, self._usage)
 
     def _odd(self, data: bytes) -> list[Delta]:
         """A JSON value in which a known field has an unknown type."""
@@ -204,7 +204,7 @@ class ChunkDecoder:
 
     def _hold(self, deltas: list[Delta]) -> list[Delta]:
         """Keep back a finish without any content: the usage that follows tells whether it is an answer."""
-        if self._held or any(isinstance(delta, Finished) and delta.reason == "stop" for delta in deltas):
+        if self._held or any(isinstance(delta, Finished) and delta.reason in _SPOKEN for delta in deltas):
             if not any(state.content for state in self._choices.values()):
                 self._held += deltas
                 return []
@@ -252,6 +252,15 @@ def said_deltas(choice: Choice, state: ChoiceState) -> list[Delta]:
         state.finish = choice.finish_reason
         deltas.append(Finished(choice.finish_reason, index))
     return deltas
+
+
+def is_nothing(reasons: AbstractSet[str | None], usage: Usage | None) -> bool:
+    """Is an answer without content none at all? Why its choices ended is known, and perhaps what it cost.
+
+    An end for another reason (``length``, ``content_filter``) is an answer by itself. One that claims to have
+    spoken is believed if tokens are counted for it: models may have nothing to say.
+    """
+    return reasons <= _SPOKEN and not (reasons and usage is not None and usage.completion_tokens)
 
 
 def usage_of(usage: UsageFields, raw: bytes) -> Usage | None:

@@ -10,7 +10,7 @@ from server.deltas import Delta, Finished, Opening, Original, TextDelta, Usage, 
 from server.errors import UpstreamCut, UpstreamEmpty, UpstreamError, UpstreamInvalid
 from server.openai_wire import chunks
 from server.openai_wire.chunks import Choice, PlainAnswer, RawObject, Said, UsageFields, raw_of
-from server.openai_wire.decoder import BROKEN, NO_ERROR, said_deltas, usage_of
+from server.openai_wire.decoder import BROKEN, NO_ERROR, is_nothing, said_deltas, usage_of
 from server.openai_wire.errors import is_error_object, upstream_error
 from server.openai_wire.json_text import is_too_deep, one_line
 from server.openai_wire.mending import ChoiceState, ended_by_calls, made_id
@@ -132,8 +132,8 @@ def _completion_deltas(completion: PlainAnswer, choices: list[Choice], data: byt
         data = chunks.edit_object(data, lambda fields: fields.update(choices=raw_of(whole)))
     usage = _usage_of(completion, choices, data, raw_choices)
     if not any(state.content for state in states):
-        nothing_used = usage is not None and usage.completion_tokens == 0
-        if not own_reason or (nothing_used and {state.finish for state in states} == {"stop"}):
+        reasons = {state.finish for state in states} if own_reason else set()
+        if is_nothing(reasons, usage):
             raise UpstreamEmpty("The upstream answered without any content; try again later.")
     first = replace(deltas[0], original=Original("openai.completion", data))
     made = [first, *(replace(delta, original=_REST) for delta in deltas[1:])]

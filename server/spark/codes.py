@@ -209,8 +209,7 @@ def handshake_error(
     elif status == 503:
         error = Overloaded("Spark is busy; try again later.", retry_after_s=wait_s)
     elif status == 404:
-        error = UpstreamError("Spark has nothing at this address; check the model's url.")
-        error.retryable = False
+        error = UpstreamError("Spark has nothing at this address; the operator must mend the model's url.")
     else:
         error = UpstreamError(f"Spark refused the connection with status {status}; try again later.")
     error.upstream_status = status

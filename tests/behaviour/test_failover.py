@@ -56,6 +56,8 @@ from tests.upstreams.raw_upstream import Peer, raw_upstream
         (Script(error_after=0), "upstream"),
         (Script(pieces=(), finish_form="missing", done=0), "upstream"),
         (Script(pieces=()), "upstream_empty"),
+        (Script(pieces=(), usage="never"), "upstream_empty"),
+        (Script(status=404, error_form="html"), "upstream_error"),
     ],
     ids=lambda value: msgspec.json.encode(value).decode() if isinstance(value, Script) else "",
 )

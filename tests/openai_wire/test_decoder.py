@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.deltas import Finished, ReasoningDelta, TextDelta, ToolCallDelta, UsageDelta
+from server.deltas import Finished, ReasoningDelta, TextDelta, ToolCallDelta, UsageDelta, has_content
 from server.errors import (
     ContentFiltered,
     RateLimited,
@@ -107,13 +107,29 @@ def test_a_garbage_line_among_good_ones_is_skipped_and_counted() -> None:
     assert decoder.eof() == []
 
 
-def test_stop_without_content_and_with_no_tokens_used_is_empty() -> None:
-    nothing = {"prompt_tokens": 3, "completion_tokens": 0, "total_tokens": 3}
+NOTHING = {"prompt_tokens": 3, "completion_tokens": 0, "total_tokens": 3}
+
+
+@pytest.mark.parametrize("reason", ["stop", "tool_calls", "function_call"])
+@pytest.mark.parametrize("usage", [(), (chunk(choices=[], usage=NOTHING),)], ids=["untold", "told"])
+def test_an_end_without_content_of_which_no_tokens_are_told_is_empty_before_any_delta(
+    reason: str, usage: tuple[bytes, ...]
+) -> None:
+    decoder = ChunkDecoder()
+    for one in (OPENING, chunk({}, reason), *usage, DONE):
+        assert not has_content(decoder.chunk(one)), "another channel can still be asked"
     with pytest.raises(UpstreamEmpty):
-        decoded(OPENING, STOP, chunk(choices=[], usage=nothing), DONE)
+        decoder.eof()
 
 
-@pytest.mark.parametrize("reason", ["stop", "length", "content_filter"])
+@pytest.mark.parametrize("reason", ["stop", "tool_calls"])
+def test_one_of_which_tokens_are_told_is_an_answer(reason: str) -> None:
+    usage = {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
+    deltas = decoded(OPENING, chunk({}, reason), chunk(choices=[], usage=usage), DONE)
+    assert [delta.reason for delta in deltas if isinstance(delta, Finished)] == [reason]
+
+
+@pytest.mark.parametrize("reason", ["length", "content_filter"])
 def test_an_empty_answer_with_a_reason_is_an_answer(reason: str) -> None:
     assert decoded(OPENING, chunk({}, reason), DONE)[-1] == decoded(OPENING, chunk({}, reason), DONE)[-1]
 

@@ -117,6 +117,9 @@ def test_where_a_vendor_stops_at_calls_the_reason_is_tool_calls() -> None:
         (b"{}", UpstreamInvalid),
         (completion(), UpstreamEmpty),
         (completion(choice("", finish_reason=None)), UpstreamEmpty),
+        (completion(choice(""), usage=None), UpstreamEmpty),
+        (completion(choice(""), usage={"prompt_tokens": 3, "completion_tokens": 0}), UpstreamEmpty),
+        (completion(choice(None, finish_reason="tool_calls"), usage=None), UpstreamEmpty),
         (completion(choice("", finish_reason="error")), UpstreamError),
         (completion({"index": 0, "finish_reason": "stop"}), UpstreamInvalid),
         (b'{"error": {"message": "no", "type": "server_error"}}', ServerError),
@@ -126,6 +129,18 @@ def test_where_a_vendor_stops_at_calls_the_reason_is_tool_calls() -> None:
 def test_what_is_no_answer_is_an_error_in_both_forms(data: bytes, kind: type[ServerError]) -> None:
     with pytest.raises(kind):
         decode_completion(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        completion(choice(""), usage={"prompt_tokens": 3, "completion_tokens": 1}),
+        completion(choice("", finish_reason="length"), usage=None),
+    ],
+    ids=["it cost tokens", "it ran out"],
+)
+def test_an_empty_text_may_be_an_answer(data: bytes) -> None:
+    assert any(isinstance(delta, Finished) for delta in decode_completion(data))
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"{}", b'{"error": {"message": "no"}}', b'{"choices": 5}'])

@@ -155,7 +155,7 @@ def test_another_refusal_is_none_of_the_clock(status: int, body: bytes) -> None:
     ("status", "told", "code", "retryable"),
     [
         (403, 502, "upstream_auth", True),
-        (404, 502, "upstream_error", False),
+        (404, 502, "upstream_error", True),
         (429, 429, "rate_limit_exceeded", True),
         (500, 502, "upstream_error", True),
         (503, 503, "overloaded", True),
