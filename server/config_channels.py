@@ -21,7 +21,7 @@ from server.presets import PRESETS, preset_of
 from server.settings import AUTO, Channel
 from server.spark.models import MODELS, canonical_name, with_overrides
 from server.spark.parameters import SparkOptions, instruction, parameters
-from server.surfaces import can_offer
+from server.surfaces import offered_by
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # Whose upstreams list their models.
@@ -91,9 +91,10 @@ def _check_surfaces(found: Findings, channel: Channel) -> None:
         if not surfaces:
             found.wrong(here, "names nothing that is offered; leave it out for the default")
         check_unique(found, [((*here, at), one) for at, one in enumerate(surfaces)], "this surface")
-        if set(surfaces) - {"chat"} and not can_offer(channel):
+        offered = ("chat", *offered_by(channel))
+        if set(surfaces) - set(offered):
             kind = f"preset {channel.preset}" if channel.preset else f"kind {channel.kind}"
-            found.wrong(here, f"may name chat alone: channels of {kind} offer nothing else")
+            found.wrong(here, f"may name {', '.join(offered)}: channels of {kind} offer nothing else")
 
 
 def _check_openai(found: Findings, channel: Channel, others_can_read: bool) -> None:

@@ -150,11 +150,11 @@ def media_type(content_type: str) -> str:
 def offers(channel: Channel, model: ChannelModel, surface: SurfaceName) -> bool:
     """Does the channel take requests of this surface for this model?
 
-    Where nothing is said, kind ``openai`` takes all of them, for its upstream to judge; others take chats.
+    Where nothing is said it takes all that its kind can offer, for the upstream to judge.
     """
     said = channel.surfaces if model.surfaces is None else model.surfaces
     if said is None:
-        return surface == "chat" or can_offer(channel)
+        return surface == "chat" or surface in offered_by(channel)
     return surface in said
 
 
@@ -163,6 +163,16 @@ def chat_models(channel: Channel) -> list[str]:
     return [name for name, model in channel.served().items() if offers(channel, model, "chat")]
 
 
-def can_offer(channel: Channel) -> bool:
-    """Can a channel of this kind offer anything but chats?"""
-    return channel.kind == "openai" and channel.preset != "spark-http"
+# What a kind that is not OpenAI's can offer, in OpenAI's shape.
+_OFFERED: dict[str, tuple[SurfaceName, ...]] = {
+    "azure": ("embeddings", "speech", "images", "transcriptions", "translations"),
+    "gemini": ("embeddings",),
+    "ollama": ("embeddings",),
+}
+
+
+def offered_by(channel: Channel) -> tuple[SurfaceName, ...]:
+    """What a channel of this kind can offer beside chats."""
+    if channel.kind == "openai" and channel.preset != "spark-http":
+        return tuple(dict.fromkeys(surface.name for surface in SURFACES))
+    return _OFFERED.get(channel.kind, ())

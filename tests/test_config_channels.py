@@ -64,7 +64,7 @@ def test_a_wrong_channel_is_refused_without_its_secrets(read: Read, change: str,
         ("{name: c, kind: anthropic, models: [a]}", "api_key: is missing; kind anthropic wants a key"),
         (
             f"{{{ANTHROPIC}, surfaces: [embeddings]}}",
-            "surfaces: may name chat alone: channels of kind",
+            "surfaces: may name chat: channels of kind",
         ),
         (f"{{{ANTHROPIC}, auth: bearer}}", "auth: has no use here; kind anthropic has anthropic.auth"),
         (f"{{{ANTHROPIC}, anthropic: {{beta: ['a,b']}}}}", "anthropic.beta: must be one word"),
@@ -199,7 +199,7 @@ def test_a_name_that_may_be_listed_later_is_a_doubt_and_no_fault(read: Read) -> 
         ("surfaces: []", "surfaces: names nothing that is offered"),
         ("surfaces: [chat, chat]", "surfaces[1]: this surface stands twice"),
         ("surfaces: [embedding]", "surfaces[0]: must be"),
-        ("preset: spark-http, surfaces: [chat, speech]", "surfaces: may name chat alone: channels of preset"),
+        ("preset: spark-http, surfaces: [chat, speech]", "surfaces: may name chat: channels of preset"),
     ],
 )
 def test_surfaces_are_those_that_there_are(read: Read, change: str, message: str) -> None:

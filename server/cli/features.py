@@ -25,7 +25,8 @@ from server.settings import Channel
 from server.spark.models import MODELS
 from server.spark.request import request_frame
 from server.spark.signing import Credentials
-from server.surfaces import SURFACES, can_offer
+from server.surface_settings import SurfaceName
+from server.surfaces import SURFACES, offered_by
 from server.upstreams.local import refuse_what_it_cannot
 from server.upstreams.preset_rules import fit
 
@@ -172,10 +173,17 @@ def _chat(fields: Mapping[str, Any]) -> ChatRequest:
 def kinds_table() -> str:
     """Feature by feature, what each kind makes of it."""
     rows = [[name, *(verdict(make, one) for make in KINDS.values())] for name, one in FEATURES.items()]
-    surfaces = " ".join(dict.fromkeys(f"`{surface.name}`" for surface in SURFACES))
     channels = msgspec.convert([{"name": "a", "kind": kind} for kind in KINDS], list[Channel])
-    offered = [RELAYED if can_offer(channel) else REFUSED for channel in channels]
-    return _table(["", *KINDS], [*rows, [surfaces, *offered]])
+    names = dict.fromkeys(surface.name for surface in SURFACES)
+    rows += [[f"`{name}`", *(_offers(channel, name) for channel in channels)] for name in names]
+    return _table(["", *KINDS], rows)
+
+
+def _offers(channel: Channel, surface: SurfaceName) -> str:
+    """What becomes of a request beside chats."""
+    if surface not in offered_by(channel):
+        return REFUSED
+    return RELAYED if channel.kind in ("openai", "azure") else YES
 
 
 def presets_table() -> str:

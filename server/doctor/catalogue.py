@@ -108,13 +108,18 @@ class _Http:
             ),
             self._both(
                 "status-404-model",
-                missing
-                if self._kind == "ollama"
-                else error(404, "model_not_found", retry="never"),  # not pulled
+                # Of a model that is not pulled another server may have it.
+                error(404, "model_not_found", retry="elsewhere" if self._kind == "ollama" else "never"),
                 status=404,
                 error_message="There is no such model",
             ),
-            self._both("status-404-address", missing, status=404, error_form="html"),
+            self._both(
+                "status-404-address",
+                missing,
+                status=404,
+                error_form="html",
+                error_message="404 page not found",
+            ),
             *(self._both(f"status-{status}", refused, status=status) for status in (401, 403)),
             self._both("status-402", spent, status=402),
             self._both("status-429", error(429, patience=True), status=429, retry_after=LONG_S),

@@ -167,6 +167,8 @@ class _Passage:
         record, call = self._record, self._call
         record.usage = self._run.usage
         record.channel, record.attempts = call.channel, call.attempts_made
+        if call.warnings is not None and call.warnings[0] == call.channel:
+            record.warnings = "; ".join(call.warnings[1])
         names = self._request[SNAPSHOT].settings.routing.tell_channels
         if call.tried or names:
             record.tried = attempts_told(call, names=names)

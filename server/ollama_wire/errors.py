@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from server.errors import Overloaded, ServerError, UpstreamError
+from server.errors import Overloaded, ServerError
 from server.refusals import by_status, refused
 
 NOT_PULLED = "model_not_pulled"
@@ -35,10 +35,13 @@ def _said(body: bytes) -> str:
 
 
 def _error(status: int, said: str) -> ServerError:
-    if status == 404 or ("model" in said and "not found" in said) or "pull model manifest" in said:
-        error = UpstreamError("The upstream has not pulled this model; the operator must pull it.")
-        error.upstream_code = NOT_PULLED
-        return error
+    if ("model" in said and (status == 404 or "not found" in said)) or "pull model manifest" in said:
+        missing = refused(
+            404, "The upstream has not pulled this model; the operator must pull it.", "model_not_found"
+        )
+        missing.retryable = True  # on another channel
+        missing.upstream_code = NOT_PULLED
+        return missing
     if "server busy" in said:
         return Overloaded("The upstream is busy; try again later.")
     if status in (400, 413, 422):

@@ -106,16 +106,17 @@ def embeddings_body(asked: dict[str, Any], model: str) -> bytes:
     size = size if isinstance(size, int) and 0 < size <= 4096 else EMBEDDING_DIMENSIONS
     data = []
     for index, item in enumerate(inputs):
-        vector = _vector(orjson.dumps(item), size)
-        packed = base64.b64encode(struct.pack(f"<{size}f", *vector)).decode()
-        embedding = packed if asked.get("encoding_format") == "base64" else vector
+        values = vector(orjson.dumps(item), size)
+        packed = base64.b64encode(struct.pack(f"<{size}f", *values)).decode()
+        embedding = packed if asked.get("encoding_format") == "base64" else values
         data.append({"object": "embedding", "index": index, "embedding": embedding})
     count = sum(len(item) if isinstance(item, list) else len(str(item).split()) for item in inputs)
     usage = {"prompt_tokens": count, "total_tokens": count}
     return orjson.dumps({"object": "list", "data": data, "model": model, "usage": usage})
 
 
-def _vector(text: bytes, size: int) -> list[float]:
+def vector(text: bytes, size: int) -> list[float]:
+    """So many numbers that ``text`` alone decides."""
     noise = hashlib.shake_128(text).digest(size)
     return [(byte - 127.5) / 128 for byte in noise]  # exact in 32 bits
 

@@ -13,8 +13,15 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 import orjson
 
-from server.simulators.answers import JSON, SSE, plain_answer
-from server.simulators.asked import read_chat, refuse
+from server.simulators.answers import (
+    JSON,
+    SSE,
+    embeddings_body,
+    plain_answer,
+    read_embedding_input,
+    surface_answer,
+)
+from server.simulators.asked import Asked, read_chat, refuse
 from server.simulators.connection import Connection
 from server.simulators.errors import Fault, Refused, error_body, fault_of, retry_headers
 from server.simulators.playing import Answer
@@ -23,6 +30,7 @@ from server.simulators.said import Chunk, Said, chunks, completion, say
 from server.simulators.script import Script
 from server.simulators.simulator import Simulator
 from server.simulators.steps import EventForm, Piece, Step, event_steps, plain_steps
+from server.simulators.surfaces import READERS
 
 HELP = """\
 Any deployment answers "You said: …". Say otherwise, first come first served, by
@@ -40,10 +48,14 @@ Of a script's own here:
   {"filtered": "answer"}                  the answer ends with content_filter
 
 Both doors: /openai/deployments/NAME/chat/completions?api-version=… and /openai/v1/chat/completions.
+Both have embeddings, audio and images, too; ?for=embeddings queues a script for them.
 See what came: URL/sim/stats, URL/sim/requests. The fields of a script: URL/sim/help
 """
-_CLASSIC = re.compile(r"/openai/deployments/(?P<deployment>[^/]+)/chat/completions")
-_V1 = "/openai/v1/chat/completions"
+_BESIDE = tuple(name for name in READERS if name not in ("images/variations", "rerank"))
+_DOORS = re.compile(
+    r"/openai/(?:v1|deployments/(?P<deployment>[^/]+))/"
+    rf"(?P<what>{'|'.join(('chat/completions', 'embeddings', *_BESIDE))})"
+)
 _VERSION = re.compile(r"20\d\d-\d\d-\d\d(-preview)?")
 # Before it, stream_options are an unknown field.
 _USAGE_SINCE = "2024-09-01"
@@ -67,7 +79,7 @@ class AzureSimulator(Simulator[AzureScript]):
     """
 
     scripts = AzureScript
-    routes = ("chat/completions",)
+    routes = ("chat/completions", "embeddings", *_BESIDE)
     help = HELP
     title = "An Azure OpenAI"
     default_port = 18905
@@ -92,25 +104,25 @@ class AzureSimulator(Simulator[AzureScript]):
         self._deployments = deployments
 
     async def _chosen(self, record: RecordedRequest, path: str, connection: Connection) -> Answer:
-        classic = _CLASSIC.fullmatch(path)
+        door = _DOORS.fullmatch(path)
+        deployment = door["deployment"] if door is not None else None
         version = parse_qs(urlsplit(record.path).query).get("api-version", [""])[-1]
-        if (classic is None and path != _V1) or (classic is not None and not _VERSION.fullmatch(version)):
+        if door is None or (deployment is not None and not _VERSION.fullmatch(version)):
             raise Refused(Fault(404, "Resource not found", code="404"))
         if record.method != "POST":
             raise Refused(Fault(405, "Method not allowed", code="405"))
         self._authorize(record)
-        asked = read_chat(_with_model(record.body, classic))
-        record.model = asked.model
-        if self._deployments is not None and asked.model not in self._deployments:
-            message = (
-                "The API deployment for this resource does not exist. If you created the deployment within "
-                "the last 5 minutes, please wait a moment and try again."
-            )
-            raise Refused(Fault(404, message, code="DeploymentNotFound"))
-        if classic is not None and version < _USAGE_SINCE and b'"stream_options"' in record.body:
+        if door["what"] != self.routes[0]:
+            return self._beside(record, door["what"], deployment)
+        asked = read_chat(_with_model(record.body, deployment))
+        self._check_deployed(record, asked.model)
+        if deployment is not None and version < _USAGE_SINCE and b'"stream_options"' in record.body:
             raise Refused(Fault(400, "Unrecognized request argument supplied: stream_options"))
         script = record.script = self._script_for(record, self.routes[0], asked.model, asked.last_user)
         refuse(script, asked)
+        return self._answered(record, script, asked)
+
+    def _answered(self, record: RecordedRequest, script: AzureScript, asked: Asked) -> Answer:
         now = datetime.now(UTC)
         if script.filtered == "prompt":
             return Answer(400, JSON, _HEADERS, lambda: plain_steps(script, orjson.dumps(_FILTERED)))
@@ -128,6 +140,30 @@ class AzureSimulator(Simulator[AzureScript]):
             return event_steps(script, form, told, lambda: Piece(form.event(error_body(fault_of(script))[1])))
 
         return Answer(200, SSE, [*_HEADERS, ("cache-control", "no-cache")], steps, streamed=True)
+
+    def _beside(self, record: RecordedRequest, what: str, deployment: str | None) -> Answer:
+        """The answer to what is no chat. In the classic door's body the model counts for nothing."""
+        now = datetime.now(UTC)
+        if what == "embeddings":
+            wanted, model = read_embedding_input(_with_model(record.body, deployment))
+            self._check_deployed(record, model)
+            script = record.script = self._script_for(record, what, model, "")
+            return plain_answer(script, lambda: embeddings_body(wanted, model), record.number, now)
+        kind = record.header("content-type") or ""
+        named, made = READERS[what](record.body, kind)
+        model = deployment or named
+        self._check_deployed(record, model)
+        script = record.script = self._script_for(record, what, model, "")
+        return surface_answer(script, made, record.number, now)
+
+    def _check_deployed(self, record: RecordedRequest, model: str) -> None:
+        record.model = model
+        if self._deployments is not None and model not in self._deployments:
+            message = (
+                "The API deployment for this resource does not exist. If you created the deployment within "
+                "the last 5 minutes, please wait a moment and try again."
+            )
+            raise Refused(Fault(404, message, code="DeploymentNotFound"))
 
     def _refusal(self, record: RecordedRequest, fault: Fault) -> Answer:
         script = record.script = AzureScript()
@@ -180,15 +216,15 @@ _FILTERED = {
 }
 
 
-def _with_model(body: bytes, classic: re.Match[str] | None) -> bytes:
+def _with_model(body: bytes, deployment: str | None) -> bytes:
     """A request with its deployment as the model: in the classic door's body the model counts for nothing."""
-    if classic is None:
+    if deployment is None:
         return body
     try:
-        chat = orjson.loads(body)
+        asked = orjson.loads(body)
     except orjson.JSONDecodeError:
         return body
-    return orjson.dumps({**chat, "model": classic["deployment"]}) if isinstance(chat, dict) else body
+    return orjson.dumps({**asked, "model": deployment}) if isinstance(asked, dict) else body
 
 
 def _judged(script: AzureScript, whole: dict[str, Any]) -> bytes:

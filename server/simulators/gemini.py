@@ -14,6 +14,7 @@ from server.simulators.asked import Asked, refuse
 from server.simulators.connection import Connection
 from server.simulators.errors import Fault, Refused, retry_headers
 from server.simulators.gemini_asked import read_generate
+from server.simulators.gemini_embeddings import EMBED, EMBED_ALL, embedded
 from server.simulators.gemini_said import (
     ArrayForm,
     GeminiScript,
@@ -47,11 +48,13 @@ Some of what a script can say:
   {"block": "SAFETY"}                                 the prompt is blocked, with status 200
   {"finish_reason": "RECITATION", "cached": 100}      how it ends, and what it counts
 
+Embeddings have vectors that their text alone decides; ?for=embed queues a script for them.
 See what came: URL/sim/stats, URL/sim/requests. The fields of a script: URL/sim/help
 """
 _ROUTE = re.compile(r".*/v1(?:beta|alpha)?/(?:models|tunedModels)/(?P<model>[^/:]+):(?P<method>[A-Za-z]+)")
 _MODELS = re.compile(r".*/v1(?:beta|alpha)?/models")
 _STREAM = "streamGenerateContent"
+_METHODS = ("generateContent", _STREAM, EMBED, EMBED_ALL)
 _NO_KEY = (
     "Method doesn't allow unregistered callers (callers without established identity). Please use API Key or "
     "other form of API consumer identity to call this API."
@@ -67,7 +70,7 @@ class GeminiSimulator(Simulator[GeminiScript]):
     """
 
     scripts = GeminiScript
-    routes = ("generate", "models")
+    routes = ("generate", "models", "embed")
     help = HELP
     title = "A Gemini"
     default_port = 18904
@@ -89,7 +92,7 @@ class GeminiSimulator(Simulator[GeminiScript]):
         query = parse_qs(urlsplit(record.path).query)
         found = _ROUTE.fullmatch(path)
         listed = _MODELS.fullmatch(path) is not None
-        if not listed and (found is None or found["method"] not in ("generateContent", _STREAM)):
+        if not listed and (found is None or found["method"] not in _METHODS):
             raise Refused(Fault(404, "Requested entity was not found."))
         if record.method != ("GET" if listed else "POST"):
             raise Refused(Fault(404, "Method not found."))
@@ -97,12 +100,24 @@ class GeminiSimulator(Simulator[GeminiScript]):
         if found is None:
             body = spelled_models(("gemini-sim",))
             return Answer(200, JSON, _HEADERS, lambda: plain_steps(self.default, body))
+        if found["method"] in (EMBED, EMBED_ALL):
+            return self._embedded(record, found["model"], found["method"])
         stream = found["method"] == _STREAM
         asked = read_generate(record.body, found["model"], stream=stream)
         record.model = asked.model
         script = record.script = self._script_for(record, "generate", asked.model, asked.last_user)
         refuse(script, asked)
         return _play(script, asked, record.number, array=stream and query.get("alt") != ["sse"])
+
+    def _embedded(self, record: RecordedRequest, model: str, method: str) -> Answer:
+        record.model = model
+        body = embedded(record.body, model, method)
+        script = record.script = self._script_for(record, "embed", model, "")
+        if script.status >= 400:
+            return _error(script, scripted_fault(script, 500), array=False)
+        if script.body is not None or script.redirect is not None:
+            return plain_answer(script, lambda: b"", record.number, datetime.now(UTC))
+        return Answer(script.status, JSON, _HEADERS, lambda: plain_steps(script, body))
 
     def _refusal(self, record: RecordedRequest, fault: Fault) -> Answer:
         record.script = GeminiScript()

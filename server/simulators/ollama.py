@@ -13,8 +13,8 @@ from server.simulators.answers import JSON, plain_answer
 from server.simulators.asked import Asked, refuse
 from server.simulators.connection import Connection
 from server.simulators.errors import Fault, Refused, fault_of, retry_headers
-from server.simulators.ollama_asked import bad, read_request
-from server.simulators.ollama_said import LineForm, OllamaScript, Wire, loaded, tags
+from server.simulators.ollama_asked import bad, read_embed, read_request
+from server.simulators.ollama_said import LineForm, OllamaScript, Wire, embedded, loaded, tags
 from server.simulators.playing import Answer
 from server.simulators.record import RecordedRequest
 from server.simulators.said import say
@@ -22,6 +22,7 @@ from server.simulators.simulator import Simulator
 from server.simulators.steps import Piece, Step, event_steps, plain_steps
 
 LINES = "application/x-ndjson"
+DIMENSIONS = 8
 HELP = """\
 Any model answers "You said: …". Say otherwise, first come first served, by
 
@@ -38,6 +39,7 @@ Some of what a script can say:
   {"done_reason": "length", "cached": true}           how it ends, and what it counts
   {"cannot": ["tools", "thinking"]}                   a model that refuses them
 
+Embeddings have vectors that their text alone decides; ?for=embed queues a script for them.
 See what came: URL/sim/stats, URL/sim/requests. The fields of a script: URL/sim/help
 """
 
@@ -51,7 +53,7 @@ class OllamaSimulator(Simulator[OllamaScript]):
     """
 
     scripts = OllamaScript
-    routes = ("chat", "tags")
+    routes = ("chat", "tags", "embed")
     help = HELP
     title = "An Ollama"
     default_port = 18906
@@ -73,20 +75,39 @@ class OllamaSimulator(Simulator[OllamaScript]):
         if path == "/api/tags" and record.method == "GET":
             listed = ("sim:latest",) if self.models is None else self.models
             return Answer(200, JSON, [], lambda: plain_steps(self.default, tags(listed)))
-        if path != "/api/chat":
+        if path not in ("/api/chat", "/api/embed"):
             raise Refused(Fault(404, "404 page not found"))
         if record.method != "POST":
             raise Refused(Fault(405, "405 method not allowed"))
+        if path == "/api/embed":
+            return self._embedded(record)
         asked, fields = read_request(record.body)
         record.model = asked.model
-        if self.models is not None and not {asked.model, f"{asked.model}:latest"} & set(self.models):
-            raise Refused(Fault(404, f"model '{asked.model}' not found"))
+        self._check_pulled(asked.model)
         script = record.script = self._script_for(record, "chat", asked.model, asked.last_user)
         refuse(script, asked)
         _check_abilities(script, asked, fields)
         if not fields.get("messages"):
             return Answer(200, JSON, [], lambda: plain_steps(script, loaded(asked.model)))
         return _play(script, asked, record.number)
+
+    def _embedded(self, record: RecordedRequest) -> Answer:
+        model, texts, fields = read_embed(record.body)
+        record.model = model
+        self._check_pulled(model)
+        script = record.script = self._script_for(record, "embed", model, "")
+        if script.status >= 400:
+            return _error(script, fault_of(script))
+        if script.body is not None or script.redirect is not None:
+            return plain_answer(script, lambda: b"", record.number, datetime.now(UTC))
+        if fields.get("truncate") is False and any(len(text.split()) > script.context for text in texts):
+            raise bad("the input length exceeds the context length")
+        size = fields.get("dimensions") or DIMENSIONS
+        return Answer(200, JSON, [], lambda: plain_steps(script, embedded(model, texts, size)))
+
+    def _check_pulled(self, model: str) -> None:
+        if self.models is not None and not {model, f"{model}:latest"} & set(self.models):
+            raise Refused(Fault(404, f"model '{model}' not found"))
 
     def _refusal(self, record: RecordedRequest, fault: Fault) -> Answer:
         record.script = OllamaScript()

@@ -22,14 +22,7 @@ _GO = {str: "string", bool: "bool", int: "number", float: "number", list: "array
 
 def read_request(body: bytes) -> tuple[Asked, dict[str, Any]]:
     """What a chat asks for, and its fields. Raises Refused for its first fault."""
-    if not body.strip():
-        raise bad("missing request body")
-    try:
-        asked = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise bad(f"invalid character in request body: {error}") from error
-    if not isinstance(asked, dict):
-        raise _wrong_type("", asked, "api.ChatRequest")
+    asked = _object(body, "api.ChatRequest")
     model = _typed(asked, "model", str, "string")
     if not model:
         raise bad("model is required")
@@ -53,6 +46,36 @@ def read_request(body: bytes) -> tuple[Asked, dict[str, Any]]:
         last_user=users[-1] if users else "",
         fields=frozenset(asked),
     ), asked
+
+
+def read_embed(body: bytes) -> tuple[str, list[str], dict[str, Any]]:
+    """What a request to ``/api/embed`` asks for: the model, the texts, all its fields. Raises Refused."""
+    asked = _object(body, "api.EmbedRequest")
+    model = _typed(asked, "model", str, "string")
+    if not model:
+        raise bad("model is required")
+    given = asked.get("input")
+    texts = [given] if isinstance(given, str) else given
+    if texts is None:
+        texts = []
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise bad("invalid input type")
+    _typed(asked, "truncate", bool, "bool")
+    _typed(asked, "dimensions", int, "int")
+    _check_options(asked)
+    return model, [text for text in texts if text or not isinstance(given, str)], asked
+
+
+def _object(body: bytes, of: str) -> dict[str, Any]:
+    if not body.strip():
+        raise bad("missing request body")
+    try:
+        asked = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise bad(f"invalid character in request body: {error}") from error
+    if not isinstance(asked, dict):
+        raise _wrong_type("", asked, of)
+    return asked
 
 
 def bad(message: str) -> Refused:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import orjson
 
+from server.simulators.answers import vector
 from server.simulators.said import Chunk, Said
 from server.simulators.script import Script, ToolCall
 from server.simulators.steps import EventForm
@@ -24,6 +25,7 @@ class OllamaScript(Script, frozen=True, kw_only=True, forbid_unknown_fields=True
     done_reason: str | None = None  # None: stop, or length by ``finish``
     call_ids: bool = False  # newer servers give calls an id
     cannot: tuple[Literal["tools", "thinking", "levels"], ...] = ()  # refused as of a model that has it not
+    context: int = 2048  # so many words of a text for an embedding are taken
     cached: bool = False  # a prompt that was seen before is not counted
 
 
@@ -115,3 +117,11 @@ def tags(models: tuple[str, ...]) -> bytes:
         for name in models
     ]
     return orjson.dumps({"models": listed})
+
+
+def embedded(model: str, texts: list[str], size: int) -> bytes:
+    """Vectors that their texts alone decide."""
+    vectors = [vector(text.encode(), size) for text in texts]
+    count = sum(len(text.split()) for text in texts)
+    times = {"total_duration": 14143917, "load_duration": 1019500}
+    return orjson.dumps({"model": model, "embeddings": vectors, **times, "prompt_eval_count": count})

@@ -79,13 +79,13 @@ def build_upstream(channel: Channel, session: Clients) -> ChannelUpstream:
             surfaces = SurfaceUpstream(channel, client, session.uploader)
             return OpenAIUpstream(channel, client, surfaces=surfaces)
         case "azure":
-            return AzureUpstream(channel, client)
+            return AzureUpstream(channel, client, session.uploader)
         case "anthropic":
             return AnthropicUpstream(channel, client)
         case "gemini":
-            return GeminiUpstream(channel, client, session.images)
+            return GeminiUpstream(channel, client, session.images, session.uploader)
         case "ollama":
-            return OllamaUpstream(channel, client, session.images)
+            return OllamaUpstream(channel, client, session.images, session.uploader)
         case "spark":
             return SparkUpstream(channel, session.images)
         case "local":

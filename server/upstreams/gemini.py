@@ -8,15 +8,19 @@ import secrets
 from yarl import URL
 
 from server.chat import ChatRequest
+from server.embeddings import EmbeddingsAsked
 from server.foreign import NativeRequest
 from server.gemini_wire import GeminiModel, GeminiReader, gemini_error, generate_request, model_of
+from server.gemini_wire.embeddings import embed_request, read_embedded
 from server.settings import Channel
+from server.surfaces import SurfaceRequest
 from server.upstreams.base import Call
-from server.upstreams.http import HttpClient, Target
+from server.upstreams.http import HttpClient, Target, Uploader
 from server.upstreams.http_upstream import channel_target, with_own
 from server.upstreams.image_fitting import Bounds
 from server.upstreams.image_source import ImageSource
 from server.upstreams.inlining import InliningUpstream
+from server.upstreams.surfaces import EmbeddingsUpstream
 
 BASE_URL = "https://generativelanguage.googleapis.com"
 # A request may have 20 MB in all; larger sides are scaled there anyway.
@@ -37,8 +41,9 @@ class GeminiUpstream(InliningUpstream):
     read_refusal = staticmethod(gemini_error)
     bounds = IMAGE_BOUNDS
 
-    def __init__(self, channel: Channel, client: HttpClient, images: ImageSource) -> None:
+    def __init__(self, channel: Channel, client: HttpClient, images: ImageSource, uploader: Uploader) -> None:
         super().__init__(channel, client, images, _held)
+        self.surfaces = _GeminiEmbeddings(channel, client, uploader)
         self._targets = {
             (theirs, stream): generate_target(channel, theirs, stream=stream)
             for theirs in self._names.values()
@@ -63,9 +68,30 @@ class GeminiUpstream(InliningUpstream):
         return GeminiReader(secrets.token_hex(8))
 
 
+class _GeminiEmbeddings(EmbeddingsUpstream):
+    """Embeddings, all texts of a request at once."""
+
+    read_refusal = staticmethod(gemini_error)
+
+    def target(self, request: SurfaceRequest, theirs: str) -> Target:
+        """By the model, which stands in the URL."""
+        known = self._targets.get(theirs)
+        if known is None:
+            known = self._targets[theirs] = _target(self._channel, f"{_resource(theirs)}:batchEmbedContents")
+        return known
+
+    def in_dialect(self, asked: EmbeddingsAsked, theirs: str) -> NativeRequest:
+        """See ``EmbeddingsUpstream``."""
+        return embed_request(asked, _resource(theirs))
+
+    def read_vectors(self, body: bytes) -> tuple[list[bytes], int | None]:
+        """See ``EmbeddingsUpstream``."""
+        return read_embedded(body)
+
+
 def generate_target(channel: Channel, model: str, *, stream: bool) -> Target:
     """Where a channel's requests to a model go."""
-    path = model if model.startswith(("models/", "tunedModels/")) else f"models/{model}"
+    path = _resource(model)
     if stream:
         return _target(channel, f"{path}:streamGenerateContent", alt="sse")
     return _target(channel, f"{path}:generateContent")
@@ -82,6 +108,10 @@ def _target(channel: Channel, path: str, **query: str) -> Target:
     headers = {"x-goog-api-key": channel.api_key} if channel.api_key else {}
     url = base.joinpath(channel.gemini.version, path)
     return channel_target(channel, url.with_query(query) if query else url, headers)
+
+
+def _resource(model: str) -> str:
+    return model if model.startswith(("models/", "tunedModels/")) else f"models/{model}"
 
 
 def _held(url: str) -> bool:

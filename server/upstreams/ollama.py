@@ -8,17 +8,21 @@ import secrets
 from yarl import URL
 
 from server.chat import ChatRequest
+from server.embeddings import EmbeddingsAsked
 from server.errors import ServerError
 from server.foreign import NativeRequest
 from server.ollama_wire import OllamaReader, chat_request, ollama_error
+from server.ollama_wire.embeddings import embed_request, read_embedded
 from server.ollama_wire.errors import NOT_PULLED
 from server.settings import Channel
+from server.surfaces import SurfaceRequest
 from server.upstreams.base import Call
-from server.upstreams.http import HttpClient, Target
+from server.upstreams.http import HttpClient, Target, Uploader
 from server.upstreams.http_upstream import channel_target
 from server.upstreams.image_fitting import Bounds
 from server.upstreams.image_source import ImageSource
 from server.upstreams.inlining import InliningUpstream
+from server.upstreams.surfaces import EmbeddingsUpstream
 
 log = logging.getLogger("antiphon.upstream")
 
@@ -37,8 +41,9 @@ class OllamaUpstream(InliningUpstream):
         max_pixels=8192 * 8192,
     )
 
-    def __init__(self, channel: Channel, client: HttpClient, images: ImageSource) -> None:
+    def __init__(self, channel: Channel, client: HttpClient, images: ImageSource, uploader: Uploader) -> None:
         super().__init__(channel, client, images, lambda url: False)
+        self.surfaces = _OllamaEmbeddings(channel, client, uploader)
         self._target = ollama_target(channel, "/api/chat")
 
     def target(self, chat: ChatRequest, call: Call) -> Target:
@@ -55,9 +60,39 @@ class OllamaUpstream(InliningUpstream):
 
     def explained(self, error: ServerError) -> ServerError:
         """A model that is not pulled is the operator's trouble, who is told."""
-        if error.upstream_code == NOT_PULLED:
-            log.warning("channel %s: a model is not pulled: %s", self.name, error.upstream_said)
-        return error
+        return _explained(error, self.name)
+
+
+class _OllamaEmbeddings(EmbeddingsUpstream):
+    """Embeddings by ``/api/embed``."""
+
+    read_refusal = staticmethod(ollama_error)
+
+    def __init__(self, channel: Channel, client: HttpClient, uploader: Uploader) -> None:
+        super().__init__(channel, client, uploader)
+        self._target = ollama_target(channel, "/api/embed")
+
+    def target(self, request: SurfaceRequest, theirs: str) -> Target:
+        """The same for every call."""
+        return self._target
+
+    def in_dialect(self, asked: EmbeddingsAsked, theirs: str) -> NativeRequest:
+        """See ``EmbeddingsUpstream``."""
+        return embed_request(asked, self._channel.ollama, theirs)
+
+    def read_vectors(self, body: bytes) -> tuple[list[bytes], int | None]:
+        """See ``EmbeddingsUpstream``."""
+        return read_embedded(body)
+
+    def explained(self, error: ServerError) -> ServerError:
+        """See ``OllamaUpstream``."""
+        return _explained(error, self._channel.name)
+
+
+def _explained(error: ServerError, channel: str) -> ServerError:
+    if error.upstream_code == NOT_PULLED:
+        log.warning("channel %s: a model is not pulled: %s", channel, error.upstream_said)
+    return error
 
 
 def ollama_target(channel: Channel, path: str) -> Target:

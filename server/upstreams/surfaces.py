@@ -1,12 +1,16 @@
-"""The surfaces beside chats, at an OpenAI-compatible server: a request's bytes out, its answer's bytes back.
+"""The surfaces beside chats: a request's bytes out, its answer's bytes back.
 
-JSON and plain text are read to their end before anything of them goes on: so a cut answer, or an error that
-came with a 200, can still be a real status or go to another channel. All else (audio, events) flows through.
+A vendor of another dialect has a subclass, which puts both into other words. JSON and plain text are read to
+their end before anything of them goes on: so a cut answer, or an error that came with a 200, can still be a
+real status or go to another channel. All else (audio, events) flows through.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import asyncio
+from abc import abstractmethod
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from typing import TypeAlias
 
 import msgspec
 from msgspec import Raw
@@ -14,14 +18,16 @@ from yarl import URL
 
 from server.chat import JsonObject
 from server.deltas import Usage
+from server.embeddings import EmbeddingsAsked, embeddings_answer, read_embeddings
 from server.errors import InvalidRequest, ServerError, SurfaceNotOffered, UpstreamEmpty, UpstreamInvalid
+from server.foreign import NativeRequest
 from server.openai_wire import clean_error, is_error_object, upstream_error
 from server.presets import base_url_of, preset_of
 from server.settings import Channel
-from server.surfaces import AnswerHead, SurfaceRequest, media_type
+from server.surfaces import AnswerHead, SurfaceRequest, Upload, media_type
 from server.upstreams.base import Call, OwnTimeouts
 from server.upstreams.clocks import Clocks
-from server.upstreams.exchange import Exchange, drain, rest, secrets_of
+from server.upstreams.exchange import Exchange, ReadRefusal, drain, rest, secrets_of
 from server.upstreams.http import HttpAnswer, HttpClient, Target, Uploader
 from server.upstreams.http_upstream import channel_target
 from server.upstreams.openai import auth_headers
@@ -32,13 +38,21 @@ _NO_SUCH_PATH = (404, 405, 501)
 BYTES = "application/octet-stream"
 # An object with one of these may tell of an error though it came with a 200.
 _TOLD = ("error", "base_resp", "code", "error_code")
+# To put so much into other words would hold up everybody else.
+LARGE_BYTES = 512 * 1024
+InOurWords: TypeAlias = Callable[[bytes], bytes]
+"""A whole answer of another dialect → OpenAI's. Raises ``UpstreamInvalid``."""
 
 
 class SurfaceUpstream:
-    """The surfaces of one channel of kind ``openai``. Both clients are shared and closed by their owner.
+    """The surfaces of one channel. Both clients are shared and closed by their owner.
 
-    ``uploader`` takes what is too large to be held in memory.
+    ``uploader`` takes what is too large to be held in memory. This class is kind ``openai``; a subclass says
+    where a request goes (``target``), what is sent and how the answer is read (``prepared``), and what its
+    errors mean (``read_refusal``, ``explained``).
     """
+
+    read_refusal: ReadRefusal = staticmethod(upstream_error)
 
     def __init__(self, channel: Channel, client: HttpClient, uploader: Uploader) -> None:
         self._channel = channel
@@ -50,6 +64,7 @@ class SurfaceUpstream:
         self._timeouts = OwnTimeouts(channel)
         self._names = {name: model.model or name for name, model in channel.served().items()}
         self._secrets = secrets_of(channel)
+        self._auth = auth_headers(channel, channel.api_key)
         self._targets: dict[str, Target] = {}  # of JSON requests, by path
 
     async def ask(
@@ -70,12 +85,18 @@ class SurfaceUpstream:
             deadline=call.deadline,
             head_in_time=self._channel.head_in_time,
         )
-        exchange = Exchange(self._client, timeouts.connect_s, clocks, upstream_error)
+        exchange = Exchange(self._client, timeouts.connect_s, clocks, self.read_refusal)
         try:
-            answer = await self._begin(exchange, request, theirs)
+            sent, in_our_words = self.prepared(request, theirs, call)
+            answer = await self._begin(exchange, request, theirs, sent)
             kind = _type_of(answer, request)
-            if _comes_whole(kind):
-                head, body = _whole(answer.status, kind, await rest(answer, b""), request.model or model)
+            if in_our_words is not None or _comes_whole(kind):
+                said = await rest(answer, b"")
+                if in_our_words is not None:
+                    kind = "application/json"
+                    large = len(said) > LARGE_BYTES
+                    said = await asyncio.to_thread(in_our_words, said) if large else in_our_words(said)
+                head, body = _whole(answer.status, kind, said, request.model or model)
                 exchange.clocks.stop()
                 yield head
                 yield body
@@ -99,37 +120,92 @@ class SurfaceUpstream:
             clocks.stop()
             await drain(answer)
         except ServerError as error:
-            told = error if self._preset is None else self._preset.explained(error)
-            clean_error(told, secrets=self._secrets, names={theirs: model})
+            told = self._offered(request, self.explained(error))
+            clean_error(told, secrets=self.secrets(), names={theirs: model})
             raise told from error.__cause__ if told is error else error
         finally:
             exchange.end()
 
-    async def _begin(self, exchange: Exchange, request: SurfaceRequest, theirs: str) -> HttpAnswer:
-        body = request.body(theirs)
-        try:
-            if isinstance(body, bytes):
-                return await exchange.begin(self._target(request), body)
-            return await exchange.begin_upload(self._uploader, self._target(request), body)
-        except ServerError as error:
-            if error.upstream_status in _NO_SUCH_PATH and error.code != "model_not_found":
-                raise SurfaceNotOffered(
-                    f"The upstream of channel {self._channel.name} has no {request.path} (status "
-                    f"{error.upstream_status}); the operator should leave {request.surface.name} out of "
-                    "the channel's surfaces.",
-                    upstream_status=error.upstream_status,
-                ) from error
-            raise
-
-    def _target(self, request: SurfaceRequest) -> Target:
+    def target(self, request: SurfaceRequest, theirs: str) -> Target | Awaitable[Target]:
+        """Where a request to the model ``theirs`` goes; to be awaited if that has to be found out."""
         if (known := self._targets.get(request.path)) is not None:
             return known
-        headers = auth_headers(self._channel, self._channel.api_key)
-        headers |= {"Accept": "*/*", "Content-Type": request.content_type}
-        target = channel_target(self._channel, URL(self._base + request.path), headers)
+        target = self.made(request, URL(self._base + request.path), self._auth)
         if not request.surface.form:  # the type of a form names the boundary that its client has chosen
             self._targets[request.path] = target
         return target
+
+    def made(self, request: SurfaceRequest, url: URL, auth: Mapping[str, str]) -> Target:
+        """The target of a request at ``url``; ``auth`` is the header with the key."""
+        headers = {**auth, "Accept": "*/*", "Content-Type": request.content_type}
+        return channel_target(self._channel, url, headers)
+
+    def prepared(
+        self, request: SurfaceRequest, theirs: str, call: Call
+    ) -> tuple[bytes | Upload, InOurWords | None]:
+        """What is sent, and how the answer is put into OpenAI's words; None: it is in them already.
+
+        What had to be adapted is told in ``call.warnings``.
+        """
+        return request.body(theirs), None
+
+    def explained(self, error: ServerError) -> ServerError:
+        """The same error, or what it means in the mouth of this vendor."""
+        return error if self._preset is None else self._preset.explained(error)
+
+    def secrets(self) -> tuple[str, ...]:
+        """What may stand in no error."""
+        return self._secrets
+
+    async def _begin(
+        self, exchange: Exchange, request: SurfaceRequest, theirs: str, sent: bytes | Upload
+    ) -> HttpAnswer:
+        target = self.target(request, theirs)
+        if not isinstance(target, Target):
+            target = await target
+        if isinstance(sent, bytes):
+            return await exchange.begin(target, sent)
+        return await exchange.begin_upload(self._uploader, target, sent)
+
+    def _offered(self, request: SurfaceRequest, error: ServerError) -> ServerError:
+        """An error, or that the upstream does not have what was asked for."""
+        if error.upstream_status not in _NO_SUCH_PATH or error.code == "model_not_found":
+            return error
+        return SurfaceNotOffered(
+            f"The upstream of channel {self._channel.name} has no {request.path} (status "
+            f"{error.upstream_status}); the operator should leave {request.surface.name} out of "
+            "the channel's surfaces.",
+            upstream_status=error.upstream_status,
+        )
+
+
+class EmbeddingsUpstream(SurfaceUpstream):
+    """The embeddings of a vendor of another dialect; a subclass puts them into it and reads its answer."""
+
+    @abstractmethod
+    def in_dialect(self, asked: EmbeddingsAsked, theirs: str) -> NativeRequest:
+        """The request to the model ``theirs``. Raises ``InvalidRequest``."""
+
+    @abstractmethod
+    def read_vectors(self, body: bytes) -> tuple[list[bytes], int | None]:
+        """The vectors of a whole answer as they came, and how many tokens were counted, if they were."""
+
+    def prepared(
+        self, request: SurfaceRequest, theirs: str, call: Call
+    ) -> tuple[bytes | Upload, InOurWords | None]:
+        """See ``SurfaceUpstream``."""
+        body = request.body(theirs)
+        assert isinstance(body, bytes)  # embeddings are asked for by a JSON object
+        asked = read_embeddings(JsonObject(body))
+        native = self.in_dialect(asked, theirs)
+        if native.warnings:
+            call.warnings = (self._channel.name, native.warnings)
+
+        def in_our_words(said: bytes) -> bytes:
+            vectors, count = self.read_vectors(said)
+            return embeddings_answer(asked, vectors, theirs, count)
+
+        return native.body, in_our_words
 
 
 def _type_of(answer: HttpAnswer, request: SurfaceRequest) -> str:
@@ -202,4 +278,5 @@ def _usage(raw: bytes | None) -> Usage | None:
     if prompt is None and completion is None:
         prompt = total
     sum_ = (prompt or 0) + (completion or 0)
-    return Usage(prompt or 0, completion or 0, sum_ if total is None else total, raw=raw)
+    estimated = bytes(fields.get("estimated", b"")) == b"true"  # by us, where a vendor counts nothing
+    return Usage(prompt or 0, completion or 0, sum_ if total is None else total, estimated, raw=raw)

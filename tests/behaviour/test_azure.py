@@ -45,7 +45,8 @@ async def test_a_filtered_prompt_is_told_as_openai_tells_it() -> None:
             assert error_of(answer, 400)["code"] == "content_filter"
 
 
-async def test_a_deployment_that_is_not_there_is_no_404_of_the_clients() -> None:
-    async with serving(deployments=("other",)) as (server, _):
+async def test_a_deployment_that_is_not_there_is_a_model_that_is_not_there_and_is_asked_for_once() -> None:
+    async with serving(deployments=("other",)) as (server, sim):
         answer = await post(server, ask("gpt"))
-        assert error_of(answer, 502)["code"] == "upstream_error"
+        assert error_of(answer, 404)["code"] == "model_not_found"
+        assert len(sim.requests) == 1

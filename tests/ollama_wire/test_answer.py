@@ -12,7 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.deltas import Delta, Finished, Opening, ReasoningDelta, TextDelta, ToolCallDelta, UsageDelta
-from server.errors import ServerError, UpstreamCut, UpstreamEmpty, UpstreamError, UpstreamInvalid
+from server.errors import (
+    ServerError,
+    UpstreamCut,
+    UpstreamEmpty,
+    UpstreamError,
+    UpstreamInvalid,
+    UpstreamRefused,
+)
 from server.ollama_wire import MAX_ANSWER_BYTES, OllamaReader
 
 FIGURES = {"prompt_eval_count": 26, "eval_count": 282, "total_duration": 4883583458, "load_duration": 7}
@@ -117,7 +124,7 @@ def test_an_error_in_midstream_comes_behind_what_was_said() -> None:
 
 
 def test_an_error_alone_is_raised_at_once() -> None:
-    with pytest.raises(UpstreamError) as raised:
+    with pytest.raises(UpstreamRefused) as raised:
         OllamaReader("x").feed(b'{"error": "model \'m\' not found"}\n')
     assert "not pulled" in raised.value.message
 

@@ -110,3 +110,27 @@ async def test_what_is_no_chat_is_refused(sim: AzureSimulator) -> None:
                 assert answer.status == 400
             async with session.get(sim.url + path) as answer:
                 assert answer.status == 405
+
+
+@pytest.mark.parametrize("door", ["/openai/v1/{}", "/openai/deployments/my-4o/{}?api-version=2024-10-21"])
+async def test_both_doors_have_more_than_chats(sim: AzureSimulator, door: str) -> None:
+    headers = {"api-key": "k"}
+    async with ClientSession(headers=headers) as session:
+        body = {"model": "my-4o", "input": ["one two"], "dimensions": 3}
+        async with session.post(sim.url + door.format("embeddings"), json=body) as answer:
+            told = await answer.json()
+            assert (len(told["data"][0]["embedding"]), told["usage"]["prompt_tokens"]) == (3, 2)
+        body = {"model": "my-4o", "prompt": "a cat"}
+        async with session.post(sim.url + door.format("images/generations"), json=body) as answer:
+            assert (await answer.json())["data"]
+        async with session.post(sim.url + door.format("rerank"), json=body) as answer:
+            assert answer.status == 404
+    assert {request.model for request in sim.requests} == {"my-4o", ""}
+
+
+async def test_no_deployment_no_embeddings(sim: AzureSimulator) -> None:
+    async with ClientSession(headers={"api-key": "k"}) as session:
+        for what, body in (("embeddings", {"input": "a"}), ("images/generations", {"prompt": "a"})):
+            wanted = {**body, "model": "other"}
+            async with session.post(f"{sim.url}/openai/v1/{what}", json=wanted) as answer:
+                assert (await answer.json())["error"]["code"] == "DeploymentNotFound"

@@ -143,3 +143,16 @@ async def test_it_lists_its_models_and_knows_no_other_path(sim: GeminiSimulator)
         for path in ("models/gemini-sim:generateContent", "models/gemini-sim"):
             async with client.get(f"{sim.url}/v1beta/{path}") as response:
                 assert (await response.json())["error"]["status"] == "NOT_FOUND"
+
+
+async def test_embeddings_and_their_scripts(sim: GeminiSimulator) -> None:
+    one = {"model": "models/e", "content": {"parts": [{"text": "one two"}]}}
+    sim.script(GeminiScript(status=429), GeminiScript(body="{}"), route="embed")
+    told = []
+    async with aiohttp.ClientSession(headers=HEADERS) as client:
+        for _ in range(3):
+            url = f"{sim.url}/v1beta/models/e:batchEmbedContents"
+            async with client.post(url, json={"requests": [one]}) as response:
+                told.append((response.status, await response.json()))
+    assert [status for status, _ in told] == [429, 200, 200]
+    assert len(told[2][1]["embeddings"][0]["values"]) == 8

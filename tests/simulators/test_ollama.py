@@ -99,3 +99,42 @@ async def test_it_lists_what_is_pulled_and_nothing_else_is_there(sim: OllamaSimu
             assert answer.status == 405
         async with session.post(f"{sim.url}/v1/chat/completions", data=b"{}") as answer:
             assert answer.status == 404
+
+
+async def embed(sim: OllamaSimulator, **fields: Any) -> tuple[int, Any]:
+    wanted = {"model": "llama3.2", "input": "one two", **fields}
+    async with ClientSession() as session, session.post(f"{sim.url}/api/embed", json=wanted) as answer:
+        return answer.status, await answer.json()
+
+
+async def test_embeddings_of_one_text_and_of_many(sim: OllamaSimulator) -> None:
+    status, alone = await embed(sim)
+    assert (status, len(alone["embeddings"]), alone["prompt_eval_count"]) == (200, 1, 2)
+    _, many = await embed(sim, input=["one two", "three"], dimensions=3)
+    assert [len(one) for one in many["embeddings"]] == [3, 3]
+    assert (await embed(sim, input=""))[1]["embeddings"] == []
+    assert (await embed(sim, input=None))[1]["embeddings"] == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "words"),
+    [
+        ({"model": ""}, 400, "model is required"),
+        ({"model": "other"}, 404, "model 'other' not found"),
+        ({"input": 3}, 400, "invalid input type"),
+        ({"input": [3]}, 400, "invalid input type"),
+        ({"options": []}, 400, "cannot unmarshal"),
+        ({"truncate": False, "input": "a " * 3000}, 400, "the input length exceeds the context length"),
+    ],
+)
+async def test_embeddings_that_are_refused(
+    sim: OllamaSimulator, fields: dict[str, Any], status: int, words: str
+) -> None:
+    told = await embed(sim, **fields)
+    assert (told[0], words in told[1]["error"]) == (status, True)
+
+
+async def test_embeddings_can_be_scripted(sim: OllamaSimulator) -> None:
+    sim.script(OllamaScript(status=503), OllamaScript(body="{}"), route="embed")
+    assert [(await embed(sim))[0], (await embed(sim))[1]] == [503, {}]
+    assert (await embed(sim, truncate=True, input="a " * 3000))[0] == 200

@@ -76,7 +76,8 @@ async def test_a_deployment_that_is_not_there_is_the_operators_trouble(
 ) -> None:
     async with AzureSimulator(deployments=("other",)) as sim, speaking(sim) as channel:
         error = await failure(channel, request=chat(stream=stream))
-    assert (type(error), error.retryable, error.upstream_status) == (UpstreamError, True, 404)
+    assert (type(error), error.code, error.status) == (UpstreamRefused, "model_not_found", 404)
+    assert (error.retryable, error.upstream_status) == (True, 404)
     assert "channel a: the service knows no such deployment" in caplog.text
 
 

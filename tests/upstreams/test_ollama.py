@@ -91,7 +91,8 @@ async def test_a_model_that_is_not_pulled_is_told_to_the_operator(caplog: pytest
     async with OllamaSimulator(models=("other:latest",)) as sim, speaking(sim) as channel:
         for request in (chat(), PLAIN):
             error = await failure(channel, request=request)
-            assert (type(error), error.retryable, error.upstream_status) == (UpstreamError, True, 404)
+            assert (type(error), error.code, error.status) == (UpstreamRefused, "model_not_found", 404)
+            assert (error.retryable, error.upstream_status) == (True, 404)
     assert "channel a: a model is not pulled: model 'llama3.2' not found" in caplog.text
 
 
