@@ -27,7 +27,7 @@ class Principal(msgspec.Struct, frozen=True):
     """Who a key stands for. ``models`` None: all. ``name`` is fit for logs; the key itself is not kept.
 
     ``status`` is what its streams tell of members; None: what the combination says. ``background``: may it
-    start runs that survive their asker?
+    start runs that survive their asker? ``override``: may its requests change what a combination does?
     """
 
     name: str
@@ -35,6 +35,7 @@ class Principal(msgspec.Struct, frozen=True):
     models: frozenset[str] | None = None
     status: StatusMode | None = None
     background: bool = True
+    override: bool = True
 
     def may_call(self, model: str) -> bool:
         """May this key call the model or combination of this name?"""
@@ -139,7 +140,12 @@ def _entry(key: AccessKey) -> _Entry:
     return _Entry(
         hashlib.sha256(key.key.encode()).digest(),
         Principal(
-            key.name, key.admin, frozenset(key.models) if key.models else None, key.status, key.background
+            key.name,
+            key.admin,
+            frozenset(key.models) if key.models else None,
+            key.status,
+            key.background,
+            key.override,
         ),
         key.disabled,
         expires,

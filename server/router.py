@@ -103,9 +103,9 @@ class ModelRouter:
                         param="model",
                         code="missing_required_parameter",
                     )
-                raise _not_found(name, [one for one in self.names() if self._may(principal, one)])
+                raise _not_found(name, [one for one in self.names() if self.may(principal, one)])
             name = default
-        if not self._may(principal, name):
+        if not self.may(principal, name):
             raise NotAllowed(
                 f"This key may not call {name}; GET /v1/models lists what it may.", param="model"
             )
@@ -167,7 +167,7 @@ class ModelRouter:
 
     def card(self, name: str, principal: Principal) -> ModelCard:
         """One model; an alias answers under its own name. Raises ``ModelNotFound``."""
-        if self._real(name) not in (*self.combinations, *self.models) or not self._may(principal, name):
+        if self._real(name) not in (*self.combinations, *self.models) or not self.may(principal, name):
             raise _not_found(name, [one.id for one in self.cards(principal)])
         return self._card(name)
 
@@ -189,7 +189,7 @@ class ModelRouter:
     def _first_with(self, surface: SurfaceName, principal: Principal) -> str:
         """The first model whose channel says that it offers ``surface``; "" if none does."""
         for name, states in self._served.items():
-            if self._may(principal, name) and any(surface in _said(*one) for one in states):
+            if self.may(principal, name) and any(surface in _said(*one) for one in states):
                 return name
         return ""
 
@@ -200,12 +200,12 @@ class ModelRouter:
             name = self._aliases[name]
         return name
 
-    def _may(self, principal: Principal, name: str) -> bool:
-        """An alias may be called by who may call it, or what it stands for."""
+    def may(self, principal: Principal, name: str) -> bool:
+        """May ``name`` be called? An alias may by who may call it, or what it stands for."""
         return principal.may_call(name) or principal.may_call(self._real(name))
 
     def _listed(self, name: str, principal: Principal) -> bool:
-        return self._may(principal, name) and self._works(self._real(name))
+        return self.may(principal, name) and self._works(self._real(name))
 
     def _works(self, name: str) -> bool:
         """Could somebody answer: a channel, or for a combination one of those that draft for it?"""

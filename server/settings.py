@@ -115,6 +115,7 @@ class AccessKey(_Frozen, frozen=True):
     expires: str | None = None  # RFC 3339
     addresses: tuple[str, ...] = ()  # CIDR; empty: all
     background: bool = True  # may it start runs that survive their asker?
+    override: bool = True  # may its requests change a combination's limits, members and strategy?
     status: StatusMode | None = None  # within its streams; None: as the combination says
 
     def __repr__(self) -> str:

@@ -265,6 +265,19 @@ def _chosen(calls: tuple[PlannedCall, ...], wishes: Mapping[str, Raw]) -> tuple[
     return tuple(msgspec.structs.replace(call, place=place) for place, call in enumerate(chosen))
 
 
+def chosen_models(settings: Combination, chat: ChatRequest) -> list[str]:
+    """The models and combinations that the request picks out by naming their members; unknown ids pass here.
+
+    Raises ``InvalidRequest`` if ``antiphon.members`` is no list of ids.
+    """
+    wishes = chat.fields.antiphon or {}
+    if "members" not in wishes:
+        return []
+    wanted: list[str] = _decode(wishes, "members", list[str], "a list of member ids")
+    calls = (*expand(settings.members), *expand(settings.vision_members))
+    return [call.model for call in calls if call.id in wanted or _member_id(call) in wanted]
+
+
 def _member_id(call: PlannedCall) -> str:
     return call.id.removesuffix(f".{call.sample}") if call.member.samples > 1 else call.id
 

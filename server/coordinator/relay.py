@@ -20,9 +20,11 @@ async def relay(one: OneCall, upstream: Upstream, call: Call) -> AsyncGenerator[
     Raises what the upstream raises.
     """
     _observe(one, call)
-    take = one.take
+    take, request = one.take, one.request
+    if one.run.background and not request.stream:
+        request = request.with_values(stream=True)  # nobody waits for the whole, and watchers see it grow
     try:
-        async with aclosing(upstream.stream(one.request, call)) as batches:
+        async with aclosing(upstream.stream(request, call)) as batches:
             async for batch in batches:
                 take(batch)
                 yield batch

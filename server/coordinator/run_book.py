@@ -149,12 +149,22 @@ class RunBook:
         if self.run.ended:
             return
         usage = self.run.usage = self.usage
+        caching = {log.id: part.caching.outcome for log, part in self.parts if part.caching is not None}
         call.answer = AnswerInfo(
             strategy=self._strategy,
             level=self.level,
             answer_by=answer_by,
             members=tuple(
-                CallInfo(one.id, one.model, one.state, one.usage, one.code, money(one.cost), one.warnings)
+                CallInfo(
+                    one.id,
+                    one.model,
+                    one.state,
+                    one.usage,
+                    one.code,
+                    money(one.cost),
+                    one.warnings,
+                    caching.get(one.id, ""),
+                )
                 for one in self.calls
             ),
             agreement=self.agreement,

@@ -22,8 +22,9 @@ from server.deltas import Batch, Delta, Deltas
 from server.errors import InvalidRequest, ServerError
 from server.handlers import background, inband
 from server.handlers.dialect import Collector, Dialect
+from server.handlers.overriding import check_right
 from server.handlers.streaming import EventStream
-from server.handlers.telling import antiphon_field, attempts_told, warnings_told
+from server.handlers.telling import antiphon_field, attempts_told, drafts_told, warnings_told
 from server.openai_wire import ChunkEncoder
 from server.replay import Replay
 from server.run_log import Run
@@ -65,6 +66,8 @@ def begin(
         if wanted and not dialect.chats:
             raise InvalidRequest("Only chats take this; responses have background.", param=background.FIELD)
         in_background |= wanted
+        if settings is not None:
+            check_right(principal, router, settings, chat)
     runs = request.app[RUNS]
     if in_background:
         limit = snapshot.settings.runs.max_background
@@ -260,6 +263,8 @@ class Work:
         call = self._call
         if call.tried or names or any(part.tried for _, part in call.parts):
             self._record.tried = attempts_told(call, names=names)
+        if call.caching is not None and call.parts:
+            self._record.cache = drafts_told(call)
         if call.warnings is not None or call.parts:
             self._record.warnings = "; ".join((*self.run.warnings, *warnings_told(call)))
 

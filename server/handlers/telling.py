@@ -67,6 +67,14 @@ def attempts_told(call: Call, *, names: bool) -> str:
     return ", ".join(told[:MAX_ATTEMPTS_TOLD])
 
 
+def drafts_told(call: Call) -> str:
+    """``drafts`` if a draft of a combination was kept, ``miss`` if none was; "" if that is not known yet."""
+    outcomes = {part.caching.outcome for _, part in call.parts if part.caching is not None}
+    if "hit" in outcomes:
+        return "drafts"
+    return "" if "" in outcomes or not outcomes else "miss" if "miss" in outcomes else "bypass"
+
+
 def _outcomes(call: Call, *, whole: bool, names: bool) -> list[str]:
     outcomes = list(call.tried)
     if whole and len(outcomes) < call.attempts_made:
@@ -87,6 +95,7 @@ def antiphon_field(run_id: str, info: AnswerInfo) -> bytes:
             **({"warnings": call.warnings} if call.warnings else {}),
             "usage": None if call.usage is None else Raw(usage_json(call.usage)),
             "cost": call.cost,
+            **({"cache": call.cache} if call.cache else {}),
         }
         for call in info.members
     ]

@@ -54,6 +54,7 @@ class CallInfo(msgspec.Struct, frozen=True):
 
     ``state`` is finished, failed, cancelled or skipped, ``code`` says why it is not finished. ``usage``
     None: it cost nothing. ``cost`` None: nobody knows. ``warnings`` tell what was adapted in its request.
+    ``cache`` is hit, miss or bypass where its answers are kept, "" elsewhere.
     """
 
     id: str
@@ -63,6 +64,7 @@ class CallInfo(msgspec.Struct, frozen=True):
     code: str | None = None
     cost: float | None = None
     warnings: tuple[str, ...] = ()
+    cache: str = ""
 
 
 class StepInfo(msgspec.Struct, frozen=True):

@@ -272,6 +272,25 @@ async def test_only_the_member_that_failed_is_asked_again() -> None:
         assert models(sim) == ["m1", "m1", "m2", "m2", "s", "s"]
 
 
+async def test_the_answer_tells_which_drafts_were_kept() -> None:
+    async with both(caching(models=(), drafts=("panel",))) as (server, sim):
+        sim.script(Script(status=400, error_message="No."), model="m2")
+        outcomes = []
+        for headers in ((), (), (), ("Cache-Control: no-store",)):
+            answer = await post(server, ask("panel"), ONE, *headers)
+            told = {one["id"]: one.get("cache") for one in answer.json()["antiphon"]["members"]}
+            outcomes.append((answer.headers[OUTCOME], told["m1.1"], told["m2"], told["summary"]))
+        assert outcomes == [
+            ("miss", "miss", "miss", None),
+            ("drafts", "hit", "miss", None),
+            ("drafts", "hit", "hit", None),
+            ("bypass", "bypass", "bypass", None),
+        ]
+        answer = await post(server, ask("other"), ONE)
+        assert OUTCOME not in answer.headers
+        assert "cache" not in answer.json()["antiphon"]["members"][0]
+
+
 # ── equal requests at once ──
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"

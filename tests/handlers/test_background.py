@@ -12,7 +12,7 @@ from server.app_keys import METRICS, RUNS, TASKS
 from server.settings import Access, AccessKey, Combination, Member, Runs, Settings, Summary
 from server.simulators.openai import OpenAISimulator
 from server.simulators.script import Script
-from tests.behaviour.asking import assert_nothing_left, both, error_of, get, post
+from tests.behaviour.asking import assert_nothing_left, both, error_of, get, post, until
 from tests.behaviour.running import QUIET, Antiphon, antiphon, ask, channel
 from tests.raw_http import PATIENCE_S
 
@@ -74,6 +74,21 @@ async def test_it_is_accepted_at_once_and_fetched_later(model: str) -> None:
         events = (await get(server, f"/v1/runs/{told['id']}/events", MINE)).json()["data"]
         assert events[0]["data"]["background"] is True
         assert b"background" not in sim.requests[-1].body
+        assert_nothing_left(server)
+
+
+async def test_watchers_see_the_text_of_a_plain_model_grow() -> None:
+    async with both(settings) as (server, sim):
+        sim.script(Script(text="one two three four", stall_after=2, stall_ms=60_000))
+        run_id = (await post(server, background(), MINE)).json()["id"]
+        run = server.app[RUNS].find(run_id)
+        assert run is not None
+        await until(lambda: any(lane.chars["text"] for lane in run.lanes.values()))
+        assert not run.ended
+        assert sim.requests[-1].json()["stream"] is True
+        assert run.events_after(0)[0].data.stream is False, "its asker gets it whole"  # type: ignore[attr-defined]
+        await post(server, b"", MINE, path=f"/v1/runs/{run_id}/cancel")
+        await ended(server, run_id)
         assert_nothing_left(server)
 
 
