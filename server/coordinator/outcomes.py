@@ -46,6 +46,7 @@ class Failure(msgspec.Struct, frozen=True):
     """A member that gave nothing to answer from.
 
     ``code`` is the error's, or ``cancelled``, ``invalid_draft``, ``budget`` or ``set_aside``.
+    ``retry_after_s``: who failed has named this time (seconds).
     """
 
     call: PlannedCall
@@ -54,6 +55,7 @@ class Failure(msgspec.Struct, frozen=True):
     http_status: int | None = None
     retryable: bool = False
     too_slow: bool = False
+    retry_after_s: float | None = None
 
     @classmethod
     def of(cls, call: PlannedCall, error: ServerError) -> Failure:
@@ -65,6 +67,7 @@ class Failure(msgspec.Struct, frozen=True):
             http_status=error.upstream_status,
             retryable=error.retryable,
             too_slow=error.status == 504,
+            retry_after_s=error.retry_after_s,
         )
 
 
@@ -167,7 +170,15 @@ class Gathered(msgspec.Struct, frozen=True):
         )
         if not any(failure.retryable or failure.too_slow for failure in self.failures):
             error.should_retry = False  # the same request would fail in the same way
+        error.retry_after_s = self._retry_after_s()
         raise error
+
+    def _retry_after_s(self) -> float | None:
+        """When there may be drafts enough, in seconds; None if some failure that may pass named no time."""
+        passing = [failure for failure in self.failures if failure.retryable or failure.too_slow]
+        times = sorted(one.retry_after_s for one in passing if one.retry_after_s is not None)
+        wanted = max(1, self.plan.min_success) - len(self.drafts)
+        return times[wanted - 1] if len(times) == len(passing) >= wanted else None
 
 
 def support(drafts: Sequence[Draft]) -> Mapping[tuple[str, ...], float]:

@@ -68,7 +68,7 @@ def error_event(error: ServerError) -> bytes:
 def error_headers(error: ServerError) -> dict[str, str]:
     """Headers that go with an error's status: how long to wait, and whether to repeat at all."""
     headers: dict[str, str] = {}
-    if error.retry_after_s is not None and error.status in (429, 503):
+    if error.retry_after_s is not None:
         wait = max(0.0, error.retry_after_s)
         headers["Retry-After"] = str(int(-(-wait // 1)))
         headers["Retry-After-Ms"] = str(int(wait * 1000))

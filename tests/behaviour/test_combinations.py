@@ -347,3 +347,25 @@ async def test_a_members_clock_is_set_by_whoever_is_nearest_to_the_call_its_chan
         (told,) = error_of(answer, 504)["details"]["members"]
         assert told["code"] == "upstream_timeout_first_token"
         assert f"said nothing for {which} s" in told["message"]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_where_every_member_was_limited_the_error_says_when_to_come_again(stream: bool) -> None:
+    async with both(serving(panel())) as (server, sim):
+        for model, wait_s in (("m1", 40), ("m2", 20), ("m3", 30)):
+            sim.script(Script(status=429, retry_after=wait_s), model=model, times=4)
+        answer = await post(server, ask("panel", stream=stream))
+        error = error_of(answer, 502)
+        assert error["code"] == "all_members_failed"
+        assert [one["code"] for one in error["details"]["members"]] == ["rate_limit_exceeded"] * 3
+        assert 18 <= int(answer.headers["retry-after"]) <= 20
+        assert "x-should-retry" not in answer.headers
+
+
+async def test_where_one_of_them_named_no_time_the_error_names_none() -> None:
+    async with both(serving(panel())) as (server, sim):
+        sim.script(Script(status=429, retry_after=40), model="m1", times=4)
+        failing(sim, "m2", "m3", script=Script(status=500))
+        answer = await post(server, ask("panel"))
+        assert error_of(answer, 502)["code"] == "all_members_failed"
+        assert "retry-after" not in answer.headers

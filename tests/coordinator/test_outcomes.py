@@ -8,13 +8,25 @@ from hypothesis import strategies as st
 
 from server.coordinator.outcomes import Draft, Failure, Gathered, Outcome, told_failures
 from server.coordinator.plan import Plan, expand
-from server.errors import AllMembersFailed, InvalidRequest, ServerError, UpstreamError, UpstreamTimeout
+from server.errors import (
+    AllMembersFailed,
+    InvalidRequest,
+    Overloaded,
+    RateLimited,
+    ServerError,
+    UpstreamError,
+    UpstreamTimeout,
+)
 from server.events import StageRef
 from server.settings import Combination, Member
 
 FAILED = UpstreamError("The upstream failed.", upstream_status=500)
 SLOW = UpstreamTimeout("first_token", 1)
 REFUSED = InvalidRequest("No.", code="context_length_exceeded")
+
+
+def limited(wait_s: float) -> ServerError:
+    return RateLimited("slower", retry_after_s=wait_s)
 
 
 def gathered(
@@ -125,6 +137,28 @@ def test_too_few_drafts_are_an_error_of_their_own() -> None:
     assert (error.status, error.code) == (502, "too_few_drafts")
     assert "1 of 3" in error.message
     assert "2 are wanted" in error.message
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "min_success", "wait_s"),
+    [
+        ([limited(9), limited(3), limited(5)], 1, 3),
+        ([limited(9), limited(3), limited(5)], 2, 5),
+        (["a", limited(9), limited(3)], 2, 3),
+        ([limited(9), REFUSED], 1, 9),
+        ([limited(9), Overloaded("busy", retry_after_s=4)], 1, 4),
+        ([limited(9), RateLimited("slower")], 1, None),
+        ([limited(9), FAILED], 1, None),
+        ([limited(9), SLOW], 1, None),
+        ([limited(9), REFUSED], 2, None),
+        ([FAILED, FAILED], 1, None),
+    ],
+)
+def test_where_all_that_may_pass_named_a_time_the_client_hears_when_there_may_be_drafts_enough(
+    outcomes: list[str | ServerError], min_success: int, wait_s: float | None
+) -> None:
+    error = refusal(gathered(*outcomes, min_success=min_success))
+    assert (error.status, error.retry_after_s) == (502, wait_s)
 
 
 @given(
