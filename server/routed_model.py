@@ -251,7 +251,7 @@ class RoutedModel:
         """Note in ``call`` where the next attempt goes."""
         if call.deadline is None and (total_s := state.timeouts.of(call).total_s):
             call.deadline = now + total_s
-        call.channel, call.attempts_made = state.name, len(failed) + 1
+        call.channel, call.attempts_made = state.name, len(failed) + call.resent + 1
         if call.siblings is not None:
             call.siblings.places[state.place] += 1
 
@@ -276,7 +276,7 @@ class RoutedModel:
         """The channel for the next attempt, after the wait that is due; raises if there is to be none."""
         routing = self._routing
         last, now = failed[-1], monotonic()
-        if not last.error.retryable or len(failed) >= (call.attempts or routing.attempts):
+        if not last.error.retryable or len(failed) + call.resent >= (call.attempts or routing.attempts):
             raise _meaningful(failed)
         delay_s, ready_at = 0.0, 0.0
         candidate = self._chooser.choose(now, but=self._done_with(failed, call, now))
@@ -299,9 +299,8 @@ class RoutedModel:
             raise _given_up(failed, candidate, call, "enough")
         if call.observer is not None:
             same = candidate is last.candidate
-            call.observer.retrying(
-                last.error, delay_s=delay_s, next_attempt=len(failed) + 1, same_channel=same
-            )
+            number = len(failed) + call.resent + 1
+            call.observer.retrying(last.error, delay_s=delay_s, next_attempt=number, same_channel=same)
             if not same:
                 call.observer.noted(candidate.state.name, "asked")
         if delay_s:

@@ -155,7 +155,8 @@ class Call:
     ``credentials`` are the caller's own, in place of the channel's; no further call is given them.
     ``siblings`` are the calls beside it, if it is one of a stage. ``parts`` are the calls that were begun for
     it, where a combination answers, each with what its run knows of it. ``caching`` says what may be done
-    with answers that are kept; None: nothing.
+    with answers that are kept; None: nothing. ``resent`` counts the attempts that were made within another,
+    since the connection kept for it had been closed.
     """
 
     __slots__ = (
@@ -172,6 +173,7 @@ class Call:
         "inlined",
         "observer",
         "parts",
+        "resent",
         "run",
         "siblings",
         "timeouts",
@@ -201,6 +203,7 @@ class Call:
         self.parts: Sequence[tuple[Part, Call]] = ()
         self.channel = ""
         self.attempts_made = 0
+        self.resent = 0
         self.avoid: tuple[str, ...] = ()
         self.tried: tuple[tuple[str, str], ...] = ()
         self.answer: AnswerInfo | None = None
@@ -208,6 +211,15 @@ class Call:
         self.warnings: tuple[str, tuple[str, ...]] | None = None
         self.inlined: Inlined | None = None
         self.caching: Caching | None = None
+
+    def sent_again(self, error: ServerError) -> None:
+        """Note that an attempt came to nothing and the same channel is asked once more, at once."""
+        self.tried += ((self.channel, error.code),)
+        self.resent += 1
+        self.attempts_made += 1
+        if self.observer is not None:
+            self.observer.retrying(error, delay_s=0, next_attempt=self.attempts_made, same_channel=True)
+            self.observer.attempt(self.attempts_made, self.channel)
 
     def adapted(self, channel: str, warnings: tuple[str, ...]) -> None:
         """Note what ``channel`` had to adapt in the request, and have it told."""

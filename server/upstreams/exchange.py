@@ -12,7 +12,7 @@ from server.openai_wire import MAX_ANSWER_BYTES, retry_after
 from server.settings import Channel
 from server.surfaces import Upload
 from server.upstreams.clocks import Clocks
-from server.upstreams.http import HttpAnswer, HttpClient, Target, Uploader
+from server.upstreams.http import Again, HttpAnswer, HttpClient, Target, Uploader, nobody_counts
 
 MAX_ERROR_BYTES = 64 * 1024
 # The status tells the most; so long is waited for the words that go with it. (seconds)
@@ -34,11 +34,17 @@ class ReadRefusal(Protocol):
 class Exchange:
     """One request and what comes back, within its clocks. ``end`` it, whatever happens."""
 
-    __slots__ = ("_answer", "_client", "_connect_s", "_read_refusal", "clocks")
+    __slots__ = ("_again", "_answer", "_client", "_connect_s", "_read_refusal", "clocks")
 
     def __init__(
-        self, client: HttpClient, connect_s: float, clocks: Clocks, read_refusal: ReadRefusal
+        self,
+        client: HttpClient,
+        connect_s: float,
+        clocks: Clocks,
+        read_refusal: ReadRefusal,
+        again: Again = nobody_counts,
     ) -> None:
+        self._again = again
         self._client = client
         self._connect_s = connect_s
         self._read_refusal = read_refusal
@@ -48,7 +54,9 @@ class Exchange:
     async def begin(self, target: Target, body: bytes) -> HttpAnswer:
         """Send the request. Raises what its refusal means, and whatever ``HttpClient.post`` raises."""
         watch = self.clocks.watch
-        answer = self._answer = await self._client.post(target, body, connect_s=self._connect_s, watch=watch)
+        answer = self._answer = await self._client.post(
+            target, body, connect_s=self._connect_s, watch=watch, again=self._again
+        )
         watch(answer.fail)
         self.clocks.head_came()
         if not 200 <= answer.status < 300:

@@ -44,8 +44,16 @@ Fail: TypeAlias = Callable[[ServerError], object]
 Watch: TypeAlias = Callable[[Fail], object]
 
 
+# Is told of a request that is sent a second time, and why.
+Again: TypeAlias = Callable[[ServerError], object]
+
+
 def nobody_watches(fail: Fail) -> None:
     """Of a call that runs without limits."""
+
+
+def nobody_counts(error: ServerError) -> None:
+    """Of a call whose attempts are nobody's business."""
 
 
 async def watched(
@@ -117,9 +125,18 @@ class HttpClient(Protocol):
     patrol: Patrol
 
     async def post(
-        self, target: Target, body: bytes, *, connect_s: float, watch: Watch = nobody_watches
+        self,
+        target: Target,
+        body: bytes,
+        *,
+        connect_s: float,
+        watch: Watch = nobody_watches,
+        again: Again = nobody_counts,
     ) -> HttpAnswer:
         """Send one request and return its answer when the head has come; interim answers are skipped.
+
+        A client may send it a second time, where a kept connection turns out to have been closed; ``again``
+        is told before it does.
 
         ``connect_s`` (0: no limit) is the time for name, connection and TLS together. Nothing else is timed:
         ``watch`` is given what ends the call, once for each step of it; called with an error, that is what

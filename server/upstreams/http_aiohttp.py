@@ -18,9 +18,11 @@ from server.upstreams.http import (
     KEEP_S,
     MAX_HEAD_BYTES,
     MAX_HEADERS,
+    Again,
     Target,
     Watch,
     cut,
+    nobody_counts,
     nobody_watches,
     not_http,
     refused_by_proxy,
@@ -102,9 +104,15 @@ class AiohttpClient:
         )
 
     async def post(
-        self, target: Target, body: bytes, *, connect_s: float, watch: Watch = nobody_watches
+        self,
+        target: Target,
+        body: bytes,
+        *,
+        connect_s: float,
+        watch: Watch = nobody_watches,
+        again: Again = nobody_counts,
     ) -> AiohttpAnswer:
-        """See ``http.HttpClient``."""
+        """See ``http.HttpClient``. It sends nothing twice: aiohttp does so with idempotent methods alone."""
         return await watched(self._request(target, body, connect_s), watch, discard=AiohttpAnswer.close)
 
     async def upload(

@@ -14,7 +14,17 @@ from aiohappyeyeballs import start_connection
 
 from server.errors import UpstreamUnreachable
 from server.upstreams.clocks import Patrol
-from server.upstreams.http import KEEP_S, Origin, Target, Watch, nobody_watches, unreachable, watched
+from server.upstreams.http import (
+    KEEP_S,
+    Again,
+    Origin,
+    Target,
+    Watch,
+    nobody_counts,
+    nobody_watches,
+    unreachable,
+    watched,
+)
 from server.upstreams.http_connection import Connection, FastAnswer
 
 # What one read may bring. Smaller than the event loop's own, so that a paused stream holds little. (bytes)
@@ -22,7 +32,7 @@ READ_BYTES = 64 * 1024
 # Of a name's many addresses the next one is tried after so long. (seconds)
 NEXT_ADDRESS_S = 0.25
 # A kept connection that ends this soon after a request was put on it had been closed before. (seconds)
-STALE_S = 1.0
+STALE_S = 0.5
 # Connections that nobody needs any more are looked for not more often. (seconds)
 SWEEP_S = 5.0
 
@@ -46,21 +56,29 @@ class FastClient:
         self._all_lost = asyncio.Event()
 
     async def post(
-        self, target: Target, body: bytes, *, connect_s: float, watch: Watch = nobody_watches
+        self,
+        target: Target,
+        body: bytes,
+        *,
+        connect_s: float,
+        watch: Watch = nobody_watches,
+        again: Again = nobody_counts,
     ) -> FastAnswer:
         """See ``http.HttpClient``.
 
         A kept connection that ends without one byte of an answer is replaced once by a new one: the server
         had closed it while it lay idle and never saw the request. That is not certain, so it must end at
-        once; a server that dies while it works on the request does so later, and is not asked again.
+        once (a server that dies while it works on the request does so later, and is not asked again), and
+        ``again`` is told: it is an attempt like any other.
         """
         if (kept := self._take(target.origin)) is not None:
             asked = self.loop.time()
             try:
                 return await kept.ask(target, body, watch)
-            except UpstreamUnreachable:
+            except UpstreamUnreachable as error:
                 if kept.heard or self.loop.time() - asked > self._stale_s:
                     raise
+                again(error)
         connection = await self._connect(target, connect_s, watch)
         return await connection.ask(target, body, watch)
 

@@ -185,7 +185,7 @@ class HttpUpstream(ABC):
             deadline=call.deadline,
             head_in_time=self._channel.head_in_time,
         )
-        return Exchange(self._client, timeouts.connect_s, clocks, self.read_refusal)
+        return Exchange(self._client, timeouts.connect_s, clocks, self.read_refusal, call.sent_again)
 
     def _tell_skipped(self, reader: Reader) -> None:
         if reader.skipped:

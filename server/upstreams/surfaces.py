@@ -85,7 +85,7 @@ class SurfaceUpstream:
             deadline=call.deadline,
             head_in_time=self._channel.head_in_time,
         )
-        exchange = Exchange(self._client, timeouts.connect_s, clocks, self.read_refusal)
+        exchange = Exchange(self._client, timeouts.connect_s, clocks, self.read_refusal, call.sent_again)
         try:
             sent, in_our_words = self.prepared(request, theirs, call)
             answer = await self._begin(exchange, request, theirs, sent)

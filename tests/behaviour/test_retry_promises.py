@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from server.settings import Breaker, Routing, Settings, TimeoutsPatch
+from server.settings import Breaker, Channel, Routing, Settings, TimeoutsPatch
 from server.simulators.openai import OpenAISimulator
 from server.simulators.script import Script
 from tests.behaviour.asking import chunks_of, data_lines, error_of, get, post
 from tests.behaviour.houses import ATTEMPTS, content
 from tests.behaviour.running import QUIET, Antiphon, antiphon, ask, channel
+from tests.upstreams.raw_upstream import Peer, raw_upstream
 
 QUICK = Routing(backoff_s=0.001)
 
@@ -209,3 +210,66 @@ async def test_a_request_that_succeeds_at_once_tells_nothing_of_attempts() -> No
         answer = await post(it.server, ask())
         assert ATTEMPTS not in answer.headers
         assert it.asked == [1, 0]
+
+
+# ── a kept connection that turns out to be closed ──
+
+KEPT = (
+    b'{"id":"c","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":'
+    b'{"role":"assistant","content":"well"},"finish_reason":"stop"}],"usage":{"total_tokens":2}}'
+)
+
+
+@pytest.mark.parametrize("stays", [True, False])
+async def test_a_request_that_is_sent_again_on_a_new_connection_is_told_as_two_attempts(stays: bool) -> None:
+    """``stays``: the new connection answers; else it is reset as well, and the third attempt answers."""
+    requests = 0
+
+    async def serve(peer: Peer) -> None:
+        nonlocal requests
+        while True:
+            await peer.request()
+            requests += 1
+            if requests in ((2,) if stays else (2, 3)):
+                peer.reset()
+                return
+            await peer.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: ")
+            await peer.send(b"%d\r\n\r\n%b" % (len(KEPT), KEPT))
+            if requests > 2:
+                await peer.gone()
+                return
+
+    async with raw_upstream(serve) as upstream:
+        raw = Channel(name="c", kind="openai", base_url=f"http://127.0.0.1:{upstream.port}/v1", models=("m",))
+        async with antiphon(Settings(channels=(raw,), routing=QUICK, logging=QUIET)) as server:
+            assert ATTEMPTS not in (await post(server, ask())).headers
+            answer = await post(server, ask())
+            assert content(answer) == "well"
+            expected = ["upstream_unreachable"] * (1 if stays else 2) + ["ok"]
+            assert answer.headers[ATTEMPTS].split(", ") == expected
+            assert requests == 1 + len(expected)  # what was sent is what is told
+
+
+async def test_requests_that_are_sent_again_come_out_of_the_number_of_attempts() -> None:
+    requests = 0
+
+    async def serve(peer: Peer) -> None:
+        nonlocal requests
+        await peer.request()
+        requests += 1
+        if requests == 1:
+            await peer.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: ")
+            await peer.send(b"%d\r\n\r\n%b" % (len(KEPT), KEPT))
+            await peer.request()
+            requests += 1
+        peer.reset()
+
+    async with raw_upstream(serve) as upstream:
+        raw = Channel(name="c", kind="openai", base_url=f"http://127.0.0.1:{upstream.port}/v1", models=("m",))
+        routing = Routing(backoff_s=0.001, attempts=2)
+        async with antiphon(Settings(channels=(raw,), routing=routing, logging=QUIET)) as server:
+            await post(server, ask())
+            answer = await post(server, ask())
+            assert error_of(answer, 502)["code"] == "upstream_unreachable"
+            assert answer.headers[ATTEMPTS] == "upstream_unreachable, upstream_unreachable"
+            assert requests == 3

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from server.errors import UpstreamCut, UpstreamInvalid, UpstreamUnreachable
+from server.errors import ServerError, UpstreamCut, UpstreamInvalid, UpstreamUnreachable
 from server.settings import Tls
 from server.upstreams.http import MAX_HEADERS, Target
 from server.upstreams.http_connection import HIGH_WATER
@@ -21,6 +21,7 @@ from tests.upstreams.http_cases import (
     ask,
     each_request,
     fails,
+    read_all,
     target,
     then_close,
     until,
@@ -56,10 +57,14 @@ async def test_a_kept_connection_that_closes_without_a_byte_is_replaced_once(
         await peer.head()  # as if the close had crossed the request on its way
         peer.reset() if how == "reset" else peer.close()
 
+    told: list[ServerError] = []
     async with raw_upstream(serve) as upstream:
         assert await ask(client, target(upstream)) == b"hi"
-        assert await ask(client, target(upstream)) == b"hi"
+        answer = await client.post(target(upstream), b"{}", connect_s=5, again=told.append)
+        assert await read_all(answer) == b"hi"
+        answer.close()
         assert len(upstream.peers) == 2
+        assert [type(error) for error in told] == [UpstreamUnreachable]  # never in silence
 
 
 async def test_a_new_connection_that_closes_without_a_byte_is_not_replaced(client: FastClient) -> None:
