@@ -11,6 +11,7 @@ from server.errors import (
     Overloaded,
     RateLimited,
     ServerError,
+    UpstreamRefused,
     UpstreamUnreachable,
 )
 from server.routed_model import RoutedModel
@@ -23,6 +24,7 @@ from tests.channels import (
     Script,
     answer,
     channel,
+    chat,
     failure,
     model,
     played,
@@ -91,6 +93,27 @@ async def test_while_every_channel_cools_nobody_is_asked_and_the_client_hears_fo
     assert (type(error), error.code) == (NoChannel, "no_channel")
     assert error.retry_after_s == pytest.approx(20, abs=5)
     assert asked(a, b) == [1, 1]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_what_is_wrong_with_a_request_is_told_while_every_channel_cools(stream: bool) -> None:
+    a = channel("a", fails(RateLimited("slower", retry_after_s=30)))
+    blind = RoutedModel("m", [(a, ChannelModel(vision=False, tools=False))], Eager(1))
+    await failure(blind)
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+    seen = chat(stream=stream, messages=[{"role": "user", "content": [picture]}])
+    assert (await failure(blind, request=seen)).code == "unsupported_image"
+    tool = {"type": "function", "function": {"name": "f"}}
+    assert (await failure(blind, request=chat(stream=stream, tools=[tool]))).code == "unsupported_parameter"
+    assert asked(a) == [1]
+
+
+async def test_what_only_the_upstream_would_refuse_waits_until_it_may_be_asked() -> None:
+    a = channel("a", fails(RateLimited("slower", retry_after_s=30)), fails(UpstreamRefused("bad field")))
+    routed = model(a)
+    await failure(routed)
+    odd = chat(response_format={"type": "nonsense"})
+    assert (await failure(routed, request=odd)).code == "no_channel"
 
 
 async def test_an_absurd_patience_does_not_switch_a_channel_off_for_good() -> None:

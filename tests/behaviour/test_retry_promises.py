@@ -273,3 +273,14 @@ async def test_requests_that_are_sent_again_come_out_of_the_number_of_attempts()
             assert error_of(answer, 502)["code"] == "upstream_unreachable"
             assert answer.headers[ATTEMPTS] == "upstream_unreachable, upstream_unreachable"
             assert requests == 3
+
+
+async def test_a_clients_own_mistake_is_told_while_every_channel_cools() -> None:
+    async with street(0) as it:
+        it.sims[0].default = Script(status=429, retry_after=30)
+        error_of(await post(it.server, ask()), 429)
+        assert error_of(await post(it.server, ask()), 503)["code"] == "no_channel"
+        assert error_of(await post(it.server, ask(messages=[])), 400)["param"] == "messages"
+        assert error_of(await post(it.server, ask(temperature="hot")), 400)["param"] == "temperature"
+        error_of(await post(it.server, ask("nobody")), 404)
+        assert it.asked == [1]

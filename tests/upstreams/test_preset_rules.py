@@ -221,6 +221,16 @@ async def test_what_was_adapted_is_told(sim: OpenAISimulator) -> None:
     assert got["warnings"] == ("top_p was left out", "temperature was changed to 1")
 
 
+@pytest.mark.parametrize("model", ["gpt-5", "gpt-5-mini", "gpt-5.1", "gpt-5-chat-latest", "o1", "o4-mini"])
+async def test_openais_newer_models_are_told_the_limit_by_the_name_that_they_take(
+    sim: OpenAISimulator, model: str
+) -> None:
+    got = await sent(sim, "openai", model, max_tokens=5)
+    assert (got["max_completion_tokens"], "max_tokens" in got) == (5, False)
+    got = await sent(sim, "openai", model, max_completion_tokens=6)
+    assert (got["max_completion_tokens"], "max_tokens" in got) == (6, False)
+
+
 async def test_what_fits_goes_out_as_it_came(sim: OpenAISimulator) -> None:
     for preset, model in (("openai", "gpt-4.1"), ("deepseek", "theirs"), ("moonshot", "theirs")):
         got = await sent(sim, preset, model, temperature=0.5, max_tokens=3, unknown=[1.0])
