@@ -124,6 +124,48 @@ def read_turn(raw: bytes, place: int) -> Turn:
         ) from None
 
 
+class Calls:
+    """The calls that assistants' turns made so far, for the results that answer them."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}  # id → the function's name
+        self._answered: set[str] = set()
+
+    def made(self, id: str, name: str) -> None:
+        """A turn made this call; an id of an earlier turn is one anew."""
+        self._names[id] = name
+        self._answered.discard(id)
+
+    def answered(self, id: str | None, place: int) -> str:
+        """The name of the function whose result the turn at ``place`` is. Raises ``InvalidRequest``."""
+        if not id:
+            raise no_call_id(place)
+        name = self._names.get(id)
+        if name is None:
+            raise no_call(place)
+        if id in self._answered:
+            raise answered_twice(place)
+        self._answered.add(id)
+        return name
+
+
+def no_call_id(place: int) -> InvalidRequest:
+    """The refusal of a result that does not say what it is the result of."""
+    what = "is missing; it names the call that this is the result of"
+    return wrong(f"messages[{place}].tool_call_id", what, "missing_required_parameter")
+
+
+def no_call(place: int) -> InvalidRequest:
+    """The refusal of a result whose call nobody made."""
+    what = "answers no call of an assistant's turn before it"
+    return wrong(f"messages[{place}].tool_call_id", what, "invalid_value")
+
+
+def answered_twice(place: int) -> InvalidRequest:
+    """The refusal of a second result of one call."""
+    return wrong(f"messages[{place}].tool_call_id", "answers a call that has its result", "invalid_value")
+
+
 def odd_role(place: int) -> InvalidRequest:
     """The refusal of a turn of no role that is known."""
     return wrong(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 
-from server.errors import Gone
+from server.errors import Gone, InvalidRequest
 
 MAX_BYTES = 4 * 1024 * 1024
 """Of one stream; beyond it the oldest events go."""
@@ -43,7 +43,16 @@ class Replay:
         self._wake()
 
     def check(self, number: int) -> None:
-        """Raise ``Gone`` if some of the events behind ``number`` are no longer kept."""
+        """Raise ``Gone`` if some of the events behind ``number`` are no longer kept.
+
+        Raises ``InvalidRequest`` for a number that no event has yet: nobody can have seen that one.
+        """
+        last = self._first + len(self._events) - 1
+        if number > last:
+            raise InvalidRequest(
+                f"starting_after is {number}, the last event up to now is {last}; name one that you saw.",
+                param="starting_after",
+            )
         if number + 1 < self._first:
             raise Gone(
                 f"Events up to {self._first - 1} are no longer kept; take the response as it stands.",
@@ -53,7 +62,7 @@ class Replay:
     async def after(self, number: int) -> AsyncGenerator[bytes, None]:
         """The events behind ``number`` as they come, what is there together at once, up to the last.
 
-        Raises ``Gone`` when the reader's place is no longer kept.
+        Raises ``Gone`` when the reader's place is no longer kept, and as ``check`` at the beginning.
         """
         place = number + 1
         while True:

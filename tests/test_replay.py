@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from server.errors import Gone
+from server.errors import Gone, InvalidRequest
 from server.replay import Replay
 
 
@@ -30,7 +30,21 @@ async def test_a_reader_gets_what_is_there_and_what_comes() -> None:
     assert (early.result(), late.result()) == (b"a\n\nb\n\nc\n\n", b"c\n\n")
     assert await read(replay, 0) == b"b\n\nc\n\n"
     assert await read(replay, 2) == b""
-    assert await read(replay, 99) == b""
+
+
+@pytest.mark.parametrize("ended", [False, True])
+async def test_a_place_that_nobody_has_seen_is_refused_and_not_waited_for(ended: bool) -> None:
+    replay = Replay()
+    replay.check(-1)
+    replay.append(b"a\n\nb\n\n")
+    if ended:
+        replay.end()
+    replay.check(1)
+    for place in (2, 99):
+        with pytest.raises(InvalidRequest, match="the last event up to now is 1"):
+            replay.check(place)
+        with pytest.raises(InvalidRequest):
+            await read(replay, place)
 
 
 async def test_beyond_its_bound_the_oldest_go_and_who_wants_them_is_told() -> None:

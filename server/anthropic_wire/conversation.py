@@ -10,7 +10,18 @@ from typing import Any, TypeAlias
 import msgspec
 
 from server.chat import ChatRequest
-from server.foreign import File, Part, odd_role, read_arguments, read_data_uri, read_turn, wrong
+from server.foreign import (
+    File,
+    Part,
+    answered_twice,
+    no_call,
+    no_call_id,
+    odd_role,
+    read_arguments,
+    read_data_uri,
+    read_turn,
+    wrong,
+)
 from server.foreign import Turn as Asked
 
 Block: TypeAlias = dict[str, Any]
@@ -125,11 +136,7 @@ def call_id(id: str) -> str:
 
 def _result(message: Asked, place: int) -> Block:
     if not message.tool_call_id:
-        raise wrong(
-            f"messages[{place}].tool_call_id",
-            "is missing; it names the call that this is the result of",
-            "missing_required_parameter",
-        )
+        raise no_call_id(place)
     block: Block = {"type": "tool_result", "tool_use_id": call_id(message.tool_call_id)}
     parts = _parts(message, place)
     if isinstance(message.content, str) and parts:
@@ -207,10 +214,7 @@ def _check_results(turns: list[Turn]) -> None:
                 raise wrong(
                     param, f"has {len(missing)} of its calls without a result after it", "invalid_value"
                 )
-            param = f"messages[{turn.place}].tool_call_id"
-            raise wrong(
-                param, "or one after it answers no call of the turn before, or one twice", "invalid_value"
-            )
+            raise no_call(turn.place) if set(results).difference(asked) else answered_twice(turn.place)
         asked = [block["id"] for block in turn.content if block["type"] == "tool_use"]
         before = turn
     if asked:

@@ -11,8 +11,19 @@ import msgspec
 from msgspec import Raw
 
 from server.chat import ChatRequest
-from server.errors import InvalidRequest
-from server.foreign import File, Part, Turn, odd_role, read_arguments, read_data_uri, read_turn, wrong
+from server.foreign import (
+    File,
+    Part,
+    Turn,
+    answered_twice,
+    no_call,
+    no_call_id,
+    odd_role,
+    read_arguments,
+    read_data_uri,
+    read_turn,
+    wrong,
+)
 
 NativePart: TypeAlias = dict[str, Any]
 # gif is not among what the service takes.
@@ -145,15 +156,12 @@ def _signature(extra: Raw) -> str | None:
 
 
 def _add_result(contents: list[Content], turn: Turn, place: int) -> None:
-    param = f"messages[{place}].tool_call_id"
     id = turn.tool_call_id
     if not id:
-        raise wrong(
-            param, "is missing; it names the call that this is the result of", "missing_required_parameter"
-        )
+        raise no_call_id(place)
     called = _name_of(contents, id)
     if called is None:
-        raise wrong(param, "answers no call of the turn before", "invalid_value")
+        raise no_call(place)
     words, others = _result(turn, place)
     part = {"functionResponse": {"id": id, "name": called, "response": words}}
     content = _add(contents, "user", place, [part, *others])
@@ -267,11 +275,7 @@ def _check_results(contents: list[Content]) -> None:
         if len(set(content.calls)) < len(content.calls):
             raise wrong(f"messages[{content.place}].tool_calls", "has two calls of one id", "invalid_value")
         if after is not None and len(results) > len(content.calls):
-            raise _twice(after.place)
-
-
-def _twice(place: int) -> InvalidRequest:
-    return wrong(f"messages[{place}].tool_call_id", "or one after it answers a call twice", "invalid_value")
+            raise answered_twice(after.place)
 
 
 def _order_results(contents: list[Content]) -> None:

@@ -46,7 +46,9 @@ async def create_response(request: web.Request) -> web.StreamResponse:
         return await begin(request, asked.chat, dialect, asked.warnings).carry_out()
     if not asked.store:
         raise InvalidRequest("A response in the background is stored; leave store out.", param="store")
-    work = begin(request, asked.chat, dialect, asked.warnings, in_background=True)
+    # Asked for as a stream, whatever its client wants: of one that is cut or cancelled there is what came.
+    chat = asked.chat if asked.chat.stream else asked.chat.with_values(stream=True)
+    work = begin(request, chat, dialect, asked.warnings, in_background=True)
     body, replay = dialect.keep_begun(work.run)
     work.write_out(replay)
     return await _follow(request, replay, -1) if asked.chat.stream else _json(body)

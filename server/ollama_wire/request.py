@@ -10,6 +10,7 @@ from msgspec import Raw
 from server.chat import ChatRequest
 from server.errors import InvalidRequest
 from server.foreign import (
+    Calls,
     NativeRequest,
     Part,
     Turn,
@@ -101,7 +102,7 @@ def _refuse(chat: ChatRequest) -> None:
 
 def _messages(chat: ChatRequest, warnings: list[str]) -> list[dict[str, Any]]:
     messages: list[dict[str, Any]] = []
-    called: dict[str, str] = {}  # id of a call → the function's name, which its result must say
+    called = Calls()  # whose names their results must say
     named = False
     for place, raw in enumerate(chat.raw_messages()):
         turn = read_turn(raw, place)
@@ -110,7 +111,7 @@ def _messages(chat: ChatRequest, warnings: list[str]) -> list[dict[str, Any]]:
         if turn.role == "developer":
             message["role"] = "system"
         elif turn.role == "tool":
-            message["tool_name"] = _answered(turn, called, place)
+            message["tool_name"] = called.answered(turn.tool_call_id, place)
         elif turn.role not in ("system", "user", "assistant"):
             raise odd_role(place)
         message["content"], images = _content(turn, place)
@@ -121,19 +122,13 @@ def _messages(chat: ChatRequest, warnings: list[str]) -> list[dict[str, Any]]:
                 message["thinking"] = thought
             for at, call in enumerate(turn.tool_calls or ()):
                 arguments = read_arguments(call, f"messages[{place}].tool_calls[{at}]")
-                called[call.id] = call.function.name
+                called.made(call.id, call.function.name)
                 function = {"name": call.function.name, "arguments": arguments}
                 message.setdefault("tool_calls", []).append({"function": function})
         messages.append(message)
     if named:
         warnings.append("the names of messages were left out")
     return messages
-
-
-def _answered(turn: Turn, called: dict[str, str], place: int) -> str:
-    if (name := called.get(turn.tool_call_id or "")) is None:
-        raise wrong(f"messages[{place}].tool_call_id", "answers no call that came before it", "invalid_value")
-    return name
 
 
 def _content(turn: Turn, place: int) -> tuple[str, list[str]]:

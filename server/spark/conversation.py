@@ -16,6 +16,7 @@ import msgspec
 
 from server.chat import ChatRequest, ImageUrl, Message
 from server.errors import InvalidRequest
+from server.foreign import Calls
 from server.spark.models import SparkModel
 
 MAX_IMAGE_BYTES = 4 * 1024 * 1024
@@ -73,7 +74,7 @@ def _read(messages: Sequence[Message]) -> tuple[list[str], list[tuple[str, str]]
     """System prompts, and the other turns as user or assistant; empty ones are left out."""
     system: list[str] = []
     turns: list[tuple[str, str]] = []
-    names: dict[str, str] = {}  # call id → function name
+    called = Calls()
     for place, message in enumerate(messages):
         _check_parts(message, place)
         text = message.text
@@ -86,12 +87,15 @@ def _read(messages: Sequence[Message]) -> tuple[list[str], list[tuple[str, str]]
                 turn = ("user", text)
             case "assistant":
                 calls = _calls(message, place)
-                names |= {call.id: call.function.name for call in calls}
+                for call in calls:
+                    called.made(call.id, call.function.name)
                 said = [f"Call {call.function.name} with {call.function.arguments}" for call in calls]
                 turn = ("assistant", "\n".join([text, *said] if text.strip() else said))
-            case "tool" | "function":
-                name = message.name or names.get(message.tool_call_id or "", "the function")
-                turn = ("user", f"Result of {name}: {text}")
+            case "tool":
+                name = called.answered(message.tool_call_id, place)
+                turn = ("user", f"Result of {message.name or name}: {text}")
+            case "function":
+                turn = ("user", f"Result of {message.name or 'the function'}: {text}")
             case _:
                 raise InvalidRequest(
                     f"messages[{place}].role must be system, developer, user, assistant or tool.",

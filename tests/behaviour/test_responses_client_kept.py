@@ -119,6 +119,9 @@ async def test_a_response_in_the_background_is_cancelled_or_fails_as_it_stands()
         assert stopped.status == "cancelled"
         assert (await ended(client, id))[-1].response.status == "cancelled"
         assert kind.sim.requests[-1].aborted
+        with pytest.raises(openai.BadRequestError) as raised:
+            await rest(client, id, 1000)
+        assert raised.value.param == "starting_after"
         kind.say(status=400)
         refused = await client.responses.create(model="m", input="hi", background=True)
         await ended(client, refused.id)
@@ -126,6 +129,43 @@ async def test_a_response_in_the_background_is_cancelled_or_fails_as_it_stands()
         assert told.status == "failed"
         assert told.error is not None
         await kind.nothing_left()
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["fetched", "streamed"])
+@pytest.mark.parametrize("name", ["openai", "anthropic", "gemini", "ollama", "spark"])
+async def test_of_one_that_is_cancelled_or_cut_what_came_is_kept(name: str, stream: bool) -> None:
+    async with asking(name) as (client, kind):
+        kind.say(pieces=("one ", "two ", "three"), stall_after=2)
+        begun: Any = await client.responses.create(
+            model=kind.model, input="hi", background=True, stream=stream
+        )
+        id = (await anext(begun)).response.id if stream else begun.id
+        async for event in await client.responses.retrieve(id, stream=True):
+            if event.type == "response.output_text.delta" and "two" in event.delta:
+                break
+        stopped = await client.responses.cancel(id)
+        kept = await client.responses.retrieve(id)
+        for one in (stopped, kept):
+            assert (one.status, one.output_text) == ("cancelled", "one two ")
+            assert one.output[0].status == "incomplete"  # type: ignore[union-attr]
+        kind.say(pieces=("one ", "two ", "three"), cut_after=2)
+        cut: Any = await client.responses.create(model=kind.model, input="hi", background=True)
+        await ended(client, cut.id)
+        told: Any = await client.responses.retrieve(cut.id)
+        assert (told.status, told.output_text) == ("failed", "one two ")
+        assert told.error.code == "upstream_cut"
+        await kind.nothing_left()
+
+
+async def test_one_that_stops_at_its_limit_is_incomplete_in_the_background_too() -> None:
+    async with asking("openai") as (client, kind):
+        kind.say(text="one two", finish="length")
+        begun = await client.responses.create(model="m", input="hi", background=True)
+        await ended(client, begun.id)
+        told = await client.responses.retrieve(begun.id)
+        assert (told.status, told.output_text) == ("incomplete", "one two")
+        assert told.incomplete_details is not None
+        assert told.incomplete_details.reason == "max_output_tokens"
 
 
 async def test_what_is_not_in_the_background_is_not_streamed_again_and_one_in_it_is_stored() -> None:

@@ -88,7 +88,25 @@ def test_calls_and_their_results_become_text() -> None:
         ("user", "Result of weather: sunny"),
     ]
     assert shaped(turn("function", "1", name="f")) == [("user", "Result of f: 1")]
-    assert shaped(turn("tool", "1", tool_call_id="?")) == [("user", "Result of the function: 1")]
+
+
+@pytest.mark.parametrize(
+    ("messages", "words", "code"),
+    [
+        ([turn("tool", "1", tool_call_id="?")], "answers no call", "invalid_value"),
+        ([CALL, turn("tool", "1")], "is missing", "missing_required_parameter"),
+        ([CALL, *[turn("tool", "1", tool_call_id="c1")] * 2], "that has its result", "invalid_value"),
+    ],
+)
+def test_a_result_without_a_call_is_a_400(messages: list[dict[str, Any]], words: str, code: str) -> None:
+    with pytest.raises(InvalidRequest, match=words) as caught:
+        shaped(turn("user", "a"), *messages)
+    assert (caught.value.param, caught.value.code) == (f"messages[{len(messages)}].tool_call_id", code)
+
+
+def test_an_id_may_be_used_anew() -> None:
+    result = turn("tool", "1", tool_call_id="c1")
+    assert len(shaped(CALL, result, CALL, result)) == 5
 
 
 def test_calls_that_are_none_are_a_400() -> None:
@@ -166,7 +184,7 @@ def test_an_image_for_a_text_model_is_a_400_not_dropped() -> None:
     assert caught.value.param == "messages[1].content"
 
 
-ROLES = st.sampled_from(["system", "developer", "user", "assistant", "tool"])
+ROLES = st.sampled_from(["system", "developer", "user", "assistant", "function"])
 
 
 @given(st.lists(st.builds(turn, ROLES, st.text("ab \n", max_size=4)), max_size=12), st.booleans())
