@@ -17,9 +17,10 @@ class ForeignReader(ABC):
     """Takes the bytes of one answer as they come; a subclass for each dialect says what they mean.
 
     The first byte that is not blank decides what came, whatever was asked for: one of ``json_begins`` begins
-    JSON, anything else but a web page a stream. ``done`` is true when nothing more is to be read. ``quiet``:
-    what ``feed`` took last was no more than pings and comments. All methods raise ``ServerError``, ``feed``
-    never together with deltas that came before it.
+    JSON, anything else but a web page a stream. Events that are no JSON are passed over: ``garbage`` counts
+    them, and a stream of nothing else is no answer. ``done`` is true when nothing more is to be read.
+    ``quiet``: what ``feed`` took last was no more than pings and comments. All methods raise ``ServerError``,
+    ``feed`` never together with deltas that came before it.
     """
 
     json_begins: tuple[bytes, ...] = (b"{",)
@@ -27,6 +28,7 @@ class ForeignReader(ABC):
     def __init__(self) -> None:
         self.done = False
         self.quiet = True
+        self.garbage = 0
         self._sse: SSEDecoder | None = None
         self._json: list[bytes] | None = None
         self._size = 0
@@ -102,10 +104,18 @@ class ForeignReader(ABC):
 
     def _last(self, data: bytes) -> Sequence[Delta]:
         """An event whose blank line is missing counts if it is whole."""
+        garbage = self.garbage
         try:
             return self._event(data)
         except UpstreamInvalid:
             return ()  # half an event: the stream was cut within it
+        finally:
+            self.garbage = garbage
+
+
+def nothing_but_garbage() -> UpstreamInvalid:
+    """What a stream is that brought nothing that can be read."""
+    return UpstreamInvalid("The upstream's stream held nothing that can be read; try again later.")
 
 
 def figure(native: Mapping[str, Any], key: str) -> int:

@@ -12,7 +12,7 @@ from server.foreign_answer import MAX_ANSWER_BYTES, ForeignReader, figure
 
 
 class Words(ForeignReader):
-    """A dialect of words: ``half…`` cannot be read, ``bad`` is an error, ``end`` the end."""
+    """A dialect: ``half…`` cannot be read, ``???`` is garbage, ``bad`` an error, ``end`` the end."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -24,6 +24,9 @@ class Words(ForeignReader):
     def _event(self, data: bytes) -> Sequence[Delta]:
         if data.startswith(b"half"):
             raise UpstreamInvalid("half")
+        if data == b"???":
+            self.garbage += 1
+            return ()
         if data == b"bad":
             raise UpstreamError("bad")
         self.quiet = False
@@ -117,3 +120,12 @@ def test_a_line_without_end_is_not_kept() -> None:
 def test_a_figure_is_a_positive_number_or_nothing() -> None:
     assert [figure({"n": value}, "n") for value in (3, 0, -1, True, 2.5, "4", None)] == [3, 0, 0, 0, 0, 0, 0]
     assert figure({}, "n") == 0
+
+
+def test_garbage_is_counted_but_not_where_the_stream_was_cut_within_it() -> None:
+    reader = Words()
+    assert words(reader.feed(b"data: one\n\ndata: ???\n\ndata: two\n\n")) == ["one", "two"]
+    assert reader.garbage == 1
+    assert words(reader.feed(b"data: ???")) == []
+    assert reader.eof() == []
+    assert reader.garbage == 1

@@ -12,7 +12,7 @@ from server.anthropic_wire.errors import Fault, fault_error
 from server.anthropic_wire.events import Event, Message, decode_event, decode_kind, decode_whole
 from server.deltas import Delta, Finished, Opening, Original, Usage, UsageDelta
 from server.errors import UpstreamCut, UpstreamEmpty, UpstreamInvalid
-from server.foreign_answer import ForeignReader, figure
+from server.foreign_answer import ForeignReader, figure, nothing_but_garbage
 
 _REASONS = {
     "end_turn": "stop",
@@ -42,7 +42,7 @@ class MessagesReader(ForeignReader):
     """Takes the bytes of one answer as they come, and says what they mean; see ``ForeignReader``.
 
     When it is ``done``, ``eof`` gives the last deltas, or raises: nothing but ``message_stop`` makes a stream
-    whole. ``skipped`` counts the events that nobody knows.
+    whole. ``skipped`` counts what nobody knows and what is no JSON.
     """
 
     def __init__(self) -> None:
@@ -56,8 +56,8 @@ class MessagesReader(ForeignReader):
 
     @property
     def skipped(self) -> int:
-        """Events and pieces of a type that is not known; they were passed over."""
-        return self._unknown + self._blocks.unknown
+        """What was passed over: events that are no JSON, events and pieces of a type that is not known."""
+        return self._unknown + self._blocks.unknown + self.garbage
 
     def eof(self) -> Sequence[Delta]:
         """The body ended in good order: the last deltas."""
@@ -66,6 +66,8 @@ class MessagesReader(ForeignReader):
             return self._whole(b"".join(self._json))
         if self._sse is None:
             raise UpstreamEmpty("The upstream answered with nothing at all; try again later.")
+        if self.garbage and not self._opened:
+            raise nothing_but_garbage()
         if not self.done:
             raise UpstreamCut("The upstream's answer was cut off before its end; try again.")
         return last
@@ -124,14 +126,18 @@ class MessagesReader(ForeignReader):
         return ()
 
     def _pass_over(self, data: bytes) -> None:
-        """Pass over an event of a type that is not known. Raises ``UpstreamInvalid`` for any other."""
+        """Pass over what is no JSON, or an event of a type that is not known.
+
+        Raises ``UpstreamInvalid`` for any other: it may have been a part of the answer.
+        """
+        self.quiet = False
         try:
             kind = decode_kind(data).type
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            kind = "message_stop"
+            self.garbage += 1
+            return
         if kind in _EVENTS:
             raise UpstreamInvalid("The upstream sent an event that cannot be read; try again.")
-        self.quiet = False
         self._unknown += 1
 
     def _begun(self, deltas: Sequence[Delta]) -> Sequence[Delta]:

@@ -231,23 +231,21 @@ class _Http:
         return self._both(name, WHOLE, **fields)
 
     def _harmless_ones(self) -> list[Fault]:
-        garbage = {2: "data: {not json\n\n"}
         ones = [
             self._harmless("comments", comments_first=5, comments_between=True),
             self._harmless("split-anywhere", split_at=7),
             self._harmless("crlf", line_end="crlf"),
+            self._harmless("bad-json-line", inject={2: "data: {not json\n\n"}),
             self._harmless("wrong-content-type", content_type="text/plain"),
             self._harmless("connection-dropped-after-answer", connection="drop"),
         ]
         if self._events:
             return [
                 *ones,
-                self._harmless("bad-json-line", inject=garbage),
                 self._harmless("missing-done", done=0),
                 self._harmless("duplicate-done", done=2),
             ]
-        # Where events have types, a line that cannot be read may have been a part of the text.
-        return [*ones, self._fault("bad-json-line", cut("upstream_invalid"), None, inject=garbage)]
+        return ones
 
     def _several(self) -> list[Fault]:
         """What is seen in more than one request only."""

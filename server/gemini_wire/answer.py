@@ -10,7 +10,7 @@ from msgspec import Raw
 
 from server.deltas import Delta, Usage, UsageDelta
 from server.errors import ContentFiltered, UpstreamCut, UpstreamEmpty, UpstreamInvalid
-from server.foreign_answer import ForeignReader, figure
+from server.foreign_answer import ForeignReader, figure, nothing_but_garbage
 from server.gemini_wire.candidates import Candidates
 from server.gemini_wire.errors import fault_error
 from server.gemini_wire.events import Said, decode_list, decode_said
@@ -37,8 +37,8 @@ class GeminiReader(ForeignReader):
 
     @property
     def skipped(self) -> int:
-        """Parts of a kind that is not known; they were passed over."""
-        return self._candidates.unknown
+        """Events that cannot be read, and parts of a kind that is not known: they were passed over."""
+        return self._candidates.unknown + self.garbage
 
     def eof(self) -> Sequence[Delta]:
         """The body ended in good order: the last deltas."""
@@ -53,13 +53,20 @@ class GeminiReader(ForeignReader):
         if data == _DONE:
             return ()
         self.quiet = False
-        return self._said(_read(data))
+        try:
+            said = decode_said(data)
+        except msgspec.ValidationError:
+            raise UpstreamInvalid("The upstream sent an event that cannot be read; try again.") from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            self.garbage += 1
+            return ()
+        return self._said(said)
 
     def _last(self, data: bytes) -> Sequence[Delta]:
         """As the base has it; but what makes no sense once it is read was no half of an event."""
         try:
-            said = _read(data)
-        except UpstreamInvalid:
+            said = decode_said(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return ()
         return self._said(said)
 
@@ -97,6 +104,8 @@ class GeminiReader(ForeignReader):
 
     def _end(self) -> list[Delta]:
         candidates = self._candidates
+        if self.garbage and not self._heard:
+            raise nothing_but_garbage()
         if not self._heard or (not candidates.begun and self._json is not None):
             raise UpstreamEmpty("The upstream answered with nothing at all; try again later.")
         if not candidates.begun:
@@ -106,13 +115,6 @@ class GeminiReader(ForeignReader):
         if candidates.silent and not figure(usage, "candidatesTokenCount"):
             raise UpstreamEmpty("The upstream answered without any content; try again later.")
         return [*deltas, UsageDelta(usage_of(usage))] if usage else deltas
-
-
-def _read(data: bytes) -> Said:
-    try:
-        return decode_said(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise UpstreamInvalid("The upstream sent an event that cannot be read; try again.") from None
 
 
 def _read_whole(body: bytes) -> list[Said]:

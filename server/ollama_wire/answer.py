@@ -19,6 +19,7 @@ from server.deltas import (
     UsageDelta,
 )
 from server.errors import ServerError, UpstreamCut, UpstreamEmpty, UpstreamInvalid
+from server.foreign_answer import nothing_but_garbage
 from server.ollama_wire.errors import ollama_error
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
@@ -62,7 +63,8 @@ class OllamaReader:
     """Takes the bytes of one answer as they come, and says what they mean.
 
     A whole answer is a stream of one line. Only the line with ``done`` makes an answer whole. ``answer_id``
-    goes into the ids of calls that came without one. ``eof`` gives the last deltas, or raises. All methods
+    goes into the ids of calls that came without one. ``skipped`` counts lines that are no JSON. ``eof`` gives
+    the last deltas, or raises. All methods
     raise ``ServerError``, ``feed`` never together with deltas that came before it.
     """
 
@@ -103,6 +105,8 @@ class OllamaReader:
             if self._failed is not None:
                 raise self._failed
         if self._last is None:
+            if not self._opened and self.skipped:
+                raise nothing_but_garbage()
             if not self._opened:
                 raise UpstreamEmpty("The upstream answered with nothing at all; try again later.")
             raise UpstreamCut("The upstream's answer was cut off before its end; try again.")
@@ -127,7 +131,10 @@ class OllamaReader:
         return deltas
 
     def _take(self, data: bytes, *, cut: bool) -> list[Delta]:
-        """``cut``: no line end came behind it, so half of one is no garbage but a cut."""
+        """``cut``: no line end came behind it, so half of one is no garbage but a cut.
+
+        A line that is no JSON at all is passed over.
+        """
         try:
             line = _LINE.decode(data)
         except msgspec.ValidationError:
@@ -139,7 +146,8 @@ class OllamaReader:
                 raise UpstreamInvalid(
                     "The upstream answered with a web page; check base_url of the channel."
                 ) from None
-            raise UpstreamInvalid("The upstream sent a line that cannot be read; try again.") from None
+            self.skipped += 1
+            return []
         if line.error:
             raise ollama_error(500, data)
         if line.message is None and not line.done:

@@ -60,6 +60,8 @@ class Patrol:
 class Clocks:
     """Watches one call from its start on. All times are the event loop's, in seconds.
 
+    The first token's time begins with the call, connecting included: that is what a client waits for.
+
     ``patrol`` is that of the event loop.
 
     ``plain`` calls run under the total clock alone, since a model may think for long before a plain answer;

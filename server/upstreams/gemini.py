@@ -37,7 +37,7 @@ _HELD = re.compile(r"https://[^/?#]+/v1(?:beta|alpha)?/files/|https://(?:www\.)?
 class GeminiUpstream(InliningUpstream):
     """One channel of kind ``gemini``; see ``HttpUpstream``."""
 
-    skips = "unknown parts"
+    skips = "unreadable events or unknown parts"
     read_refusal = staticmethod(gemini_error)
     bounds = IMAGE_BOUNDS
 

@@ -58,7 +58,7 @@ class HttpUpstream(ABC):
     what its reader passes over, in words for the log.
     """
 
-    skips = "unknown events"
+    skips = "unknown or unreadable events"
 
     def __init__(self, channel: Channel, client: HttpClient) -> None:
         self.name = channel.name

@@ -32,7 +32,7 @@ BASE_URL = "http://127.0.0.1:11434"
 class OllamaUpstream(InliningUpstream):
     """One channel of kind ``ollama``; see ``HttpUpstream``."""
 
-    skips = "unknown lines"
+    skips = "unreadable lines"
     read_refusal = staticmethod(ollama_error)
     bounds = Bounds(
         types=frozenset({"image/png", "image/jpeg"}),

@@ -291,3 +291,17 @@ def test_nothing_at_all_is_no_answer() -> None:
 def test_garbage_never_raises_anything_but_our_errors(data: bytes) -> None:
     with pytest.raises(ServerError):
         streamed(BEGIN, data)
+
+
+GARBAGE = b"event: content_block_delta\ndata: {not json\n\ndata: \xff\n\n"
+
+
+def test_an_event_that_is_no_json_is_passed_over_and_counted() -> None:
+    reader = MessagesReader()
+    pieces = (BEGIN, HELLO, GARBAGE, ending(), END)
+    deltas = [one for data in pieces for one in reader.feed(data)]
+    assert text_of(deltas) == "Hé\u2028llo"
+    assert reader.eof() is not None
+    assert reader.skipped == 2
+    with pytest.raises(UpstreamInvalid, match="nothing that can be read"):
+        streamed(GARBAGE)

@@ -249,3 +249,15 @@ def test_an_error_in_place_of_an_answer_is_told() -> None:
 def test_garbage_never_raises_anything_but_our_errors(data: bytes) -> None:
     with pytest.raises(ServerError):
         read(HELLO, data)
+
+
+GARBAGE = b"data: {not json\r\n\r\ndata: \xff\r\n\r\n"
+
+
+def test_a_line_that_is_no_json_is_passed_over_and_counted() -> None:
+    reader = GeminiReader("a1")
+    deltas = [*reader.feed(HELLO), *reader.feed(GARBAGE), *reader.feed(END), *reader.eof()]
+    assert (text_of(deltas), finish_of(deltas)) == ("Hello", ["stop"])
+    assert reader.skipped == 2
+    with pytest.raises(UpstreamInvalid):
+        read(GARBAGE)

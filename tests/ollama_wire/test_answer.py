@@ -168,3 +168,12 @@ def test_a_line_without_an_end_is_bounded() -> None:
     reader.feed(b" " * (MAX_ANSWER_BYTES // 2))
     with pytest.raises(UpstreamInvalid, match="too long"):
         reader.feed(b" " * (MAX_ANSWER_BYTES // 2 + 1))
+
+
+def test_a_line_that_is_no_json_is_passed_over_and_counted() -> None:
+    reader = OllamaReader("x")
+    end = line(done=True, done_reason="stop")
+    pieces = (line(content="Hi"), b"{not json\n", b"\xff\n", end)
+    deltas = [one for piece in pieces for one in reader.feed(piece)]
+    assert said([*deltas, *reader.eof()])[0] == "Hi"
+    assert reader.skipped == 2
