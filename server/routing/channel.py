@@ -88,8 +88,9 @@ class ChannelState:
         self.takes_calls = settings.enabled and settings.weight > 0
         self.dismissed = False
         self.in_use = 0
+        self._waiting = 0
         self._turn = 0
-        self.idle = asyncio.Event()  # no call is under way
+        self.idle = asyncio.Event()  # no call is under way, and none waits to be
         self.idle.set()
 
     def able(self) -> bool:
@@ -157,17 +158,25 @@ class ChannelState:
         self, call: Call, tokens: int, health: Health | None = None, elsewhere: Elsewhere | None = None
     ) -> Ticket | None:
         """The same for a call that costs about so many tokens."""
-        ticket = None
-        if self.gate is not None:
-            ticket = await self.gate.enter(call, tokens)
+        gate = self.gate
+        if gate is None:
+            self.enter()
+            return None
+        self._waiting += 1  # a reload must not end what the call is going to use
+        self.idle.clear()
+        try:
+            ticket = await gate.enter(call, tokens)
             if ticket.waited and (wait_s := self._left_alone_s(health, elsewhere)) is not None:
-                self.gate.withdraw(ticket)
+                gate.withdraw(ticket)
                 raise LeftAlone(
                     "The channel is left alone since this request began to wait for it; try again later.",
                     retry_after_s=min(max(wait_s, 1.0), MINUTE_S),
                 )
-        self.enter()
-        return ticket
+            self.in_use += 1
+            return ticket
+        finally:
+            self._waiting -= 1
+            self._note_idle()
 
     def _left_alone_s(self, health: Health | None, elsewhere: Elsewhere | None) -> float | None:
         """For how long no call is to be made here by now (seconds, 0: nobody knows); None: it may be."""
@@ -206,7 +215,10 @@ class ChannelState:
     def leave(self) -> None:
         """A call has ended."""
         self.in_use -= 1
-        if not self.in_use:
+        self._note_idle()
+
+    def _note_idle(self) -> None:
+        if not (self.in_use or self._waiting):
             self.idle.set()
 
 

@@ -94,6 +94,22 @@ async def test_it_is_idle_when_no_call_is_under_way() -> None:
     assert (state.in_use, state.idle.is_set()) == (0, True)
 
 
+async def test_whom_a_call_waits_for_is_not_idle() -> None:
+    state = channel("c", max_concurrency=1)
+    ticket = await state.take(Call(), chat())
+    waits, leaves = (asyncio.create_task(state.take(Call(), chat())) for _ in range(2))
+    await until(lambda: state.gate is not None and state.gate.waiting == 2)
+    leaves.cancel()
+    await asyncio.wait({leaves})
+    retired = asyncio.create_task(state.idle.wait())
+    state.give(ticket)
+    ticket = await waits
+    assert not retired.done(), "a reload that waits for it would have ended what the call uses"
+    assert state.in_use == 1
+    state.give(ticket)
+    assert await retired
+
+
 async def test_what_an_answer_cost_is_what_the_upstream_says_or_else_its_length() -> None:
     state = channel("c", tokens_per_min=1000)
     ticket = await state.take(Call(), chat())
