@@ -188,8 +188,8 @@ async def _event_stream(
     topic = runs.bus.topic(ALL if everyone else topic_of(principal.name))
     epoch = f"{runs.bus.epoch}:"
     last = request.headers.get("Last-Event-ID") or query.get("offset")
+    active = runs.active(principal, everyone=everyone, limit=ACTIVE_RUNS, conversation_id=talk)
     if last is None:
-        active = runs.active(principal, everyone=everyone, limit=ACTIVE_RUNS, conversation_id=talk)
         feed: Feed = TopicFeed(
             topic,
             runs,
@@ -205,5 +205,14 @@ async def _event_stream(
         raise Gone("This place is of another start of the server; begin anew.", param="Last-Event-ID")
     if not topic.first - 1 <= int(offset) <= topic.head:
         raise Gone("This place is no longer kept; begin anew.", param="Last-Event-ID")
-    feed = TopicFeed(topic, runs, int(offset), include=include, types=types, conversation_id=talk)
+    feed = TopicFeed(
+        topic,
+        runs,
+        int(offset),
+        include=include,
+        types=types,
+        under_way=active,
+        cursors={},
+        conversation_id=talk,
+    )
     return await stream_feed(request, feed, None, epoch)

@@ -177,7 +177,11 @@ class RunFeed:
 
 
 class TopicFeed:
-    """The events of a topic behind ``place``, its offset; of one conversation if given. It has no end."""
+    """The events of a topic behind ``place``, its offset; of one conversation if given. It has no end.
+
+    ``cursors`` are a watcher's who comes back: as ``RunTexts`` has them, behind the run's id and a slash.
+    None: it has just been given a snapshot of the runs ``under_way``.
+    """
 
     def __init__(
         self,
@@ -188,6 +192,7 @@ class TopicFeed:
         include: frozenset[str],
         types: frozenset[str] | None,
         under_way: Iterable[Run] = (),
+        cursors: Mapping[str, int] | None = None,
         conversation_id: str | None = None,
     ) -> None:
         self.place = place
@@ -200,8 +205,9 @@ class TopicFeed:
         self._types = types
         self._conversation_id = conversation_id
         self._texts: dict[str, RunTexts] = {}
+        self._cursors = cursors or _NO_CURSORS
         for run in under_way:
-            self._attach(run, None)
+            self._attach(run, None if cursors is None else self._cursors_in(run))
 
     @property
     def backlog(self) -> int:
@@ -276,8 +282,15 @@ class TopicFeed:
             return None
         texts = self._texts.get(event.run_id)
         if texts is None and (run := self._runs.find(event.run_id)) is not None:
-            texts = self._attach(run, _NO_CURSORS)
+            texts = self._attach(run, self._cursors_in(run))
         return texts
+
+    def _cursors_in(self, run: Run) -> Mapping[str, int]:
+        """What the watcher had of a run's texts when it came."""
+        if not self._cursors:
+            return _NO_CURSORS
+        head = f"{run.id}/"
+        return {name[len(head) :]: sent for name, sent in self._cursors.items() if name.startswith(head)}
 
     def _attach(self, run: Run, cursors: Mapping[str, int] | None) -> RunTexts | None:
         texts = _texts_for(run, self._include, cursors)

@@ -25,7 +25,7 @@ class Init(msgspec.Struct, frozen=True, tag="connection_init"):
 
 
 class Subscribe(msgspec.Struct, frozen=True, tag="subscribe"):
-    """``cursors``: lane (or ``lane:kind``) → code points that the client has.
+    """``cursors``: lane (or ``lane:kind``) → code points that the client has; in a topic ``run_…/lane``.
 
     ``wait``: for a run that has not begun yet; it is then told from its first event.
     """

@@ -342,6 +342,7 @@ class Session:
             include=include,
             types=types,
             under_way=active,
+            cursors=asked.cursors if recovered else None,
             conversation_id=talk,
         )
         fields: dict[str, Any] = {"head": str(topic.head), "recovered": recovered, "was_recovering": resuming}
