@@ -62,7 +62,7 @@ class CachedModel:
             return self._upstream.stream(chat, call)
         kept = self._kept(key, call, caching)
         if kept is not None:
-            return replay(kept, stream=chat.stream)
+            return given_again(kept, stream=chat.stream)
         if self._calls is not None and caching.look and not caching.place:
             return self._shared(self._calls, key, chat, call, caching)
         self._missed(caching)
@@ -150,7 +150,7 @@ class CachedModel:
         self._cache.count(outcome)
 
 
-async def replay(kept: KeptAnswer, *, stream: bool) -> AsyncGenerator[Batch, None]:
+async def given_again(kept: KeptAnswer, *, stream: bool) -> AsyncGenerator[Batch, None]:
     """Yield a kept answer as it came; for a stream, what came as a whole is cut into chunks first."""
     for batch in kept.batches:
         yield free(list(as_chunks(batch)) if stream else batch)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import msgspec
 
 from server.errors import Conflict, InvalidRequest, NotFound
-from server.replay import Replay
+from server.kept_stream import KeptStream
 from server.settings import Responses as ResponsesSettings
 
 MAX_RESPONSES = 100_000
@@ -17,9 +17,9 @@ MAX_RESPONSES = 100_000
 class Kept(msgspec.Struct, frozen=True):
     """One response: the ``key`` that asked, its body, and all items up to it, the oldest first.
 
-    The items of its own request are those from ``begin`` on, up to what it said, from ``end`` on. ``replay``
-    is the stream of one that is carried out in the background, ``ended`` false while that is under way.
-    ``kept_at`` and ``size`` (bytes) are set when it is kept.
+    The items of its own request are those from ``begin`` on, up to what it said, from ``end`` on.
+    ``kept_stream`` is that of one which is carried out in the background, ``ended`` false while that is under
+    way. ``kept_at`` and ``size`` (bytes) are set when it is kept.
     """
 
     key: str
@@ -27,7 +27,7 @@ class Kept(msgspec.Struct, frozen=True):
     items: list[bytes]
     begin: int
     end: int
-    replay: Replay | None = None
+    kept_stream: KeptStream | None = None
     ended: bool = True
     kept_at: float = 0
     size: int = 0
@@ -52,8 +52,8 @@ class KeptResponses:
         """Keep a response, in place of one that has its id; the oldest go where there is no room."""
         self._drop(id)
         size = len(response.body) + sum(map(len, response.items))
-        if response.replay is not None and response.ended:
-            size += response.replay.size
+        if response.kept_stream is not None and response.ended:
+            size += response.kept_stream.size
         self._kept[id] = msgspec.structs.replace(response, kept_at=self._monotonic(), size=size)
         self._size += size
         self._sweep()

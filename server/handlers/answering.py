@@ -25,8 +25,8 @@ from server.handlers.dialect import Collector, Dialect
 from server.handlers.overriding import check_right
 from server.handlers.streaming import EventStream
 from server.handlers.telling import antiphon_field, attempts_told, drafts_told, warnings_told
+from server.kept_stream import KeptStream
 from server.openai_wire import ChunkEncoder
-from server.replay import Replay
 from server.run_log import Run
 from server.strategy_settings import StatusMode
 from server.upstreams.base import Call, Upstream
@@ -218,11 +218,11 @@ class Work:
         finally:
             self._note()
 
-    def write_out(self, replay: Replay) -> None:
-        """Have the server carry out the run, and write its stream into ``replay``."""
+    def write_out(self, kept_stream: KeptStream) -> None:
+        """Have the server carry out the run, and write its stream into ``kept_stream``."""
         encoder = self._dialect.encoder(self.run, self._chat, own=self._own)
         app = self._request.app
-        work = background.write_out(app, self.run, self._answer(), encoder, replay, self._antiphon)
+        work = background.write_out(app, self.run, self._answer(), encoder, kept_stream, self._antiphon)
         app[TASKS].create(work, name=f"background {self.run.id}")
         self._note()
 

@@ -15,7 +15,7 @@ from server.chat import ChatRequest
 from server.deltas import Deltas
 from server.errors import InvalidRequest, NotAllowed, RateLimited, ServerError
 from server.handlers.dialect import Collector, Encoder
-from server.replay import Replay
+from server.kept_stream import KeptStream
 from server.run_log import Run
 
 log = logging.getLogger("antiphon.runs")
@@ -94,20 +94,20 @@ async def write_out(
     run: Run,
     deltas: Deltas,
     encoder: Encoder,
-    replay: Replay,
+    kept_stream: KeptStream,
     antiphon: Callable[[], bytes | None],
 ) -> None:
-    """Carry out ``run``, and write its stream into ``replay``, which ends with it."""
+    """Carry out ``run``, and write its stream into ``kept_stream``, which ends with it."""
     try:
         with run.scope():
             async with aclosing(deltas) as batches:
                 async for batch in batches:
-                    replay.append(encoder.encode(batch))
-        replay.append(encoder.finish(run.usage, antiphon()))
+                    kept_stream.append(encoder.encode(batch))
+        kept_stream.append(encoder.finish(run.usage, antiphon()))
     except ServerError as error:
-        replay.append(encoder.fail(error))
+        kept_stream.append(encoder.fail(error))
     finally:
-        replay.end()
+        kept_stream.end()
         _settle(app, run)
 
 

@@ -19,8 +19,8 @@ from server.handlers.body import read_body
 from server.handlers.runs import number
 from server.handlers.streaming import EventStream
 from server.kept_responses import Kept, KeptResponses, Memory
+from server.kept_stream import KeptStream
 from server.openai_wire import error_event
-from server.replay import Replay
 from server.responses_wire import (
     Asked,
     Head,
@@ -49,9 +49,9 @@ async def create_response(request: web.Request) -> web.StreamResponse:
     # Asked for as a stream, whatever its client wants: of one that is cut or cancelled there is what came.
     chat = asked.chat if asked.chat.stream else asked.chat.with_values(stream=True)
     work = begin(request, chat, dialect, asked.warnings, in_background=True)
-    body, replay = dialect.keep_begun(work.run)
-    work.write_out(replay)
-    return await _follow(request, replay, -1) if asked.chat.stream else _json(body)
+    body, kept_stream = dialect.keep_begun(work.run)
+    work.write_out(kept_stream)
+    return await _follow(request, kept_stream, -1) if asked.chat.stream else _json(body)
 
 
 async def retrieve_response(request: web.Request) -> web.StreamResponse:
@@ -59,12 +59,12 @@ async def retrieve_response(request: web.Request) -> web.StreamResponse:
     response = _kept(request)
     if request.query.get("stream") != "true":
         return _json(response.body)
-    if response.replay is None:
+    if response.kept_stream is None:
         raise InvalidRequest("Only a response in the background can be streamed again.", param="stream")
     place = number(request.query, "starting_after")
     place = -1 if place is None else place
-    response.replay.check(place)
-    return await _follow(request, response.replay, place)
+    response.kept_stream.check(place)
+    return await _follow(request, response.kept_stream, place)
 
 
 async def list_input_items(request: web.Request) -> web.Response:
@@ -94,7 +94,7 @@ async def delete_response(request: web.Request) -> web.Response:
 async def cancel_response(request: web.Request) -> web.Response:
     """End a response in the background, and answer how it stands then. Idempotent."""
     response = _kept(request)
-    if response.replay is None:
+    if response.kept_stream is None:
         raise InvalidRequest(
             "Only a response in the background can be cancelled; close the connection to end another.",
             param="response_id",
@@ -105,15 +105,15 @@ async def cancel_response(request: web.Request) -> web.Response:
             await control.cancel_run(run, request[PRINCIPAL])
         try:
             async with asyncio.timeout(control.EFFECT_S):
-                await response.replay.wait_ended()
+                await response.kept_stream.wait_ended()
         except TimeoutError:
             pass  # its writer still unwinds; the status in the answer says so
     return _json(_kept(request).body)
 
 
-async def _follow(request: web.Request, replay: Replay, place: int) -> web.StreamResponse:
+async def _follow(request: web.Request, kept_stream: KeptStream, place: int) -> web.StreamResponse:
     """The events behind ``place`` as they come. A client that leaves ends nothing, and may come back."""
-    async with EventStream(request, commit_after_s=0) as stream, aclosing(replay.after(place)) as events:
+    async with EventStream(request, commit_after_s=0) as stream, aclosing(kept_stream.after(place)) as events:
         try:
             async for data in events:
                 await stream.write(data)
@@ -147,7 +147,7 @@ class ResponsesDialect:
         self._asked = asked
         self._kept = kept
         self._key = key
-        self._replay: Replay | None = None
+        self._kept_stream: KeptStream | None = None
 
     def encoder(self, run: Run, chat: ChatRequest, *, own: bool) -> ResponseEncoder:
         """Writes the events of a stream."""
@@ -165,15 +165,15 @@ class ResponsesDialect:
         """Never: no upstream is asked in this dialect."""
         return None
 
-    def keep_begun(self, run: Run) -> tuple[bytes, Replay]:
+    def keep_begun(self, run: Run) -> tuple[bytes, KeptStream]:
         """Keep the response of a run that is carried out in the background: as it stands, and its stream."""
-        self._replay = Replay()
+        self._kept_stream = KeptStream()
         body = msgspec.json.encode(begun(self._head(run)))
         items = [*self._asked.history, *self._asked.items]
         begin = len(self._asked.history)
-        kept = Kept(self._key, body, items, begin, len(items), self._replay, ended=False)
+        kept = Kept(self._key, body, items, begin, len(items), self._kept_stream, ended=False)
         self._kept.keep(run.response_id, kept)
-        return body, self._replay
+        return body, self._kept_stream
 
     def _head(self, run: Run) -> Head:
         return Head(run.response_id, run.model, int(run.created_at), self._asked.echo)
@@ -182,9 +182,9 @@ class ResponsesDialect:
         asked = self._asked
         if not asked.store:
             return
-        if self._replay is not None and run.response_id not in self._kept:
+        if self._kept_stream is not None and run.response_id not in self._kept:
             return  # it was deleted while it was under way
         items = [*asked.history, *asked.items, *whole.output]
         begin = len(asked.history)
         end = begin + len(asked.items)
-        self._kept.keep(run.response_id, Kept(self._key, whole.body, items, begin, end, self._replay))
+        self._kept.keep(run.response_id, Kept(self._key, whole.body, items, begin, end, self._kept_stream))

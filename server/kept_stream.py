@@ -11,7 +11,7 @@ MAX_BYTES = 4 * 1024 * 1024
 """Of one stream; beyond it the oldest events go."""
 
 
-class Replay:
+class KeptStream:
     """A log of whole server-sent events, numbered from 0. One writer; readers are never waited for."""
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
