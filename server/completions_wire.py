@@ -1,8 +1,9 @@
 """OpenAI's legacy text completions over chats: a prompt is one user turn, the answer's text the completion.
 
 No socket, no task, no clock. What a chat cannot carry out is refused by name: ``suffix``, ``logprobs``, more
-than one prompt, token numbers for text, ``best_of`` above ``n``. Thoughts have no place in a completion and
-are left out.
+than one prompt, token numbers for text, ``best_of`` above ``n``. What is no text has no place in a completion
+and is left out by name: thoughts, calls, sources, pictures but for links to them, what is said aloud but for
+its words.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from server.deltas import (
     UsageDelta,
 )
 from server.errors import InvalidRequest, ServerError
-from server.openai_wire import error_event, read_json, usage_json
+from server.openai_wire import LeftOut, error_event, kept_in, read_json, usage_json
 from server.sse import DONE
 
 _OBJECT = "text_completion"
@@ -114,6 +115,42 @@ def _unsupported(param: str, what: str) -> InvalidRequest:
     return InvalidRequest(f"{param} {what}.", param=param, code="unsupported_parameter")
 
 
+class _Text:
+    """What of an answer is text, and the names of the rest."""
+
+    def __init__(self) -> None:
+        self.left = LeftOut()
+
+    def of(self, delta: Delta) -> str:
+        """The text that a delta brings."""
+        text = ""
+        original = delta.original
+        if original is not None and original.data and (kept := kept_in(original.data)) is not None:
+            links = [uri for uri in kept.images if not uri.startswith("data:")]
+            text = kept.transcript + "".join(f"![image]({uri})" for uri in links)
+            self.left.note(kept.left)
+            missing = {
+                "images": len(kept.images) > len(links),
+                "annotations": kept.sources,
+                "function_call": kept.calls,
+                "extra_content": kept.extra,
+            }
+            self.left.note(name for name, lost in missing.items() if lost)
+            self.left.note(str(block.get("type")) for block in kept.blocks)
+        match delta:
+            case TextDelta(said) | RefusalDelta(said):
+                return text + said
+            case ReasoningDelta():
+                self.left.note(["reasoning"])
+            case ToolCallDelta():
+                self.left.note(["tool_calls"])
+            case Opening() | Finished() | UsageDelta() | Extra():
+                pass
+            case _ as never:
+                assert_never(never)
+        return text
+
+
 class CompletionEncoder:
     """One client's stream. ``created`` is in Unix seconds; ``echo`` begins the text of each choice."""
 
@@ -127,38 +164,52 @@ class CompletionEncoder:
         )
         self._echo = echo
         self._begun: set[int] = set()
+        self._text = _Text()
         self._include_usage = include_usage
         self._usage: Usage | None = None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What could not be told, after ``finish``."""
+        return self._text.left.warnings
 
     def encode(self, batch: Batch) -> bytes:
         """The events of a batch, joined for one write; b"" if it brings none."""
         return b"".join([self._event(delta) for delta in batch])
 
     def finish(self, usage: Usage | None, antiphon: bytes | None = None) -> bytes:
-        """The usage if it was asked for, and ``[DONE]``."""
-        if not self._include_usage:
+        """The usage if it was asked for, what was left out, and ``[DONE]``."""
+        beside = self._text.left.beside(antiphon)
+        extra = b',"antiphon":' + beside if beside else b""
+        if self._include_usage:
+            figures = usage_json(self._usage or usage or Usage(estimated=True))
+            return b"data: " + self._head + b'[],"usage":' + figures + extra + b"}\n\n" + DONE
+        if not self._text.left.warnings:
             return DONE
-        figures = usage_json(self._usage or usage or Usage(estimated=True))
-        extra = b',"antiphon":' + antiphon if antiphon else b""
-        return b"data: " + self._head + b'[],"usage":' + figures + extra + b"}\n\n" + DONE
+        # A choice that says nothing, and not none at all, which nobody has asked for.
+        return (
+            b"data: "
+            + self._head
+            + b'[{"text":"","index":0,"logprobs":null,"finish_reason":null}]'
+            + extra
+            + b"}\n\n"
+            + DONE
+        )
 
     def fail(self, error: ServerError) -> bytes:
         """One error event, and no ``[DONE]``."""
         return error_event(error)
 
     def _event(self, delta: Delta) -> bytes:
-        match delta:
-            case TextDelta(text, index) | RefusalDelta(text, index):
-                return self._chunk(index, text)
-            case Finished(reason, index):
-                return self._chunk(index, "", reason)
-            case UsageDelta(usage):
-                self._usage = usage
-            case Opening() | ReasoningDelta() | ToolCallDelta() | Extra():
-                pass
-            case _ as never:
-                assert_never(never)
-        return b""
+        if isinstance(delta, UsageDelta):
+            self._usage = delta.usage
+            return b""
+        text = self._text.of(delta)
+        if isinstance(delta, Finished):
+            return self._chunk(delta.index, text, delta.reason)
+        if isinstance(delta, TextDelta | RefusalDelta):
+            return self._chunk(delta.index, text)
+        return self._chunk(_index_of(delta), text) if text else b""
 
     def _chunk(self, index: int, text: str, reason: str | None = None) -> bytes:
         if index not in self._begun:
@@ -175,6 +226,7 @@ class CompletionCollector:
     def __init__(self, *, model: str, id: str, created: int, echo: str = "") -> None:
         self._head = {"id": id, "object": _OBJECT, "created": created, "model": model}
         self._echo = echo
+        self._text = _Text()
         self._texts: dict[int, list[str]] = {}
         self._reasons: dict[int, str] = {}
         self._usage: Usage | None = None
@@ -182,18 +234,19 @@ class CompletionCollector:
     def add(self, batch: Batch) -> None:
         """Take in one batch."""
         for delta in batch:
-            match delta:
-                case TextDelta(text, index) | RefusalDelta(text, index):
-                    self._texts.setdefault(index, []).append(text)
-                case Finished(reason, index):
-                    self._texts.setdefault(index, [])
-                    self._reasons[index] = reason
-                case UsageDelta(usage):
-                    self._usage = usage
-                case Opening() | ReasoningDelta() | ToolCallDelta() | Extra():
-                    pass
-                case _ as never:
-                    assert_never(never)
+            if isinstance(delta, UsageDelta):
+                self._usage = delta.usage
+                continue
+            text, index = self._text.of(delta), _index_of(delta)
+            if text or isinstance(delta, TextDelta | RefusalDelta | Finished):
+                self._texts.setdefault(index, []).append(text)
+            if isinstance(delta, Finished):
+                self._reasons[index] = delta.reason
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What could not be told."""
+        return self._text.left.warnings
 
     def encode(self, usage: Usage | None = None, antiphon: bytes | None = None) -> bytes:
         """The body; ``usage`` is used where the upstream gave none."""
@@ -208,6 +261,11 @@ class CompletionCollector:
             for index in sorted(self._texts)
         ]
         fields["usage"] = Raw(usage_json(self._usage or usage or Usage(estimated=True)))
-        if antiphon:
-            fields["antiphon"] = Raw(antiphon)
+        if beside := self._text.left.beside(antiphon):
+            fields["antiphon"] = Raw(beside)
         return _json(fields)
+
+
+def _index_of(delta: Delta) -> int:
+    """The choice that a delta belongs to; what is beside all deltas is the first's."""
+    return 0 if isinstance(delta, Extra | UsageDelta) else delta.index

@@ -54,6 +54,7 @@ class Part(msgspec.Struct):
     file: File | None = None
     input_audio: Audio | None = None
     cache_control: Raw = Raw()
+    citations: Raw = Raw()
 
 
 class Called(msgspec.Struct):

@@ -7,7 +7,17 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from server.deltas import Delta, Finished, Opening, TextDelta, ToolCallDelta, Usage, UsageDelta
+from server.deltas import (
+    Delta,
+    Extra,
+    Finished,
+    Opening,
+    Original,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+    UsageDelta,
+)
 
 Values = st.dictionaries(st.text(max_size=5), st.text(max_size=8) | st.integers(-9, 9), max_size=3)
 
@@ -52,3 +62,10 @@ def of_words_and_calls(words: list[str], calls: list[Delta]) -> list[Delta]:
         Finished("tool_calls"),
         UsageDelta(Usage(3, 2, 5)),
     ]
+
+
+def beside(form: Any = "openai.chunk", **fields: Any) -> Delta:
+    """What a chat has fields for and no delta a word."""
+    where = "delta" if form == "openai.chunk" else "message"
+    chunk = {"choices": [{"index": 0, where: fields}]}
+    return Extra(Original(form, json.dumps(chunk).encode()))

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from server.anthropic_wire.blocks import Blocks
+from server.anthropic_wire.blocks import Blocks, extra
 from server.anthropic_wire.errors import Fault, fault_error
 from server.anthropic_wire.events import Event, Message, decode_event, decode_kind, decode_whole
 from server.deltas import Delta, Finished, Opening, Original, Usage, UsageDelta
@@ -52,6 +52,7 @@ class MessagesReader(ForeignReader):
         self._unknown = 0
         self._stop_reason: str | None = None
         self._stop_sequence: str | None = None
+        self._beside: dict[str, Any] = {}  # what else the service says of the end
         self._usage: dict[str, Any] = {}
 
     @property
@@ -91,19 +92,20 @@ class MessagesReader(ForeignReader):
         try:
             event = decode_event(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            self._pass_over(data)
-            return ()
+            return self._pass_over(data)
         if event.type != "ping":
             self.quiet = False
         if event.type == "content_block_delta" and event.delta is not None:
-            return self._begun(self._blocks.piece(event.index, event.delta))
-        return self._other(event)
+            said = self._blocks.piece(event.index, event.delta)
+            return self._begun(_unknown(data) if said is None else said)
+        return self._other(event, data)
 
-    def _other(self, event: Event) -> Sequence[Delta]:
+    def _other(self, event: Event, data: bytes) -> Sequence[Delta]:
         match event.type:
             case "message_start":
                 if event.message is not None:
                     self._note(event.message.usage)
+                    self._note_beside(event.message.container, None, event.message.context_management)
                 return self._begun(())
             case "content_block_start" if bytes(event.content_block):
                 return self._begun(self._blocks.start(event.index, event.content_block))
@@ -111,9 +113,10 @@ class MessagesReader(ForeignReader):
                 return self._blocks.stop(event.index)
             case "message_delta":
                 self._note(event.usage)
-                if event.delta is not None and event.delta.stop_reason is not None:
-                    self._stop_reason = event.delta.stop_reason
-                    self._stop_sequence = event.delta.stop_sequence
+                if (delta := event.delta) is not None:
+                    self._note_beside(delta.container, delta.stop_details, event.context_management)
+                    if delta.stop_reason is not None:
+                        self._stop_reason, self._stop_sequence = delta.stop_reason, delta.stop_sequence
                 return ()
             case "message_stop":
                 self.done = True
@@ -123,10 +126,10 @@ class MessagesReader(ForeignReader):
             case "ping":
                 return ()
         self._unknown += 1
-        return ()
+        return self._begun(_unknown(data))
 
-    def _pass_over(self, data: bytes) -> None:
-        """Pass over what is no JSON, or an event of a type that is not known.
+    def _pass_over(self, data: bytes) -> Sequence[Delta]:
+        """Pass over what is no JSON; an event of a type that is not known is told as it came.
 
         Raises ``UpstreamInvalid`` for any other: it may have been a part of the answer.
         """
@@ -135,10 +138,11 @@ class MessagesReader(ForeignReader):
             kind = decode_kind(data).type
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             self.garbage += 1
-            return
+            return ()
         if kind in _EVENTS:
             raise UpstreamInvalid("The upstream sent an event that cannot be read; try again.")
         self._unknown += 1
+        return self._begun(_unknown(data))
 
     def _begun(self, deltas: Sequence[Delta]) -> Sequence[Delta]:
         if self._opened:
@@ -150,6 +154,14 @@ class MessagesReader(ForeignReader):
         """Figures are cumulative: each replaces the one before."""
         if usage:
             self._usage |= {key: value for key, value in usage.items() if value is not None}
+
+    def _note_beside(self, container: Any, stop_details: Any, context_management: Any) -> None:
+        told = {
+            "container": container,
+            "stop_details": stop_details,
+            "context_management": context_management,
+        }
+        self._beside |= {key: value for key, value in told.items() if value}
 
     def _whole(self, body: bytes) -> Sequence[Delta]:
         try:
@@ -175,6 +187,7 @@ class MessagesReader(ForeignReader):
         self._note(message.usage)
         self._stop_reason = message.stop_reason
         self._stop_sequence = message.stop_sequence
+        self._note_beside(message.container, message.stop_details, message.context_management)
         self.done = True
         return self._begun([*deltas, *self._end()])
 
@@ -185,19 +198,28 @@ class MessagesReader(ForeignReader):
         usage = usage_of(self._usage)
         if not self._blocks.spoken and reason in (None, "stop") and not usage.completion_tokens:
             raise UpstreamEmpty("The upstream answered without any content; try again later.")
-        if reason is None or self._stop_reason in _MORE_EXACT:
-            finished = _native_finish(reason or "stop", self._stop_reason, self._stop_sequence)
+        if reason is None or self._beside or self._stop_reason in _MORE_EXACT:
+            finished = _native_finish(reason or "stop", self._stop_reason, self._stop_sequence, self._beside)
         else:
             finished = Finished(reason)
         return [finished, UsageDelta(usage)] if self._usage else [finished]
 
 
-def _native_finish(reason: str, native: str, sequence: str | None) -> Finished:
-    """The end for a reason that our word does not tell fully: the upstream's own goes along."""
+def _native_finish(reason: str, native: str, sequence: str | None, beside: dict[str, Any]) -> Finished:
+    """The end for a reason that our word does not tell fully: the upstream's own words go along."""
     choice = {"index": 0, "delta": {}, "finish_reason": reason, "native_finish_reason": native}
     if sequence is not None:
         choice["stop_sequence"] = sequence
-    return Finished(reason, original=Original("openai.chunk", msgspec.json.encode({"choices": [choice]})))
+    chunk = {"choices": [choice | beside]}
+    return Finished(reason, original=Original("openai.chunk", msgspec.json.encode(chunk)))
+
+
+def _unknown(data: bytes) -> Sequence[Delta]:
+    """An event that nobody knows, with all that it holds."""
+    try:
+        return [extra({"native_events": [msgspec.json.decode(data)]})]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ()
 
 
 def usage_of(native: dict[str, Any]) -> Usage:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from server.anthropic_wire.events import Block, Citation, Piece, decode_block
+from server.anthropic_wire.events import Block, Piece, decode_block
 from server.deltas import Delta, Extra, Original, ReasoningDelta, TextDelta, ToolCallDelta
 from server.errors import UpstreamInvalid
 
@@ -21,8 +21,11 @@ class _Open(msgspec.Struct):
     thinking: list[str]
     signature: str
     position: int = 0
-    input: str = ""  # what stands for the arguments if no piece of them comes
+    input: list[str] = []  # what stands for the arguments if no piece of them comes; else the pieces
     arguments: bool = False
+    begins: bool = False  # is it a text behind a text, of which nothing has been told?
+    start: int = 0  # of a text: how much text came before it, in characters
+    citations: list[dict[str, Any]] = []
 
 
 class Blocks:
@@ -33,7 +36,9 @@ class Blocks:
         self.unknown = 0
         self._open: dict[int, _Open] = {}
         self._calls = 0
-        self._kept = 0  # thinking blocks that were handed on
+        self._kept = 0  # blocks that were handed on
+        self._texts = 0
+        self._length = 0  # of the text, in characters
 
     def start(self, index: int, raw: Raw) -> Sequence[Delta]:
         """A block begins; some services say all of it at once."""
@@ -45,21 +50,21 @@ class Blocks:
         self._open[index] = opened
         if block.type == "tool_use":
             return [self._call(opened, block)]
-        if block.type == "text" and block.text:
-            self.spoken = True
-            return [TextDelta(block.text)]
+        if block.type == "text":
+            opened.begins, opened.start = self._texts > 0, self._length
+            opened.citations = [*(block.citations or ())]
+            self._texts += 1
+            return self._say(opened, block.text)
         if block.type == "thinking" and block.thinking:
             self.spoken = True
             return [ReasoningDelta(block.thinking)]
         return ()
 
-    def piece(self, index: int, piece: Piece) -> Sequence[Delta]:
-        """The next piece of a block."""
+    def piece(self, index: int, piece: Piece) -> Sequence[Delta] | None:
+        """The next piece of a block; None if it is of a type that is not known."""
         match piece.type:
             case "text_delta":
-                if piece.text:
-                    self.spoken = True
-                    return [TextDelta(piece.text)]
+                return self._say(self._open.get(index), piece.text)
             case "thinking_delta":
                 if piece.thinking:
                     self.spoken = True
@@ -72,18 +77,22 @@ class Blocks:
                 if (block := self._open.get(index)) is not None:
                     block.signature += piece.signature
             case "citations_delta":
-                return _cite(piece.citation)
+                if (block := self._open.get(index)) is not None and piece.citation:
+                    block.citations.append(piece.citation)
             case _:
                 self.unknown += 1
+                return None
         return ()
 
     def stop(self, index: int) -> Sequence[Delta]:
         """A block is complete."""
         block = self._open.pop(index, None)
-        if block is None or block.type == "text":
+        if block is None:
             return ()
+        if block.type == "text":
+            return self._cited(block) if block.citations else ()
         if block.type == "tool_use":
-            return () if block.arguments else [ToolCallDelta(block.position, arguments=block.input)]
+            return () if block.arguments else [ToolCallDelta(block.position, arguments="".join(block.input))]
         if block.type == "thinking":
             if not block.signature:
                 return ()  # nobody could take it back
@@ -94,39 +103,81 @@ class Blocks:
             }
         else:
             kept = msgspec.json.decode(block.original)
+            if block.arguments:  # of a tool that the service itself carries out
+                kept["input"] = _value("".join(block.input))
         self._kept += 1
-        return [_extra({"thinking_blocks": [{"index": self._kept - 1} | kept]})]
+        return [extra({"thinking_blocks": [{"index": self._kept - 1} | kept]})]
 
     def stop_all(self) -> list[Delta]:
         """The answer is complete, and with it the blocks whose stop did not come."""
         return [delta for index in sorted(self._open) for delta in self.stop(index)]
+
+    def _say(self, block: _Open | None, text: str) -> Sequence[Delta]:
+        if not text:
+            return ()
+        self.spoken = True
+        self._length += len(text)
+        if block is None or not block.begins:
+            return [TextDelta(text)]
+        block.begins = False
+        return [TextDelta(text, original=_chunk({"content": text, "native_block": True}))]
+
+    def _cited(self, block: _Open) -> Sequence[Delta]:
+        """Where a text comes from: as OpenAI's annotations, and in the service's own words."""
+        place = {"start_index": block.start, "end_index": self._length}
+        delta: dict[str, Any] = {
+            "annotations": [_annotation(citation, place) for citation in block.citations],
+            "native_citations": block.citations,
+        }
+        return [extra(delta | ({"native_block": True} if block.begins else {}))]
 
     def _call(self, opened: _Open, block: Block) -> Delta:
         self.spoken = True
         opened.position = self._calls
         self._calls += 1
         whole = bytes(block.input).startswith(b"{")
-        opened.input = msgspec.json.format(bytes(block.input), indent=-1).decode() if whole else "{}"
+        opened.input = [msgspec.json.format(bytes(block.input), indent=-1).decode() if whole else "{}"]
         return ToolCallDelta(opened.position, block.id, block.name)
 
     def _arguments(self, index: int, piece: str) -> Sequence[Delta]:
         block = self._open.get(index)
         if block is None:
             raise UpstreamInvalid("The upstream sent arguments of a call that has not begun; try again.")
-        if block.type != "tool_use" or not piece:
-            return ()  # the service's own tools, which it answers itself
+        if not piece:
+            return ()
         block.arguments = True
+        if block.type != "tool_use":
+            block.input.append(piece)
+            return ()
         return [ToolCallDelta(block.position, arguments=piece)]
 
 
-def _cite(citation: Citation | None) -> Sequence[Delta]:
-    """A source on the web, as OpenAI's annotation. Places in the client's own documents have no such form."""
-    if citation is None or citation.url is None:
-        return ()
-    source = {"url": citation.url, "title": citation.title or citation.url}
-    return [_extra({"annotations": [{"type": "url_citation", "url_citation": source}]})]
+def _annotation(citation: dict[str, Any], place: dict[str, int]) -> dict[str, Any]:
+    """A source on the web by its address; one in a document or a file by its name and its place there."""
+    title = citation.get("title") or citation.get("document_title")
+    source = citation.get("source")
+    url = citation.get("url") or (source if isinstance(source, str) and "://" in source else None)
+    if isinstance(url, str):
+        return {"type": "url_citation", "url_citation": {"url": url, "title": title or url, **place}}
+    index = citation.get("document_index", citation.get("search_result_index", 0))
+    named = {"file_id": citation.get("file_id") or f"document_{index}", "filename": title or source or ""}
+    where = {key: value for key, value in citation.items() if key.startswith(("start_", "end_", "cited_"))}
+    return {"type": "file_citation", "file_citation": {**named, "index": index, **where}}
 
 
-def _extra(delta: dict[str, Any]) -> Delta:
+def _value(text: str) -> Any:
+    """The JSON of a text; the text itself if it is none."""
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return text
+
+
+def extra(delta: dict[str, Any]) -> Delta:
+    """What has a name in no delta, as fields of a chat's."""
+    return Extra(_chunk(delta))
+
+
+def _chunk(delta: dict[str, Any]) -> Original:
     chunk = {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
-    return Extra(Original("openai.chunk", msgspec.json.encode(chunk)))
+    return Original("openai.chunk", msgspec.json.encode(chunk))

@@ -161,6 +161,8 @@ def _parts(message: Asked, place: int) -> list[Block]:
         if block is not None:
             if bytes(part.cache_control):
                 block["cache_control"] = part.cache_control
+            if message.role == "assistant" and bytes(part.citations):
+                block["citations"] = part.citations
             blocks.append(block)
     return blocks
 

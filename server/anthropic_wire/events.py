@@ -10,14 +10,6 @@ from msgspec import Raw
 from server.anthropic_wire.errors import Fault
 
 
-class Citation(msgspec.Struct):
-    """Where a text comes from; only those of the web have a ``url``."""
-
-    type: str = ""
-    url: str | None = None
-    title: str | None = None
-
-
 class Piece(msgspec.Struct):
     """The ``delta`` of a content_block_delta or of a message_delta."""
 
@@ -26,9 +18,11 @@ class Piece(msgspec.Struct):
     thinking: str = ""
     signature: str = ""
     partial_json: str = ""
-    citation: Citation | None = None
+    citation: dict[str, Any] | None = None
     stop_reason: str | None = None
     stop_sequence: str | None = None
+    stop_details: dict[str, Any] | None = None
+    container: dict[str, Any] | None = None
 
 
 class Block(msgspec.Struct):
@@ -41,6 +35,7 @@ class Block(msgspec.Struct):
     id: str = ""
     name: str = ""
     input: Raw = Raw()
+    citations: list[dict[str, Any]] | None = None
 
 
 class Message(msgspec.Struct):
@@ -49,6 +44,9 @@ class Message(msgspec.Struct):
     content: list[Raw] = []
     stop_reason: str | None = None
     stop_sequence: str | None = None
+    stop_details: dict[str, Any] | None = None
+    container: dict[str, Any] | None = None
+    context_management: dict[str, Any] | None = None
     usage: dict[str, Any] | None = None
 
 
@@ -61,6 +59,7 @@ class Event(msgspec.Struct):
     content_block: Raw = Raw()
     message: Message | None = None
     usage: dict[str, Any] | None = None
+    context_management: dict[str, Any] | None = None
     error: Fault | None = None
 
 

@@ -6,6 +6,7 @@ and after it, and what leaves together are the same for all.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Awaitable
 from contextlib import aclosing
@@ -30,6 +31,8 @@ from server.openai_wire import ChunkEncoder
 from server.run_log import Run
 from server.strategy_settings import StatusMode
 from server.upstreams.base import Call, Upstream
+
+log = logging.getLogger("antiphon.answers")
 
 # Combinations may call each other through servers; one that is so deep within others is refused.
 MAX_DEPTH = 2
@@ -117,6 +120,7 @@ class Work:
         self._call = call
         self._mode = mode
         self._dialect = dialect
+        self._untold: tuple[str, ...] = ()  # what of the answer the client's dialect has no words for
         self._combination = upstream if isinstance(upstream, Combination) else None
         # The answer of a combination that writes anew is the run's; a relayed one keeps its own id.
         self._own = self._combination is not None and not self._combination.relays
@@ -154,6 +158,7 @@ class Work:
                             if data := encoder.encode(batch):
                                 await stream.write(data)
                 await stream.write(encoder.finish(run.usage, self._antiphon()))
+                self._leave_out(encoder.warnings)
                 await stream.end()
             except ServerError as error:
                 if not stream.started:
@@ -206,7 +211,9 @@ class Work:
         """All deltas of an answer as one body."""
         collector = self._collector()
         collector.add(batch)
-        return self._body(collector)
+        body = self._body(collector)
+        self._leave_out(collector.warnings)
+        return body
 
     async def _in_background(self) -> web.Response:
         """Have the server carry out the run, and answer at once how it stands."""
@@ -245,6 +252,12 @@ class Work:
         record.channel, record.attempts = call.channel, call.attempts_made
         self._tell_attempts()
 
+    def _leave_out(self, warnings: tuple[str, ...]) -> None:
+        """The client's dialect has no words for some of the answer; the client is told, and the log."""
+        self._untold = warnings
+        if warnings:
+            log.info("run %s: of the answer: %s", self.run.id, "; ".join(warnings))
+
     def _begin(self, stream: EventStream) -> None:
         """A draft has its first word: the head leaves, and tells what was tried up to now."""
         self._tell_attempts()
@@ -265,8 +278,9 @@ class Work:
             self._record.tried = attempts_told(call, names=names)
         if call.caching is not None and call.parts:
             self._record.cache = drafts_told(call)
-        if call.warnings is not None or call.parts:
-            self._record.warnings = "; ".join((*self.run.warnings, *warnings_told(call)))
+        if call.warnings is not None or call.parts or self._untold:
+            told = (*self.run.warnings, *warnings_told(call), *self._untold)
+            self._record.warnings = "; ".join(told)
 
     def _antiphon(self) -> bytes | None:
         """The ``antiphon`` field of an answer that the combination made; None for a relayed one."""

@@ -11,7 +11,14 @@ from server.run_log import Run
 
 
 class Encoder(Protocol):
-    """Writes one client's stream: each gives whole events, b"" for none. All raise ``ServerError``."""
+    """Writes one client's stream: each gives whole events, b"" for none. All raise ``ServerError``.
+
+    ``warnings`` is complete after ``finish``, which tells them: what of the answer has no words here.
+    """
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """In short ASCII words."""
 
     def encode(self, batch: Batch) -> bytes:
         """The events of a batch."""
@@ -24,7 +31,11 @@ class Encoder(Protocol):
 
 
 class Collector(Protocol):
-    """Makes one body of all batches of an answer."""
+    """Makes one body of all batches of an answer; ``warnings`` as above, complete after ``encode``."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """In short ASCII words."""
 
     def add(self, batch: Batch) -> None:
         """Take in one batch."""

@@ -10,7 +10,7 @@ from msgspec import Raw
 from server.deltas import Batch, Usage
 from server.errors import ServerError
 from server.messages_wire.errors import error_body
-from server.messages_wire.speech import Begin, End, Piece, Speech, Step, head_fields, usage_fields
+from server.messages_wire.speech import Begin, Cited, End, Piece, Speech, Step, head_fields, usage_fields
 
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 """Fills a silence; never before ``message_start``, where the SDK takes nothing else."""
@@ -23,6 +23,10 @@ _PIECES = {
     "partial_json": b'{"type":"input_json_delta","partial_json":',
 }
 _PIECE = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,"delta":%b%b}}\n\n'
+_CITED = (
+    b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,'
+    b'"delta":{"type":"citations_delta","citation":%b}}\n\n'
+)
 _END = b'event: content_block_stop\ndata: {"type":"content_block_stop","index":%d}\n\n'
 _STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 _NO_FIGURES = usage_fields(Usage())
@@ -40,6 +44,11 @@ class MessagesEncoder:
         self._speech = Speech(thoughts=thoughts)
         self._started = False
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What could not be told, after ``finish``."""
+        return self._speech.left.warnings
+
     def encode(self, batch: Batch) -> bytes:
         """The events of a batch, joined for one write."""
         said = b"".join([_event(step) for step in self._speech.say(batch)])
@@ -50,11 +59,13 @@ class MessagesEncoder:
         last = b"".join([_event(step) for step in self._speech.end()])
         told: dict[str, Any] = {
             "type": "message_delta",
-            "delta": {"stop_reason": self._speech.stop_reason, "stop_sequence": self._speech.stop_sequence},
+            "delta": self._speech.end_fields,
             "usage": usage_fields(self._speech.usage or usage or Usage(estimated=True)),
         }
-        if antiphon:
-            told["antiphon"] = Raw(antiphon)
+        if (managed := self._speech.context_management) is not None:
+            told["context_management"] = managed
+        if beside := self._speech.left.beside(antiphon, images=self._speech.images):
+            told["antiphon"] = Raw(beside)
         begun = b"" if self._started else self._begin()
         return begun + last + _named("message_delta", told) + _STOP
 
@@ -75,6 +86,8 @@ def _event(step: Step) -> bytes:
         case Begin(index, block):
             started = {"type": "content_block_start", "index": index, "content_block": block}
             return _named("content_block_start", started)
+        case Cited(index, citation):
+            return _CITED % (index, _json(citation))
         case End(index):
             return _END % index
         case _ as never:

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Raw
 
 from server.deltas import Batch, Usage
-from server.messages_wire.speech import Begin, End, Piece, Speech, Step, head_fields, usage_fields
+from server.messages_wire.speech import Begin, Cited, End, Piece, Speech, Step, head_fields, usage_fields
 
 
 class MessageCollector:
@@ -25,6 +25,11 @@ class MessageCollector:
         for step in self._speech.say(batch):
             self._note(step)
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What could not be told, after ``encode``."""
+        return self._speech.left.warnings
+
     def encode(self, usage: Usage | None = None, antiphon: bytes | None = None) -> bytes:
         """The body; ``usage`` is used where the upstream gave none. Raises ``UpstreamInvalid``."""
         for step in self._speech.end():
@@ -32,12 +37,13 @@ class MessageCollector:
         content = [_whole(*one) for one in zip(self._blocks, self._pieces, strict=True)]
         fields = self._head | {
             "content": content,
-            "stop_reason": self._speech.stop_reason,
-            "stop_sequence": self._speech.stop_sequence,
+            **self._speech.end_fields,
             "usage": usage_fields(self._speech.usage or usage or Usage(estimated=True)),
         }
-        if antiphon:
-            fields["antiphon"] = Raw(antiphon)
+        if (managed := self._speech.context_management) is not None:
+            fields["context_management"] = managed
+        if beside := self._speech.left.beside(antiphon, images=self._speech.images):
+            fields["antiphon"] = Raw(beside)
         return msgspec.json.encode(fields)
 
     def _note(self, step: Step) -> None:
@@ -47,6 +53,8 @@ class MessageCollector:
                 self._pieces.append({})
             case Piece(index, kind, text):
                 self._pieces[index].setdefault(kind, []).append(text)
+            case Cited(index, citation):
+                self._blocks[index].setdefault("citations", []).append(citation)
             case End():
                 pass
             case _ as never:

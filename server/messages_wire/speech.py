@@ -25,7 +25,8 @@ from server.deltas import (
     UsageDelta,
 )
 from server.errors import UpstreamInvalid
-from server.openai_wire import kept_in, sealed
+from server.messages_wire.beside import UNSIGNED, citation_of, image_block
+from server.openai_wire import Kept, LeftOut, kept_in, sealed
 
 _REASONS = {
     "stop": "end_turn",
@@ -34,9 +35,8 @@ _REASONS = {
     "function_call": "tool_use",
     "content_filter": "refusal",
 }
-UNSIGNED = "antiphon:unsigned"
-"""Signs thoughts that nobody has signed: clients leave out what has no signature, and they must come back."""
-
+# What the service says of the end beside its reason; ``_Ending`` reads it.
+_OF_THE_END = ("stop_details", "container", "context_management")
 _NATIVE = b'"native_finish_reason"'
 _NATIVE_REASONS = ("stop_sequence", "pause_turn", "model_context_window_exceeded", "compaction")
 
@@ -56,13 +56,20 @@ class Piece(msgspec.Struct, frozen=True, gc=False):
     text: str
 
 
+class Cited(msgspec.Struct, frozen=True, gc=False):
+    """Where the text of block ``index`` comes from."""
+
+    index: int
+    citation: dict[str, Any]
+
+
 class End(msgspec.Struct, frozen=True, gc=False):
     """Block ``index`` is complete."""
 
     index: int
 
 
-Step: TypeAlias = Begin | Piece | End
+Step: TypeAlias = Begin | Piece | Cited | End
 
 
 class _Call(msgspec.Struct):
@@ -83,6 +90,9 @@ class _Call(msgspec.Struct):
 class _Ending(msgspec.Struct):
     native_finish_reason: str | None = None
     stop_sequence: str | None = None
+    stop_details: Any = None
+    container: Any = None
+    context_management: Any = None
 
 
 class _Chunk(msgspec.Struct):
@@ -97,30 +107,48 @@ class Speech:
 
     With ``thoughts`` what the model thinks becomes blocks of thinking; signed thoughts always do, for they
     must come back. What a vendor puts beside a call comes back sealed in a block of redacted thinking before
-    it, as ``[{"call": id, "extra_content"}]``. ``stop_reason``, ``stop_sequence`` and ``usage`` are known
-    after the last batch.
+    it, as ``[{"call": id, "extra_content"}]``, what it puts beside the text in one behind it, without the id.
+    ``end_fields`` and ``usage`` are known after the last batch, as are ``images``, pictures that no block can
+    show, and what was ``left`` out.
     """
 
     def __init__(self, *, thoughts: bool) -> None:
         self.usage: Usage | None = None
-        self.stop_sequence: str | None = None
+        self.images: list[dict[str, Any]] = []
+        self.left = LeftOut()
+        self._ending = _Ending()
         self._thoughts = thoughts
         self._count = 0
         self._open: tuple[str, int] | None = None  # kind and index of the text or thoughts under way
         self._calls: dict[int, _Call] = {}
         self._call: _Call | None = None  # the one that came last, while nothing came behind it
         self._reason = "stop"
-        self._native: str | None = None
         self._refused = False
         self._broken = False
         self._thought = False  # have the thoughts come whole, before any of their pieces?
         self._extras: dict[int, Any] = {}  # by position, of calls that have not begun
+        self._unheard = False  # were there thoughts that nobody wants to see, and that are not signed?
+        self._sources: list[dict[str, Any]] = []  # that wait for their text
+        self._cited: set[bytes] = set()
+
+    @property
+    def end_fields(self) -> dict[str, Any]:
+        """How the answer ended, as a message tells it."""
+        ending = self._ending
+        fields = {"stop_reason": self.stop_reason, "stop_sequence": ending.stop_sequence}
+        more = {"stop_details": ending.stop_details, "container": ending.container}
+        return fields | {key: value for key, value in more.items() if value is not None}
+
+    @property
+    def context_management(self) -> Any:
+        """What the service did to the conversation, in its own words; None: nothing."""
+        return self._ending.context_management
 
     @property
     def stop_reason(self) -> str:
         """Why the answer ended, in Anthropic's word."""
-        if self._native is not None:
-            return self._native
+        if self._ending.native_finish_reason in _NATIVE_REASONS:
+            return self._ending.native_finish_reason
         if self._refused and self._reason == "stop":
             return "refusal"
         if self._calls and self._reason == "stop":
@@ -134,10 +162,10 @@ class Speech:
             original = delta.original
             if original is not None and original.data and (kept := kept_in(original.data)) is not None:
                 self._thought |= original.form == "openai.completion" and bool(kept.blocks)
-                self._extras |= kept.extras
-                for block in kept.blocks:
-                    self._keep(block, steps)
+                self._take_kept(kept, steps)
             self._take(delta, steps)
+            if self._sources:
+                self._cite(steps)
         return steps
 
     def end(self) -> list[Step]:
@@ -147,6 +175,10 @@ class Speech:
         word, unless the answer was cut short by its limit of tokens.
         """
         steps: list[Step] = []
+        if self._sources:
+            self.left.note(["annotations"])
+        if self._unheard:
+            self.left.note(["thinking"])
         self._close(steps)
         for call in self._calls.values():
             if not call.ended:
@@ -166,7 +198,9 @@ class Speech:
                 self._refused = True
                 self._words("text", text, steps)
             case ReasoningDelta(text, 0):
-                if self._thoughts and text and not self._thought:
+                if not self._thoughts:
+                    self._unheard = not self._thought
+                elif text and not self._thought:
                     self._words("thinking", text, steps)
             case ToolCallDelta() if delta.index == 0:
                 self._take_call(delta, steps)
@@ -189,21 +223,71 @@ class Speech:
             case _ as never:
                 assert_never(never)
 
+    def _take_kept(self, kept: Kept, steps: list[Step]) -> None:
+        """What stands beside the deltas."""
+        self.left.note(name for name in kept.left if name not in _OF_THE_END)
+        self._extras |= kept.extras
+        for block in kept.blocks:
+            self._keep(block, steps)
+        if kept.begins:
+            self._close(steps)
+            if kept.citations:
+                self._begin_words("text", steps)
+        if kept.citations:
+            self._sources += kept.citations
+        elif kept.sources:
+            made = [citation_of(source) for source in kept.sources]
+            self._sources += [citation for citation in made if citation is not None]
+            if None in made:
+                self.left.note(["annotations"])
+        if kept.transcript:
+            self._words("text", kept.transcript, steps)
+        for call in kept.calls:
+            self._take_call(call, steps)
+        for uri in kept.images:
+            self._show(uri, steps)
+        if kept.extra:
+            data = sealed([{"extra_content": kept.extra}])
+            self._keep({"type": "redacted_thinking", "data": data}, steps)
+
+    def _show(self, uri: str, steps: list[Step]) -> None:
+        """A picture: by its link within the text, or beside the message, where its data does no harm."""
+        block = image_block(uri)
+        if block is None:
+            self._words("text", f"![image]({uri})", steps)
+        else:
+            self.images.append(block)
+            self.left.note(["images"], "are in antiphon.images alone")
+
+    def _cite(self, steps: list[Step]) -> None:
+        """Sources belong to the text under way; those that come before it wait for it. Once each."""
+        if self._open is None or self._open[0] != "text":
+            return
+        sources, self._sources = self._sources, []
+        for source in sources:
+            if (key := msgspec.json.encode([self._open[1], source])) not in self._cited:
+                self._cited.add(key)
+                steps.append(Cited(self._open[1], source))
+
     def _note_native(self, data: bytes) -> None:
-        """The reason in its own word, where that is one of this dialect and not some other vendor's."""
+        """The end in the service's own words, where that is this dialect's and not some other vendor's."""
         ending = _CHUNK.decode(data).choices[0]
-        if ending.native_finish_reason in _NATIVE_REASONS:
-            self._native = ending.native_finish_reason
-            self.stop_sequence = ending.stop_sequence
+        more = ending.stop_details or ending.container or ending.context_management
+        if more or ending.native_finish_reason in _NATIVE_REASONS:
+            self._ending = ending
 
     def _words(self, kind: Literal["text", "thinking"], text: str, steps: list[Step]) -> None:
         if self._open is None or self._open[0] != kind:
             self._close(steps)
-            block = {"type": kind, kind: ""}
-            if kind == "thinking":
-                block["signature"] = ""
-            self._open = (kind, self._begin(block, steps))
+            self._begin_words(kind, steps)
+        assert self._open is not None
         steps.append(Piece(self._open[1], kind, text))
+
+    def _begin_words(self, kind: Literal["text", "thinking"], steps: list[Step]) -> None:
+        block = {"type": kind, kind: ""}
+        if kind == "thinking":
+            block["signature"] = ""
+        self._open = (kind, self._begin(block, steps))
 
     def _keep(self, kept: dict[str, Any], steps: list[Step]) -> None:
         """A block that must come back as it is: signed thoughts, or what only the service can read."""
@@ -213,6 +297,7 @@ class Speech:
             return
         if self._open is None or self._open[0] != "thinking":
             self._words("thinking", str(kept.get("thinking") or ""), steps)
+        self._unheard = False
         assert self._open is not None
         steps.append(Piece(self._open[1], "signature", str(kept.get("signature") or "")))
         self._close(steps, signed=True)

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Raw
 
 from server.errors import InvalidRequest
-from server.messages_wire.speech import UNSIGNED
+from server.messages_wire.beside import UNSIGNED
 from server.openai_wire import unsealed
 
 _MARK = (b"", b"null")
@@ -51,6 +51,7 @@ class _Block(msgspec.Struct):
     data: str = ""
     title: str | None = None
     context: str | None = None
+    citations: list[dict[str, Any]] | None = None
     cache_control: Raw = Raw()
 
 
@@ -124,13 +125,13 @@ def _assistant(turn: Turn, param: str) -> dict[str, Any]:
     calls: list[dict[str, Any]] = []
     kept: list[Raw] = []
     thoughts: list[str] = []
-    beside: dict[str, Any] = {}  # what a vendor had put beside a call, by the call's id
+    beside: dict[str, Any] = {}  # what a vendor had put beside a call, by the call's id; "": beside the text
     for at, raw in enumerate(turn.content):
         here = f"{param}.content[{at}]"
         block = _read(raw, here)
         if block.type == "text":
             if block.text:
-                parts.append(_marked({"type": "text", "text": block.text}, block))
+                parts.append(_cited(_marked({"type": "text", "text": block.text}, block), block))
         elif block.type == "tool_use":
             calls.append(_call(block, here))
         elif block.type == "thinking" and (not block.signature or block.signature == UNSIGNED):
@@ -144,6 +145,8 @@ def _assistant(turn: Turn, param: str) -> dict[str, Any]:
         else:
             raise _unknown(block, here, "assistant")
     made["content"] = _simple(parts) if parts else None if calls else ""
+    if "" in beside:
+        made["extra_content"] = beside[""]
     if thoughts:
         made["reasoning_content"] = "".join(thoughts)
     if calls:
@@ -156,12 +159,15 @@ def _assistant(turn: Turn, param: str) -> dict[str, Any]:
 
 
 def _unsealed(block: _Block, param: str) -> dict[str, Any] | None:
-    """What we had sealed in a block of redacted thinking, by the ids of calls; None if that is not ours."""
+    """What we had sealed in a block of redacted thinking, by the ids of calls; None if that is not ours.
+
+    What stood beside no call is under the id "".
+    """
     if block.type != "redacted_thinking":
         return None
     try:
         things = unsealed(block.data)
-        return None if things is None else {str(one["call"]): one["extra_content"] for one in things}
+        return None if things is None else {str(one.get("call", "")): one["extra_content"] for one in things}
     except (ValueError, KeyError):
         raise InvalidRequest(
             f"{param}.data is not as it was given; send it back unchanged.", param=f"{param}.data"
@@ -304,6 +310,12 @@ def _texts(content: bytes | Raw, param: str) -> list[str]:
 def _marked(part: dict[str, Any], block: _Block) -> dict[str, Any]:
     """The part with the block's mark for a cache."""
     return part if bytes(block.cache_control) in _MARK else part | {"cache_control": block.cache_control}
+
+
+def _cited(part: dict[str, Any], block: _Block) -> dict[str, Any]:
+    """The part with the sources that the service itself had told; of ours it can make nothing."""
+    told = [one for one in block.citations or () if one.get("encrypted_index") != UNSIGNED]
+    return part | {"citations": told} if told else part
 
 
 def _simple(parts: list[dict[str, Any]]) -> str | list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from server.openai_wire.errors import (
     retry_after,
     upstream_error,
 )
-from server.openai_wire.kept import kept_in, sealed, unsealed
+from server.openai_wire.kept import Kept, LeftOut, kept_in, sealed, unsealed
 from server.openai_wire.models import ModelCard, model_body, models_body
 from server.openai_wire.narrowing import narrowed
 from server.openai_wire.plain import completion_as_chunks, decode_completion
@@ -31,6 +31,8 @@ __all__ = [
     "ChunkDecoder",
     "ChunkEncoder",
     "Completion",
+    "Kept",
+    "LeftOut",
     "ModelCard",
     "clean",
     "clean_error",

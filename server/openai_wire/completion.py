@@ -30,7 +30,9 @@ _json = msgspec.json.encode
 # Fields of chunks that have a place of their own in a completion, or that the collector writes itself.
 _KNOWN_TOP = frozenset({"id", "object", "created", "model", "choices", "usage", "obfuscation"})
 _KNOWN_CHOICE = frozenset({"index", "delta", "finish_reason", "logprobs"})
-_KNOWN_DELTA = frozenset({"role", "content", "reasoning_content", "reasoning", "refusal", "tool_calls"})
+_KNOWN_DELTA = frozenset(
+    {"role", "content", "reasoning_content", "reasoning", "refusal", "tool_calls", "native_block"}
+)
 _KNOWN_CALL = frozenset({"index", "id", "type", "function"})
 # Unknown fields of a delta grow as the official client lets them grow, but for what is said once or repeated.
 _SAID_ONCE = frozenset({"id", "name", "type", "index", "format", "status", "role"})
@@ -109,6 +111,11 @@ class Completion:
         self._messages: dict[int, _Message] = {}
         self._extra: RawObject = {}
         self.usage: Usage | None = None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """None: what has no word here goes on as it came, or in fields of its own."""
+        return ()
 
     def add(self, batch: Batch) -> None:
         """Take in one batch."""

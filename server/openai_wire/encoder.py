@@ -56,6 +56,11 @@ class ChunkEncoder:
         self._opened: set[int] = set()
         self.usage: Usage | None = None
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """None: what has no word here goes on as it came, or in fields of its own."""
+        return ()
+
     def encode(self, batch: Batch) -> bytes:
         """The events of a batch, joined for one write; b"" if it brings none."""
         pieces: list[bytes] = []

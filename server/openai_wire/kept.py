@@ -1,81 +1,238 @@
 """What of a chunk or completion clients of other dialects want, though no delta has a word for it.
 
 Some must come back with the next request: signed thoughts (``thinking_blocks``), and what a vendor puts
-beside a call (``extra_content``, in which Gemini has its thought signature). Clients of OpenAI's dialect see
-it where it stands; encoders of other dialects find a place of their own for it, and for the sources of a text
-(``annotations``).
+beside a call or a text (``extra_content``, in which Gemini has its thought signature). Clients of OpenAI's
+dialect see it where it stands; encoders of other dialects find a place of their own for it, for the sources
+of a text, for pictures and what is said aloud. What has no place there is named, so that it can be told.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
+from msgspec import Raw
+
+from server.deltas import ToolCallDelta
+from server.foreign import MOST_WARNINGS, plain_key, shortened
+from server.openai_wire.mending import made_id
 
 SEALED = "antiphon:"
 """Begins what ``sealed`` makes; base64 of JSON follows."""
 
-_MARKS = (b'"thinking_blocks"', b'"extra_content"', b'"annotations"')
+# fmt: off
+# What tells of the service and not of what the model says; verdicts of filters are in the finish reason.
+_TOP = frozenset({
+    "id", "object", "created", "model", "choices", "usage", "system_fingerprint", "service_tier",
+    "obfuscation", "provider", "x_groq", "timings", "prompt_filter_results", "prompt_annotations",
+    "base_resp", "request_id", "input_sensitive", "output_sensitive", "input_sensitive_type",
+    "output_sensitive_type", "input_sensitive_int", "output_sensitive_int", "error", "prompt_logprobs",
+    "prompt_token_ids", "kv_transfer_params", "metadata", "stats", "model_info", "runtime", "version",
+    "domain", "code", "message", "sid",
+})
+_CHOICE = frozenset({
+    "index", "delta", "message", "finish_reason", "usage", "native_finish_reason", "stop_sequence",
+    "stop_reason", "matched_stop", "token_ids", "content_filter_results", "content_filter_offsets",
+    "content_filter_result", "seed",
+})
+# The rest is read here, one way or another.
+_SAID = frozenset({
+    "role", "content", "reasoning_content", "reasoning", "refusal", "tool_calls", "name", "annotations",
+    "images", "function_call", "thinking_blocks", "extra_content", "native_citations", "native_block",
+    "native_metadata",
+})
+# fmt: on
+# Where vendors put what they have found, beside the answer itself.
+_FOUND = ("search_results", "citations", "web_search", "references", "search_info")
+_NO_VALUES: tuple[Any, ...] = (None, "", [], {}, False)
+_BESIDE_CALLS = b'"extra_content"'
 
 
-class _Call(msgspec.Struct):
-    index: int | None = None
-    extra_content: Any = None
+class _PlainSaid(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    role: Raw = Raw()
+    content: Raw = Raw()
+    reasoning_content: Raw = Raw()
+    reasoning: Raw = Raw()
+    refusal: Raw = Raw()
+    tool_calls: Raw = Raw()
 
 
-class _Said(msgspec.Struct):
-    thinking_blocks: list[dict[str, Any]] | None = None
-    tool_calls: list[_Call] | None = None
-    annotations: list[dict[str, Any]] | None = None
+class _PlainChoice(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    index: Raw = Raw()
+    delta: _PlainSaid | None = None
+    finish_reason: Raw = Raw()
+    content_filter_results: Raw = Raw()
+    logprobs: None = None
 
 
-class _Choice(msgspec.Struct):
-    delta: _Said | None = None
-    message: _Said | None = None
+class _PlainChunk(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A chunk in which every field is a delta's or tells nothing."""
+
+    choices: list[_PlainChoice]
+    id: Raw = Raw()
+    object: Raw = Raw()
+    created: Raw = Raw()
+    model: Raw = Raw()
+    usage: Raw = Raw()
+    system_fingerprint: Raw = Raw()
+    service_tier: Raw = Raw()
+    obfuscation: Raw = Raw()
+    provider: Raw = Raw()
 
 
-class _Chunk(msgspec.Struct):
-    choices: list[_Choice] | None = None
-
-
-_CHUNK = msgspec.json.Decoder(_Chunk)
+_PLAIN = msgspec.json.Decoder(_PlainChunk)
+_OBJECT = msgspec.json.Decoder(dict[str, Raw])
 _LIST = msgspec.json.Decoder(list[dict[str, Any]])
 
 
-class Kept(msgspec.Struct, frozen=True):
-    """Of the first choice: ``blocks`` of thoughts as they came, ``extras`` by the position of their call.
+class Kept(msgspec.Struct):
+    """``blocks`` of thoughts as they came, ``extras`` by the position of their call, ``extra`` of the text.
 
-    ``sources`` are its annotations, in the form of chats.
+    ``sources`` are annotations, in the form of chats, ``citations`` the same in Anthropic's own, if they came
+    from there; ``begins``: this text is a block of its own. ``images`` are URLs, mostly data URIs;
+    ``transcript`` is the next piece of what is said aloud. ``calls`` are of the legacy form. ``left`` names
+    what other dialects have no place for.
     """
 
-    blocks: list[dict[str, Any]]
-    extras: dict[int, Any]
-    sources: list[dict[str, Any]]
+    blocks: list[dict[str, Any]] = []
+    extras: dict[int, Any] = {}
+    extra: Any = None
+    sources: list[dict[str, Any]] = []
+    citations: list[dict[str, Any]] = []
+    begins: bool = False
+    images: list[str] = []
+    transcript: str = ""
+    calls: list[ToolCallDelta] = []
+    left: list[str] = []
+
+
+_NOTHING = Kept()
+
+
+class LeftOut:
+    """What of an answer could not be told in the client's dialect, by name and once each."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, None] = {}
+
+    def note(self, names: Iterable[str], what: str = "was left out") -> None:
+        """``names`` are fields of the answer; ``what`` became of them."""
+        for name in names:
+            if len(self._told) <= 2 * MOST_WARNINGS:
+                self._told[f"{plain_key(name)} {what}"] = None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """In short ASCII words."""
+        return shortened([*self._told])
+
+    def beside(self, antiphon: bytes | None, **more: Any) -> bytes | None:
+        """The ``antiphon`` field of the answer, with the warnings in it and what of ``more`` there is."""
+        fields: dict[str, Any] = {} if antiphon is None else _OBJECT.decode(antiphon)
+        if self._told:
+            fields["warnings"] = self.warnings
+        fields |= {key: value for key, value in more.items() if value}
+        return msgspec.json.encode(fields) if fields else None
 
 
 def kept_in(data: bytes) -> Kept | None:
     """What is to be kept of a chunk's or completion's JSON; None if there is nothing."""
-    if _MARKS[0] not in data and _MARKS[1] not in data and _MARKS[2] not in data:
-        return None
     try:
-        choices = _CHUNK.decode(data).choices
+        for choice in _PLAIN.decode(data).choices:
+            if choice.delta is not None and _BESIDE_CALLS in bytes(choice.delta.tool_calls):
+                break
+        else:
+            return None
+        value = msgspec.json.decode(data)
+    except msgspec.ValidationError:
+        value = msgspec.json.decode(data)
     except msgspec.DecodeError:
-        return None  # it only looked so: the words stand elsewhere, or in a form that is nobody's
-    if not choices or (said := choices[0].delta or choices[0].message) is None:
         return None
-    blocks = [
+    if not isinstance(value, dict) or not isinstance(value.get("choices"), list):
+        return None
+    kept = Kept()
+    kept.left += _left(value, _TOP.union(_FOUND))
+    kept.sources += _found(value)
+    for choice in value["choices"]:
+        if isinstance(choice, dict):
+            _read_choice(choice, data, kept)
+    return None if kept == _NOTHING else kept
+
+
+def _read_choice(choice: dict[str, Any], seed: bytes, kept: Kept) -> None:
+    kept.left += _left(choice, _CHOICE)
+    said = choice.get("delta") or choice.get("message")
+    if not isinstance(said, dict):
+        return
+    kept.left += _left(said, _SAID)
+    kept.blocks += [
         {key: value for key, value in block.items() if key != "index"}  # which is ours, for clients that join
-        for block in said.thinking_blocks or ()
+        for block in _objects(said.get("thinking_blocks"))
     ]
-    extras = {
-        at if call.index is None else call.index: call.extra_content
-        for at, call in enumerate(said.tool_calls or ())
-        if call.extra_content
-    }
-    sources = said.annotations or []
-    return Kept(blocks, extras, sources) if blocks or extras or sources else None
+    for at, call in enumerate(_objects(said.get("tool_calls"))):
+        if call.get("extra_content"):
+            kept.extras[call["index"] if isinstance(call.get("index"), int) else at] = call["extra_content"]
+    kept.extra = said.get("extra_content") or kept.extra
+    kept.sources += _objects(said.get("annotations"))
+    kept.citations += _objects(said.get("native_citations"))
+    kept.begins |= said.get("native_block") is True
+    kept.images += _images(said)
+    if isinstance(audio := said.get("audio"), dict) and isinstance(audio.get("transcript"), str):
+        kept.transcript += audio["transcript"]
+    if isinstance(legacy := said.get("function_call"), dict):
+        kept.calls.append(_legacy_call(legacy, seed))
+    if isinstance(metadata := said.get("native_metadata"), dict):
+        kept.left += [key for key in metadata if key != "safetyRatings"]
+
+
+def _left(fields: dict[str, Any], known: frozenset[str]) -> list[str]:
+    """The names of what says something and is not known."""
+    return [key for key, value in fields.items() if key not in known and value not in _NO_VALUES]
+
+
+def _objects(value: object) -> list[dict[str, Any]]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def _images(said: dict[str, Any]) -> Iterator[str]:
+    """Pictures, in ``images`` as most vendors have them."""
+    for image in _objects(said.get("images")):
+        inner = image.get("image_url")
+        url = inner.get("url") if isinstance(inner, dict) else inner
+        if isinstance(url, str) and url:
+            yield url
+
+
+def _legacy_call(call: dict[str, Any], seed: bytes) -> ToolCallDelta:
+    name, arguments = call.get("name"), call.get("arguments")
+    return ToolCallDelta(
+        0,
+        made_id(seed, 0) if name else None,
+        name if isinstance(name, str) else None,
+        arguments if isinstance(arguments, str) else "",
+    )
+
+
+def _found(value: dict[str, Any]) -> list[dict[str, Any]]:
+    """What vendors that search tell of, beside the answer: addresses, or objects that have one."""
+    for key in _FOUND:
+        found = value.get(key)
+        if isinstance(found, dict):
+            found = found.get("search_results")
+        if isinstance(found, list) and (sources := [*_sources(found)]):
+            return sources
+    return []
+
+
+def _sources(found: list[Any]) -> Iterator[dict[str, Any]]:
+    for one in found:
+        url = one.get("url") or one.get("link") if isinstance(one, dict) else one
+        if isinstance(url, str) and url:
+            title = one.get("title") if isinstance(one, dict) else None
+            yield {"type": "url_citation", "url_citation": {"url": url, "title": title or url}}
 
 
 def sealed(things: list[dict[str, Any]]) -> str:

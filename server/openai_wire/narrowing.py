@@ -12,7 +12,7 @@ from msgspec import Raw
 
 from server.chat import ChatRequest
 
-_MARKS = (b'"cache_control"', b'"thinking_blocks"', b'"is_error"')
+_MARKS = (b'"cache_control"', b'"thinking_blocks"', b'"is_error"', b'"citations"')
 _TIERS_THERE = (b'"standard_only"',)
 _LEFT_OUT = ("thinking", "container", "metadata")
 _decode = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -73,9 +73,10 @@ def _turn(data: bytes) -> bytes:
 
 
 def _without_mark(data: Raw) -> Raw:
-    """A part or a tool without its mark for a cache."""
-    if b'"cache_control"' not in bytes(data):
+    """A part or a tool without its mark for a cache, and without Anthropic's sources of a text."""
+    if b'"cache_control"' not in bytes(data) and b'"citations"' not in bytes(data):
         return data
     fields = _decode(data)
     fields.pop("cache_control", None)
+    fields.pop("citations", None)
     return Raw(_encode(fields))

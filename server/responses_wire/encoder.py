@@ -25,6 +25,11 @@ class ResponseEncoder:
         self._number = 0
         self._started = False
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What could not be told, after ``finish``."""
+        return self._output.left.warnings
+
     def encode(self, batch: Batch) -> bytes:
         """The events of a batch, joined for one write."""
         begin = b"" if self._started else self._begin()
@@ -36,7 +41,8 @@ class ResponseEncoder:
         last = b"".join([self._event(event) for event in self._output.end()])
         output = self._output
         figures = output.usage or usage or Usage(estimated=True)
-        response = ended(self._head, output.reason, output.items(), figures, antiphon)
+        beside = output.left.beside(antiphon)
+        response = ended(self._head, output.reason, output.items(), figures, beside)
         self._keep(_whole(response))
         return begin + last + self._event({"type": f"response.{response['status']}", "response": response})
 
@@ -71,12 +77,18 @@ class ResponseCollector:
         """Take in one batch."""
         self._output.say(batch)
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What could not be told, after ``encode``."""
+        return self._output.left.warnings
+
     def encode(self, usage: Usage | None = None, antiphon: bytes | None = None) -> bytes:
         """The body; ``usage`` is used where the upstream gave none."""
         output = self._output
         output.end()
         figures = output.usage or usage or Usage(estimated=True)
-        whole = _whole(ended(self._head, output.reason, output.items(), figures, antiphon))
+        beside = output.left.beside(antiphon)
+        whole = _whole(ended(self._head, output.reason, output.items(), figures, beside))
         self._keep(whole)
         return whole.body
 

@@ -1,7 +1,8 @@
 """Items of a response → turns of a chat.
 
 What an assistant thought, said and called since the user's last word is one turn there. Images in the output
-of a function follow in a user's turn behind it, since few upstreams see images in results.
+of a function, and those that the assistant made, follow in a user's turn behind it, since few upstreams see
+images elsewhere.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ class _Item(msgspec.Struct):
     output: Raw = Raw()
     summary: Raw = Raw()
     encrypted_content: str | None = None
+    result: str | None = None
+    output_format: str | None = None
 
 
 class _Part(msgspec.Struct):
@@ -77,6 +80,8 @@ class Turns:
                 self._output(item, param)
             case "reasoning":
                 self._reasoning(item, param)
+            case "image_generation_call":
+                self._picture(item)
             case other:
                 raise InvalidRequest(
                     f"{param}.type: items of type {other[:100]} are not taken here.",
@@ -150,9 +155,19 @@ class Turns:
         for block in _blocks(item.encrypted_content or "", param):
             if "call" in block:
                 self._beside[str(block["call"])] = block.get("extra_content")
+            elif "extra_content" in block and "type" not in block:
+                turn["extra_content"] = block["extra_content"]
             else:
                 turn.setdefault("thinking_blocks", []).append(block)
                 self.wide = True
+
+    def _picture(self, item: _Item) -> None:
+        """What the assistant has drawn is shown behind its turn: few upstreams see images in what it said."""
+        self._assistant()
+        if item.result:
+            uri = f"data:image/{item.output_format or 'png'};base64,{item.result}"
+            image = {"type": "image_url", "image_url": {"url": uri}}
+            self._shown += [{"type": "text", "text": "The picture that you made:"}, image]
 
     def _assistant(self) -> dict[str, Any]:
         if self._turn is None:

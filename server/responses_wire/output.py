@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import Any, assert_never
 
-import msgspec
-
 from server.deltas import (
     Batch,
     Delta,
@@ -25,45 +23,15 @@ from server.deltas import (
     UsageDelta,
 )
 from server.errors import UpstreamInvalid
-from server.openai_wire import kept_in, sealed
+from server.openai_wire import Kept, LeftOut, kept_in, sealed
+from server.responses_wire.parts import Item, annotation_of, is_whole, part_of, picture_of
 from server.responses_wire.response import status_of
 
 Event = dict[str, Any]
 """An event without its number."""
 
 
-class _Item:
-    """One item as it grows; texts are kept in pieces."""
-
-    __slots__ = (
-        "blocks",
-        "call_id",
-        "ended",
-        "fields",
-        "id",
-        "index",
-        "kind",
-        "name",
-        "parts",
-        "pieces",
-        "sources",
-    )
-
-    def __init__(self, kind: str, id: str, index: int) -> None:
-        self.kind = kind
-        self.id = id
-        self.index = index
-        self.ended = False
-        self.call_id = ""
-        self.name = ""
-        self.parts: list[str] = []  # of a message: output_text, refusal
-        self.pieces: list[list[str]] = []  # of each part; a call has one, of its arguments
-        self.sources: dict[int, list[dict[str, Any]]] = {}  # of each part
-        self.blocks: list[dict[str, Any]] = []  # signed thoughts, and what stands beside calls
-        self.fields: dict[str, Any] | None = None  # when it has ended
-
-    def text(self, part: int = 0) -> str:
-        return "".join(self.pieces[part]) if self.pieces else ""
+_PREFIXES = {"message": "msg", "reasoning": "rs", "function_call": "fc", "image_generation_call": "ig"}
 
 
 class Output:
@@ -72,21 +40,24 @@ class Output:
     What must come back as it is, signed thoughts and what a vendor puts beside a call, is sealed in the
     ``encrypted_content`` of an item of reasoning. ``summaries``: thoughts are told as their summary, which is
     what clients of the vendor's models see.
-    ``reason`` and ``usage`` are known after the last batch.
+    ``reason`` and ``usage`` are known after the last batch, as is what was ``left`` out.
     """
 
     def __init__(self, stem: str, *, summaries: bool) -> None:
         self.reason = "stop"
         self.usage: Usage | None = None
+        self.left = LeftOut()
         self._stem = stem
         self._summaries = summaries
-        self._items: list[_Item] = []
-        self._open: _Item | None = None  # the message or the thoughts under way
-        self._calls: dict[int, _Item] = {}
+        self._items: list[Item] = []
+        self._open: Item | None = None  # the message or the thoughts under way
+        self._calls: dict[int, Item] = {}
         self._told_whole = False  # have the thoughts come whole, before any of their pieces?
         self._sources: list[dict[str, Any]] = []  # that wait for their text
+        self._length = 0  # of the text, in characters
+        self._before = 0  # of that what stands before the part under way
         self._extras: dict[int, Any] = {}  # by position, of calls that have not begun
-        self._call: _Item | None = None  # the one that came last, while nothing came behind it
+        self._call: Item | None = None  # the one that came last, while nothing came behind it
 
     def say(self, batch: Batch) -> list[Event]:
         """The events of a batch. Only the first choice is heard: no other can be asked for."""
@@ -94,10 +65,7 @@ class Output:
         for delta in batch:
             original = delta.original
             if original is not None and original.data and (kept := kept_in(original.data)) is not None:
-                self._extras |= kept.extras
-                self._sources += [_annotation(source) for source in kept.sources]
-                if kept.blocks:
-                    self._keep(kept.blocks, events, whole=original.form == "openai.completion")
+                self._take_kept(kept, events, whole=original.form == "openai.completion")
             self._take(delta, events)
             if self._sources:
                 self._cite(events)
@@ -107,6 +75,8 @@ class Output:
         """The answer is complete: what is still open ends."""
         events: list[Event] = []
         status = status_of(self.reason)
+        if self._sources:
+            self.left.note(["annotations"])
         for item in self._items:
             if not item.ended:
                 self._finish(item, events, status)
@@ -146,6 +116,39 @@ class Output:
             case _ as never:
                 assert_never(never)
 
+    def _take_kept(self, kept: Kept, events: list[Event], *, whole: bool) -> None:
+        """What stands beside the deltas. ``whole``: all of the answer has come at once."""
+        self.left.note(kept.left)
+        self._extras |= kept.extras
+        self._sources += kept.sources
+        if kept.blocks:
+            self._keep(kept.blocks, events, whole=whole)
+            kinds = [str(block.get("type")) for block in kept.blocks]
+            self.left.note(
+                [kind for kind in kinds if not kind.endswith("thinking")], "is in encrypted_content alone"
+            )
+        if kept.transcript:
+            self._words("output_text", kept.transcript, events)
+        for call in kept.calls:
+            self._take_call(call, events)
+        for uri in kept.images:
+            self._show(uri, events)
+        if kept.extra:
+            self._keep([{"extra_content": kept.extra}], events)
+
+    def _show(self, uri: str, events: list[Event]) -> None:
+        """A picture: an item of its own, or by its link within the text."""
+        picture = picture_of(uri)
+        if picture is None:
+            self._words("output_text", f"![image]({uri})", events)
+            return
+        format, data = picture
+        item = self._begin("image_generation_call", events, name=format)
+        place = {"item_id": item.id, "output_index": item.index}
+        events.append({"type": "response.image_generation_call.in_progress", **place})
+        item.pieces.append([data])
+        self._finish(item, events, "completed")
+
     # What is said
 
     def _words(self, kind: str, text: str, events: list[Event]) -> None:
@@ -156,22 +159,24 @@ class Output:
             if item.parts:
                 self._finish_part(item, events)
             item.parts.append(kind)
+            self._before = self._length
             item.pieces.append([])
-            part = _part(kind, "", [])
+            part = part_of(kind, "", [])
             events.append(self._within(item, "response.content_part.added", part=part))
         item.pieces[-1].append(text)
+        self._length += len(text)
         event = self._within(item, f"response.{kind}.delta", delta=text)
         if kind == "output_text":
             event["logprobs"] = []
         events.append(event)
 
-    def _finish_part(self, item: _Item, events: list[Event]) -> None:
+    def _finish_part(self, item: Item, events: list[Event]) -> None:
         kind, text, sources = item.parts[-1], item.text(-1), item.sources.get(len(item.parts) - 1, [])
         if kind == "output_text":
             events.append(self._within(item, "response.output_text.done", text=text, logprobs=[]))
         else:
             events.append(self._within(item, "response.refusal.done", refusal=text))
-        events.append(self._within(item, "response.content_part.done", part=_part(kind, text, sources)))
+        events.append(self._within(item, "response.content_part.done", part=part_of(kind, text, sources)))
 
     def _cite(self, events: list[Event]) -> None:
         """Sources belong to the text under way; those that come before it wait for it."""
@@ -180,14 +185,16 @@ class Output:
             return
         sources, self._sources = self._sources, []
         known = item.sources.setdefault(len(item.parts) - 1, [])
-        for source in sources:
+        for source in (annotation_of(source, self._before) for source in sources):
+            if source in known:
+                continue  # some say all of them with each piece of the text
             place = {"annotation_index": len(known), "annotation": source}
             events.append(self._within(item, "response.output_text.annotation.added", **place))
             known.append(source)
 
     # What is thought
 
-    def _thoughts(self, events: list[Event]) -> _Item:
+    def _thoughts(self, events: list[Event]) -> Item:
         item = self._open
         if item is None or item.kind != "reasoning":
             item = self._open = self._begin("reasoning", events)
@@ -212,13 +219,13 @@ class Output:
         item.blocks += blocks
         self._close(events)
 
-    def _finish_thoughts(self, item: _Item, events: list[Event]) -> None:
+    def _finish_thoughts(self, item: Item, events: list[Event]) -> None:
         if item.pieces:
             text = item.text()
             events.append(self._thought(item, "text.done", text=text))
             events.append(self._thought(item, "part.done", part=self._thought_part(text)))
 
-    def _thought(self, item: _Item, what: str, **fields: Any) -> Event:
+    def _thought(self, item: Item, what: str, **fields: Any) -> Event:
         if self._summaries:
             name, place = f"response.reasoning_summary_{what}", "summary_index"
         elif what.startswith("part"):
@@ -253,11 +260,11 @@ class Output:
 
     # Items
 
-    def _begin(self, kind: str, events: list[Event], *, call_id: str = "", name: str = "") -> _Item:
+    def _begin(self, kind: str, events: list[Event], *, call_id: str = "", name: str = "") -> Item:
         self._close(events)
         index = len(self._items)
-        prefix = {"message": "msg", "reasoning": "rs", "function_call": "fc"}[kind]
-        item = _Item(kind, f"{prefix}_{self._stem}_{index}", index)
+        prefix = _PREFIXES[kind]
+        item = Item(kind, f"{prefix}_{self._stem}_{index}", index)
         item.call_id, item.name = call_id, name
         if kind == "function_call":
             item.pieces.append([])
@@ -272,16 +279,19 @@ class Output:
             self._finish(self._open, events, "completed")
             self._open = None
         if self._call is not None:
-            if _is_whole(self._call.text()):
+            if is_whole(self._call.text()):
                 self._finish(self._call, events, "completed")
             self._call = None
 
-    def _finish(self, item: _Item, events: list[Event], status: str) -> None:
+    def _finish(self, item: Item, events: list[Event], status: str) -> None:
         item.ended = True
         if item.kind == "message":
             self._finish_part(item, events)
         elif item.kind == "reasoning":
             self._finish_thoughts(item, events)
+        elif item.kind == "image_generation_call":
+            place = {"item_id": item.id, "output_index": item.index}
+            events.append({"type": "response.image_generation_call.completed", **place})
         else:
             name = "response.function_call_arguments.done"
             place = {"item_id": item.id, "output_index": item.index}
@@ -289,18 +299,20 @@ class Output:
         item.fields = self._fields(item, status)
         events.append({"type": "response.output_item.done", "output_index": item.index, "item": item.fields})
 
-    def _within(self, item: _Item, name: str, **fields: Any) -> Event:
+    def _within(self, item: Item, name: str, **fields: Any) -> Event:
         place = {"item_id": item.id, "output_index": item.index, "content_index": len(item.parts) - 1}
         return {"type": name, **place, **fields}
 
-    def _fields(self, item: _Item, status: str) -> dict[str, Any]:
+    def _fields(self, item: Item, status: str) -> dict[str, Any]:
         fields: dict[str, Any] = {"id": item.id, "type": item.kind}
         if item.kind == "function_call":
             call = {"call_id": item.call_id, "name": item.name, "arguments": item.text()}
             return fields | {"status": status} | call
+        if item.kind == "image_generation_call":
+            return fields | {"status": status, "result": item.text() or None, "output_format": item.name}
         if item.kind == "message":
             content = [
-                _part(kind, item.text(at), item.sources.get(at, [])) for at, kind in enumerate(item.parts)
+                part_of(kind, item.text(at), item.sources.get(at, [])) for at, kind in enumerate(item.parts)
             ]
             return fields | {"status": status, "role": "assistant", "content": content}
         told = [self._thought_part(item.text())] if item.pieces else []
@@ -310,26 +322,3 @@ class Output:
         if item.blocks:
             fields["encrypted_content"] = sealed(item.blocks)
         return fields
-
-
-def _part(kind: str, text: str, sources: list[dict[str, Any]]) -> dict[str, Any]:
-    if kind == "refusal":
-        return {"type": kind, "refusal": text}
-    return {"type": kind, "text": text, "annotations": list(sources), "logprobs": []}
-
-
-def _annotation(source: dict[str, Any]) -> dict[str, Any]:
-    """An annotation of a chat in the form of responses, which has no object within for its kind."""
-    kind = source.get("type")
-    inner = source.get(kind) if isinstance(kind, str) else None
-    fields = inner if isinstance(inner, dict) else source
-    places = {"start_index": 0, "end_index": 0} if kind == "url_citation" else {}
-    return {"type": kind, **places, **{key: value for key, value in fields.items() if key != "type"}}
-
-
-def _is_whole(arguments: str) -> bool:
-    try:
-        msgspec.json.decode(arguments)
-    except (msgspec.DecodeError, RecursionError):
-        return False
-    return True

@@ -215,8 +215,48 @@ def test_blocks_that_are_not_ours_to_read_are_handed_on_whole() -> None:
 def test_sources_on_the_web_are_annotations() -> None:
     cited = {"type": "web_search_result_location", "url": "https://example.com", "title": "Example"}
     deltas = streamed(BEGIN, HELLO, piece(0, type="citations_delta", citation=cited), ending())
-    source = {"url": "https://example.com", "title": "Example"}
-    assert extras_of(deltas) == [{"annotations": [{"type": "url_citation", "url_citation": source}]}]
+    source = {"url": "https://example.com", "title": "Example", "start_index": 0, "end_index": 6}
+    told = {"annotations": [{"type": "url_citation", "url_citation": source}], "native_citations": [cited]}
+    assert extras_of(deltas) == [told]
+
+
+def test_events_and_pieces_that_nobody_knows_are_told_as_they_came() -> None:
+    odd = event("content_block_sniff", index=0, smell="tea")
+    deltas = streamed(BEGIN, HELLO, odd, piece(0, type="smell_delta", smell="tea"), stop(0), ending())
+    assert extras_of(deltas) == [
+        {"native_events": [{"type": "content_block_sniff", "index": 0, "smell": "tea"}]},
+        {
+            "native_events": [
+                {"type": "content_block_delta", "index": 0, "delta": {"type": "smell_delta", "smell": "tea"}}
+            ]
+        },
+    ]
+
+
+def test_what_the_service_says_beside_the_end_goes_along() -> None:
+    end = event(
+        "message_delta",
+        delta={
+            "stop_reason": "refusal",
+            "stop_sequence": None,
+            "stop_details": {"type": "refusal", "category": "bio"},
+            "container": {"id": "c1"},
+        },
+        usage={"output_tokens": 3},
+        context_management={"applied_edits": []},
+    )
+    deltas = streamed(BEGIN, HELLO, stop(0), end, END)
+    (finished,) = [delta for delta in deltas if isinstance(delta, Finished)]
+    assert finished.original is not None
+    assert json.loads(finished.original.data)["choices"][0] == {
+        "index": 0,
+        "delta": {},
+        "finish_reason": "content_filter",
+        "native_finish_reason": "refusal",
+        "stop_details": {"type": "refusal", "category": "bio"},
+        "container": {"id": "c1"},
+        "context_management": {"applied_edits": []},
+    }
 
 
 def test_arguments_that_come_with_the_start_are_given_at_the_stop() -> None:

@@ -9,7 +9,7 @@ import pytest
 from msgspec import Raw
 
 from server.anthropic_wire.blocks import Blocks
-from server.anthropic_wire.events import Citation, Piece
+from server.anthropic_wire.events import Piece
 from server.deltas import ReasoningDelta, TextDelta, ToolCallDelta
 from server.errors import UpstreamInvalid
 from tests.anthropic_wire.messages import calls_of, extras_of
@@ -74,9 +74,9 @@ def test_calls_have_their_place_among_calls_and_arguments_of_their_own() -> None
     deltas = [
         *blocks.start(1, CALL),
         *blocks.start(4, raw(type="tool_use", id="u", name="g", input={"a": 1.0})),
-        *blocks.piece(1, Piece("input_json_delta", partial_json="")),
-        *blocks.piece(1, Piece("input_json_delta", partial_json='{"b":')),
-        *blocks.piece(1, Piece("input_json_delta", partial_json="2}")),
+        *(blocks.piece(1, Piece("input_json_delta", partial_json="")) or ()),
+        *(blocks.piece(1, Piece("input_json_delta", partial_json='{"b":')) or ()),
+        *(blocks.piece(1, Piece("input_json_delta", partial_json="2}")) or ()),
         *blocks.stop(1),
         *blocks.stop(4),
     ]
@@ -103,20 +103,84 @@ def test_a_block_of_another_kind_is_kept_whole_and_its_arguments_are_the_service
     assert not blocks.spoken
 
 
-def test_a_source_on_the_web_is_an_annotation_and_one_in_a_document_is_none() -> None:
+WEB = {
+    "type": "web_search_result_location",
+    "url": "https://e.com",
+    "encrypted_index": "Eo",
+    "cited_text": "x",
+}
+PAGE = {
+    "type": "page_location",
+    "document_index": 1,
+    "document_title": "Law",
+    "start_page_number": 3,
+    "end_page_number": 4,
+    "cited_text": "§ 1",
+}
+FOUND = {"type": "search_result_location", "source": "shelf 7", "search_result_index": 2, "title": None}
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_where_a_text_comes_from_is_told_when_it_has_ended_with_its_place(at_once: bool) -> None:
     blocks = Blocks()
-    cited = Citation("web_search_result_location", "https://example.com", None)
-    (delta,) = extras_of(list(blocks.piece(0, Piece("citations_delta", citation=cited))))
-    source = {"url": "https://example.com", "title": "https://example.com"}
-    assert delta == {"annotations": [{"type": "url_citation", "url_citation": source}]}
-    assert blocks.piece(0, Piece("citations_delta", citation=Citation("page_location"))) == ()
-    assert blocks.piece(0, Piece("citations_delta")) == ()
+    blocks.start(0, raw(type="text", text="All "))
+    assert blocks.stop(0) == ()
+    given: list[dict[str, Any]] = [WEB, PAGE, FOUND]
+    if at_once:
+        (said,) = blocks.start(1, raw(type="text", text="of it", citations=given))
+    else:
+        blocks.start(1, raw(type="text", text="", citations=[]))
+        for one in given:
+            assert blocks.piece(1, Piece("citations_delta", citation=one)) == ()
+        (said,) = blocks.piece(1, Piece("text_delta", text="of it")) or ()
+    assert isinstance(said, TextDelta)
+    assert said.original is not None
+    assert json.loads(said.original.data)["choices"][0]["delta"] == {"content": "of it", "native_block": True}
+    (delta,) = extras_of(list(blocks.stop(1)))
+    assert delta["native_citations"] == given
+    web, page, found = delta["annotations"]
+    place = {"start_index": 4, "end_index": 9}
+    assert web == {
+        "type": "url_citation",
+        "url_citation": {"url": "https://e.com", "title": "https://e.com", **place},
+    }
+    assert page["file_citation"] == {
+        "file_id": "document_1",
+        "filename": "Law",
+        "index": 1,
+        "start_page_number": 3,
+        "end_page_number": 4,
+        "cited_text": "§ 1",
+    }
+    assert found == {
+        "type": "file_citation",
+        "file_citation": {"file_id": "document_2", "filename": "shelf 7", "index": 2},
+    }
+
+
+def test_a_source_without_text_begins_its_block_all_the_same() -> None:
+    blocks = Blocks()
+    blocks.start(0, raw(type="text", text="a"))
+    blocks.start(1, raw(type="text", text="", citations=[WEB]))
+    (delta,) = extras_of(list(blocks.stop(1)))
+    assert delta["native_block"] is True
+    assert blocks.piece(1, Piece("citations_delta")) == ()
 
 
 def test_pieces_that_nobody_knows_are_counted() -> None:
     blocks = Blocks()
-    assert blocks.piece(0, Piece("smell_delta")) == ()
+    assert blocks.piece(0, Piece("smell_delta")) is None
     assert blocks.unknown == 1
+
+
+def test_what_the_services_own_tools_are_given_comes_in_pieces() -> None:
+    blocks = Blocks()
+    for pieces, given in ((['{"query": ', '"x"}'], {"query": "x"}), (["{"], "{")):
+        blocks.start(0, raw(type="server_tool_use", id="s", name="web_search", input={}))
+        for one in ("", *pieces):
+            assert blocks.piece(0, Piece("input_json_delta", partial_json=one)) == ()
+        (kept,) = extras_of(list(blocks.stop(0)))
+        assert kept["thinking_blocks"][0]["input"] == given
 
 
 def test_what_ends_or_goes_on_without_having_begun() -> None:

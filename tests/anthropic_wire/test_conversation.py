@@ -13,6 +13,13 @@ from tests.anthropic_wire.messages import called, request, result, user
 PIXEL = "iVBORw0KGgo="
 
 
+def test_the_sources_of_an_assistants_text_go_back_to_it() -> None:
+    cited = {"type": "text", "text": "a", "citations": [{"type": "page_location", "document_index": 0}]}
+    body, _ = request(user("q"), {"role": "assistant", "content": [cited]}, user([cited]))
+    assert body["messages"][1]["content"] == [cited]
+    assert body["messages"][2]["content"] == [{"type": "text", "text": "a"}]
+
+
 def system(text: str) -> dict[str, Any]:
     return {"role": "system", "content": text}
 

@@ -27,6 +27,8 @@ def joined(data: bytes) -> dict[str, Any]:
                 field = piece["type"].removesuffix("_delta")
                 if field == "input_json":
                     inputs[index] = inputs.get(index, "") + piece["partial_json"]
+                elif field == "citations":
+                    message["content"][index].setdefault(field, []).append(piece["citation"])
                 else:
                     message["content"][index][field] += piece[field]
             case "content_block_stop":
@@ -35,5 +37,6 @@ def joined(data: bytes) -> dict[str, Any]:
     assert ended == set(range(len(message["content"]))), "every block ends"
     for index, text in inputs.items():
         message["content"][index]["input"] = json.loads(text) if text.strip() else {}
-    whole: dict[str, Any] = message | delta["delta"] | {"usage": delta["usage"]}
+    more = {key: value for key, value in delta.items() if key not in ("type", "delta")}
+    whole: dict[str, Any] = message | delta["delta"] | more
     return whole

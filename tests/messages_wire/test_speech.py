@@ -25,9 +25,9 @@ from server.deltas import (
 )
 from server.errors import UpstreamInvalid
 from server.messages_wire import MessageCollector, MessagesEncoder
-from server.messages_wire.speech import UNSIGNED
+from server.messages_wire.beside import UNSIGNED
 from server.openai_wire import unsealed
-from tests.foreign_streams import call_pieces, of_words_and_calls
+from tests.foreign_streams import beside, call_pieces, of_words_and_calls
 from tests.messages_wire.spoken import joined
 
 
@@ -125,7 +125,119 @@ def test_unsigned_thoughts_are_blocks_where_they_are_wanted_only() -> None:
     told = both(deltas)["content"]
     assert [block["type"] for block in told] == ["thinking", "text", "thinking", "text"]
     assert told[0]["signature"] == UNSIGNED, "clients leave out what has none"
-    assert both(deltas, thoughts=False)["content"] == [{"type": "text", "text": "ab"}]
+    told = both(deltas, thoughts=False)
+    assert told["content"] == [{"type": "text", "text": "ab"}]
+    assert told["antiphon"] == {"warnings": ["thinking was left out"]}
+
+
+WEB = {"type": "web_search_result_location", "url": "https://e.com", "title": "E", "encrypted_index": "Eo"}
+PAGE = {"type": "page_location", "document_index": 0, "start_page_number": 1, "cited_text": "§"}
+SOURCE = {"type": "url_citation", "url_citation": {"url": "https://e.com", "title": "E", "start_index": 0}}
+FOUND = {
+    "type": "web_search_result_location",
+    "url": "https://e.com",
+    "title": "E",
+    "cited_text": "",
+    "encrypted_index": UNSIGNED,
+}
+
+
+def test_the_services_own_sources_come_with_their_own_blocks_as_they_were() -> None:
+    second = TextDelta(
+        "b", original=Original("openai.chunk", b'{"choices":[{"delta":{"content":"b","native_block":true}}]}')
+    )
+    deltas: list[Delta] = [
+        TextDelta("a"),
+        second,
+        beside(annotations=[SOURCE, SOURCE], native_citations=[WEB, PAGE]),
+        beside(annotations=[SOURCE], native_citations=[WEB], native_block=True),
+        Finished("stop"),
+    ]
+    assert both(deltas)["content"] == [
+        {"type": "text", "text": "a"},
+        {"type": "text", "text": "b", "citations": [WEB, PAGE]},
+        {"type": "text", "text": "", "citations": [WEB]},
+    ]
+
+
+def test_sources_of_others_belong_to_their_text_once_and_what_has_no_address_is_told() -> None:
+    paper = {"type": "file_citation", "file_citation": {"file_id": "f"}}
+    deltas: list[Delta] = [beside(annotations=[SOURCE]), TextDelta("a"), beside(annotations=[SOURCE])]
+    made = both([*deltas, beside(annotations=[paper]), Finished("stop")])
+    assert made["content"] == [{"type": "text", "text": "a", "citations": [FOUND]}]
+    assert made["antiphon"] == {"warnings": ["annotations was left out"]}
+    waiting = both([TextDelta("a"), ToolCallDelta(0, "c", "f", "{}"), beside(annotations=[SOURCE])])
+    assert waiting["antiphon"] == {"warnings": ["annotations was left out"]}
+
+
+@pytest.mark.parametrize("form", ["openai.chunk", "openai.completion"])
+def test_pictures_stand_beside_the_message_or_in_it_as_links(form: Any) -> None:
+    images = [
+        {"type": "image_url", "image_url": {"url": "data:image/webp;base64,AAAA"}},
+        {"image_url": "https://e.com/a.png"},
+    ]
+    made = both([beside(form, images=images), Finished("stop")])
+    assert made["content"] == [{"type": "text", "text": "![image](https://e.com/a.png)"}]
+    assert made["antiphon"] == {
+        "warnings": ["images are in antiphon.images alone"],
+        "images": [
+            {"type": "image", "source": {"type": "base64", "media_type": "image/webp", "data": "AAAA"}}
+        ],
+    }
+
+
+def test_what_is_said_aloud_is_read_out_and_the_sound_is_told_to_be_missing() -> None:
+    made = both(
+        [
+            beside(audio={"id": "a"}),
+            beside(audio={"transcript": "He"}),
+            beside(audio={"transcript": "llo"}),
+            beside(audio={"data": "AAAA"}),
+            Finished("stop"),
+        ]
+    )
+    assert made["content"] == [{"type": "text", "text": "Hello"}]
+    assert made["antiphon"] == {"warnings": ["audio was left out"]}
+
+
+def test_a_call_of_the_legacy_form_is_a_call() -> None:
+    deltas: list[Delta] = [
+        beside(function_call={"name": "f", "arguments": ""}),
+        beside(function_call={"arguments": '{"a":'}),
+        beside(function_call={"arguments": "1}"}),
+        Finished("function_call"),
+    ]
+    made = both(deltas)
+    (call,) = made["content"]
+    assert (call["type"], call["name"], call["input"], made["stop_reason"]) == (
+        "tool_use",
+        "f",
+        {"a": 1},
+        "tool_use",
+    )
+    assert call["id"].startswith("call_")
+
+
+def test_what_a_vendor_puts_beside_its_text_comes_sealed_and_what_nobody_knows_is_named() -> None:
+    extra = {"google": {"thought_signature": "Ej"}}
+    made = both([TextDelta("a"), beside(extra_content=extra, smell="tea"), Finished("stop")])
+    assert [block["type"] for block in made["content"]] == ["text", "redacted_thinking"]
+    assert unsealed(made["content"][1]["data"]) == [{"extra_content": extra}]
+    assert made["antiphon"] == {"warnings": ["smell was left out"]}
+
+
+def test_what_the_service_says_of_the_end_comes_in_its_own_words() -> None:
+    ending = {
+        "native_finish_reason": "refusal",
+        "stop_details": {"type": "refusal"},
+        "container": {"id": "c"},
+    }
+    chunk = {"choices": [{"index": 0, "delta": {}, **ending, "context_management": {"applied_edits": []}}]}
+    original = Original("openai.chunk", json.dumps(chunk).encode())
+    made = both([TextDelta("a"), Finished("content_filter", original=original)])
+    assert made["stop_reason"] == "refusal"
+    assert (made["stop_details"], made["container"]) == ({"type": "refusal"}, {"id": "c"})
+    assert made["context_management"] == {"applied_edits": []}
 
 
 @pytest.mark.parametrize(

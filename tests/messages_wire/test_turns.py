@@ -9,7 +9,8 @@ import pytest
 
 from server.errors import InvalidRequest
 from server.messages_wire import parse_messages
-from server.messages_wire.speech import UNSIGNED
+from server.messages_wire.beside import UNSIGNED
+from server.openai_wire import sealed
 
 USE = {"type": "tool_use", "id": "a", "name": "f", "input": {"x": 1}}
 RESULT = {"type": "tool_result", "tool_use_id": "a", "content": "fine"}
@@ -54,6 +55,26 @@ def test_signed_thoughts_are_kept_as_they_are_and_others_are_reasoning(none: str
         "content": "c",
         "reasoning_content": "b",
         "thinking_blocks": [signed, hidden],
+    }
+
+
+def test_the_services_own_sources_go_back_and_what_stood_beside_the_text() -> None:
+    theirs = {"type": "web_search_result_location", "url": "https://e.com", "encrypted_index": "Eo"}
+    ours = theirs | {"encrypted_index": UNSIGNED}
+    extra = {"google": {"thought_signature": "Ej"}}
+    said = [
+        {"type": "text", "text": "a", "citations": [theirs, ours]},
+        {"type": "text", "text": "b", "citations": [ours]},
+        {"type": "redacted_thinking", "data": sealed([{"extra_content": extra}])},
+    ]
+    made = turns(("user", "hi"), ("assistant", said))
+    assert made[1] == {
+        "role": "assistant",
+        "content": [
+            {"type": "text", "text": "a", "citations": [theirs]},
+            {"type": "text", "text": "b"},
+        ],
+        "extra_content": extra,
     }
 
 

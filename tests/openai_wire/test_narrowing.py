@@ -35,6 +35,12 @@ def test_marks_for_a_cache_are_taken_out_wherever_they_stand() -> None:
     assert warnings == ()
 
 
+def test_anthropics_sources_of_a_text_are_taken_out() -> None:
+    cited = {"type": "text", "text": "a", "citations": [{"type": "page_location"}]}
+    made, _ = narrow(messages=[{"role": "assistant", "content": [cited]}])
+    assert made["messages"][0]["content"] == [{"type": "text", "text": "a"}]
+
+
 def test_what_is_missed_is_told_and_an_effort_stays_one() -> None:
     made, warnings = narrow(
         thinking={"type": "enabled"}, metadata={"user_id": "u"}, output_config={"effort": "low"}, top_k=1

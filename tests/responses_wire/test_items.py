@@ -32,6 +32,27 @@ def user(content: Any) -> dict[str, Any]:
     return {"role": "user", "content": content}
 
 
+def test_a_picture_that_was_made_is_shown_behind_the_turn() -> None:
+    said = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Look."}]}
+    picture = {"type": "image_generation_call", "id": "ig_1", "status": "completed", "result": "AAAA"}
+    made = turns(user("draw"), said, picture, user("bluer"))
+    shown = [{"type": "text", "text": "The picture that you made:"}, SEEN, {"type": "text", "text": "bluer"}]
+    assert made == [
+        {"role": "user", "content": "draw"},
+        {"role": "assistant", "content": "Look."},
+        {"role": "user", "content": shown},
+    ]
+    (_, _, last) = turns(user("draw"), picture | {"output_format": "webp"}, user("bluer"))
+    assert last["content"][1]["image_url"]["url"] == "data:image/webp;base64,AAAA"
+    assert turns(user("draw"), picture | {"result": None})[1:] == [{"role": "assistant", "content": ""}]
+
+
+def test_what_stood_beside_the_text_goes_back_there() -> None:
+    extra = {"google": {"thought_signature": "Ej"}}
+    beside = {"type": "reasoning", "summary": [], "encrypted_content": sealed([{"extra_content": extra}])}
+    assert turns(user("q"), beside)[1]["extra_content"] == extra
+
+
 def test_what_an_assistant_thinks_says_and_calls_is_one_turn() -> None:
     thought = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]}
     said = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "I look."}]}

@@ -20,8 +20,9 @@ from server.deltas import (
     ToolCallDelta,
 )
 from server.errors import UpstreamInvalid
+from server.openai_wire import unsealed
 from server.responses_wire import Head, ResponseCollector, ResponseEncoder, Whole
-from tests.foreign_streams import call_pieces, of_words_and_calls
+from tests.foreign_streams import beside, call_pieces, of_words_and_calls
 from tests.responses_wire.spoken import joined
 
 HEAD = Head("resp_1", "m", 5, {"store": True})
@@ -104,7 +105,85 @@ def test_sources_are_annotations_of_their_text_also_of_one_that_is_to_come() -> 
     before: list[Delta] = [cited, ReasoningDelta("hm"), cited, TextDelta("ab")]
     for deltas in (during, before):
         (part,) = both([*deltas, Finished("stop")])["output"][-1]["content"]
-        assert (part["text"], part["annotations"]) == ("ab", [expected] * 2)
+        assert (part["text"], part["annotations"]) == ("ab", [expected]), "once each"
+
+
+def test_places_of_sources_are_counted_within_their_part_and_files_have_names() -> None:
+    link = {"url": "https://e.com", "title": "E", "start_index": 4, "end_index": 6}
+    file = {"file_id": "document_0", "filename": "Law", "index": 0, "cited_text": "§"}
+    deltas: list[Delta] = [
+        TextDelta("one "),
+        ReasoningDelta("hm"),
+        TextDelta("two"),
+        beside(
+            annotations=[
+                {"type": "url_citation", "url_citation": link},
+                {"type": "file_citation", "file_citation": file},
+            ]
+        ),
+        Finished("stop"),
+    ]
+    (part,) = both(deltas)["output"][-1]["content"]
+    assert part["annotations"] == [
+        {"type": "url_citation", **link, "start_index": 0, "end_index": 2},
+        {"type": "file_citation", **file},
+    ]
+
+
+def test_sources_of_a_text_that_never_comes_are_told_to_be_missing() -> None:
+    source = {"type": "url_citation", "url_citation": {"url": "https://e.com"}}
+    made = both([beside(annotations=[source]), ToolCallDelta(0, "c", "f", "{}"), Finished("tool_calls")])
+    assert made["antiphon"] == {"warnings": ["annotations was left out"]}
+
+
+@pytest.mark.parametrize("form", ["openai.chunk", "openai.completion"])
+def test_a_picture_is_an_item_of_its_own_or_a_link_in_the_text(form: Any) -> None:
+    images = [
+        {"type": "image_url", "image_url": {"url": "data:image/webp;base64,AAAA"}},
+        {"image_url": "https://e.com/a.png"},
+    ]
+    made = both([beside(form, images=images), Finished("stop")])
+    picture, text = made["output"]
+    assert picture == {
+        "id": "ig_1_0",
+        "type": "image_generation_call",
+        "status": "completed",
+        "result": "AAAA",
+        "output_format": "webp",
+    }
+    assert text["content"][0]["text"] == "![image](https://e.com/a.png)"
+    assert "antiphon" not in made
+
+
+def test_what_is_said_aloud_is_read_out_and_what_nobody_knows_is_named() -> None:
+    said = [beside(audio={"transcript": "He"}), beside(audio={"transcript": "llo", "data": "AAAA"})]
+    made = both([*said, beside(smell="tea", annotations=[]), Finished("stop")])
+    assert made["output"][0]["content"][0]["text"] == "Hello"
+    assert made["antiphon"] == {"warnings": ["audio was left out", "smell was left out"]}
+
+
+def test_a_call_of_the_legacy_form_is_a_call() -> None:
+    call = beside(function_call={"name": "f", "arguments": ""})
+    made = both([call, beside(function_call={"arguments": "{}"}), Finished("function_call")])
+    (item,) = made["output"]
+    assert (item["type"], item["name"], item["arguments"]) == ("function_call", "f", "{}")
+
+
+def test_what_only_the_service_can_read_is_sealed_and_told_of() -> None:
+    block = {"type": "web_search_tool_result", "tool_use_id": "s", "content": []}
+    extra = {"google": {"thought_signature": "Ej"}}
+    made = both(
+        [
+            beside(thinking_blocks=[{"index": 0, **block}]),
+            TextDelta("a"),
+            beside(extra_content=extra),
+            Finished("stop"),
+        ]
+    )
+    first, _, last = made["output"]
+    assert unsealed(first["encrypted_content"]) == [block]
+    assert unsealed(last["encrypted_content"]) == [{"extra_content": extra}]
+    assert made["antiphon"] == {"warnings": ["web_search_tool_result is in encrypted_content alone"]}
 
 
 def test_a_refusal_is_a_part_of_its_own() -> None:
