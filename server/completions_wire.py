@@ -43,6 +43,11 @@ class Prompt(msgspec.Struct, frozen=True):
     echo: str = ""
 
 
+def own_param(param: str) -> str:
+    """The client's name for a field of the chat that was made of its request."""
+    return "prompt" if param.startswith("messages") else param
+
+
 class _Fields(msgspec.Struct):
     """The fields that a chat has not, and ``n``."""
 

@@ -6,10 +6,11 @@ from aiohttp import web
 
 from server.app_keys import SNAPSHOT
 from server.chat import ChatRequest
-from server.completions_wire import CompletionCollector, CompletionEncoder, parse_completion
+from server.completions_wire import CompletionCollector, CompletionEncoder, own_param, parse_completion
 from server.deltas import Batch
 from server.handlers.answering import begin
 from server.handlers.body import read_body
+from server.handlers.own_words import in_own_words
 from server.run_log import Run
 from server.sse import KEEP_ALIVE
 
@@ -18,7 +19,8 @@ async def create_completion(request: web.Request) -> web.StreamResponse:
     """Complete a prompt."""
     body = await read_body(request)
     asked = parse_completion(body, need_model=request[SNAPSHOT].settings.unknown_model != "default")
-    return await begin(request, asked.chat, CompletionDialect(asked.echo)).carry_out()
+    with in_own_words(own_param):
+        return await begin(request, asked.chat, CompletionDialect(asked.echo)).carry_out()
 
 
 class CompletionDialect:

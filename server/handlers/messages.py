@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import msgspec
 from aiohttp import web
 
@@ -10,7 +12,8 @@ from server.chat import ChatRequest
 from server.deltas import Batch
 from server.handlers.answering import begin
 from server.handlers.body import read_body
-from server.messages_wire import PING, MessageCollector, MessagesEncoder, parse_messages
+from server.handlers.own_words import in_own_words
+from server.messages_wire import PING, MessageCollector, MessagesEncoder, own_param, parse_messages
 from server.middlewares import REQUEST_ID_THERE
 from server.run_log import Run
 from server.token_estimates import tokens_of_chat
@@ -23,7 +26,8 @@ async def create_message(request: web.Request) -> web.StreamResponse:
     body = await read_body(request)
     asked = parse_messages(body, need_model=request[SNAPSHOT].settings.unknown_model != "default")
     dialect = MessagesDialect(record.request_id, thoughts=asked.thoughts)
-    return await begin(request, asked.chat, dialect, asked.warnings).carry_out()
+    with in_own_words(partial(own_param, asked.chat)):
+        return await begin(request, asked.chat, dialect, asked.warnings).carry_out()
 
 
 async def count_tokens(request: web.Request) -> web.Response:

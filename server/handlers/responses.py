@@ -16,6 +16,7 @@ from server.errors import Gone, InvalidRequest
 from server.handlers import control
 from server.handlers.answering import begin
 from server.handlers.body import read_body
+from server.handlers.own_words import in_own_words
 from server.handlers.runs import number
 from server.handlers.streaming import EventStream
 from server.kept_responses import Kept, KeptResponses, Memory
@@ -28,6 +29,7 @@ from server.responses_wire import (
     ResponseEncoder,
     Whole,
     begun,
+    own_param,
     parse_response,
 )
 from server.run_log import Run
@@ -43,7 +45,8 @@ async def create_response(request: web.Request) -> web.StreamResponse:
     asked = parse_response(body, Memory(kept, key), need_model=need_model)
     dialect = ResponsesDialect(asked, kept, key)
     if not asked.background:
-        return await begin(request, asked.chat, dialect, asked.warnings).carry_out()
+        with in_own_words(own_param):
+            return await begin(request, asked.chat, dialect, asked.warnings).carry_out()
     if not asked.store:
         raise InvalidRequest("A response in the background is stored; leave store out.", param="store")
     # Asked for as a stream, whatever its client wants: of one that is cut or cancelled there is what came.

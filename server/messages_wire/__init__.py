@@ -11,6 +11,7 @@ from server.messages_wire.encoder import PING, MessagesEncoder
 from server.messages_wire.errors import error_body
 from server.messages_wire.message import MessageCollector
 from server.messages_wire.models import model_body, models_body
+from server.messages_wire.places import own_param
 
 __all__ = [
     "PING",
@@ -20,5 +21,6 @@ __all__ = [
     "error_body",
     "model_body",
     "models_body",
+    "own_param",
     "parse_messages",
 ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from server.responses_wire.asked import Asked, Recall, parse_response
 from server.responses_wire.encoder import ResponseCollector, ResponseEncoder
+from server.responses_wire.places import own_param
 from server.responses_wire.response import Head, Whole, begun
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "ResponseEncoder",
     "Whole",
     "begun",
+    "own_param",
     "parse_response",
 ]

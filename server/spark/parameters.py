@@ -125,6 +125,10 @@ def functions_of(chat: ChatRequest, model: SparkModel) -> list[dict[str, Raw]]:
     if chat.has("functions"):
         raise InvalidRequest("functions is out of date; send them as tools.", param="functions")
     choice = chat.fields.tool_choice
+    if isinstance(choice, str) and choice not in ("auto", "none", "required"):
+        raise InvalidRequest(
+            "tool_choice must be auto, none, required or name a function.", param="tool_choice"
+        )
     if choice == "none":
         return []
     found = []

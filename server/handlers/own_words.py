@@ -1,0 +1,20 @@
+"""Every dialect becomes a chat here; what is wrong with that is told by the client's own names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from server.errors import InvalidRequest, UpstreamRefused
+
+
+@contextmanager
+def in_own_words(own_param: Callable[[str], str]) -> Iterator[None]:
+    """Errors of the block that blame a field of the chat blame the client's own; ``own_param`` knows it."""
+    try:
+        yield
+    except (InvalidRequest, UpstreamRefused) as error:
+        if error.param and (own := own_param(error.param)) != error.param:
+            error.message = error.message.replace(error.param, own)
+            error.param = own
+        raise
