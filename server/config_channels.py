@@ -6,6 +6,7 @@ Messages never quote a secret, nor a value that may hold one.
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Mapping
 from pathlib import Path as FilePath
 
@@ -15,10 +16,10 @@ from server.chat import ChatRequest, JsonObject
 from server.config_checks import Findings, check_name, check_secret, check_unique, under
 from server.config_types import nearest
 from server.config_urls import check_base_url, check_proxy, check_spark_url
-from server.config_yaml import Path
+from server.config_yaml import Path, printable
 from server.errors import InvalidRequest
 from server.presets import PRESETS, preset_of
-from server.settings import AUTO, Channel
+from server.settings import AUTO, Channel, Tls
 from server.spark.models import MODELS, canonical_name, with_overrides
 from server.spark.parameters import SparkOptions, instruction, parameters
 from server.surfaces import offered_by
@@ -203,6 +204,7 @@ def _check_own_models(found: Findings, channel: Channel, models: Mapping[str, ob
 
 def _check_headers(found: Findings, channel: Channel) -> None:
     path = found.path(channel)
+    seen: dict[str, str] = {}
     for name, value in channel.headers.items():
         here: Path = (*path, "headers", name)
         if not _HEADER_NAME.fullmatch(name):
@@ -213,19 +215,43 @@ def _check_headers(found: Findings, channel: Channel) -> None:
             found.wrong(here, "must be one line")
         elif not value.isascii():
             found.wrong(here, "must be ASCII")
+        elif not value.replace("\t", " ").isprintable():
+            found.wrong(here, "must not hold control characters")
+        if name.lower() in seen:
+            found.wrong(here, f"stands twice: {printable(seen[name.lower()])} is the same header")
+        seen.setdefault(name.lower(), name)
 
 
 def _check_tls(found: Findings, channel: Channel) -> None:
     path = under(found, channel, "tls")
     tls = channel.tls
-    for name in ("ca_file", "cert_file", "key_file"):
-        file = getattr(tls, name)
-        if file is not None and channel.enabled and not _is_file(file):
-            found.wrong((*path, name), "names no file that can be found")
-    if (tls.cert_file is None) is not (tls.key_file is None) and not found.broken(path):
-        found.wrong(path, "cert_file and key_file go together")
+    files = ("ca_file", "cert_file", "key_file") if channel.enabled else ()
+    missing = [name for name in files if (file := getattr(tls, name)) is not None and not _is_file(file)]
+    for name in missing:
+        found.wrong((*path, name), "names no file that can be found")
+    if (tls.cert_file is None) is not (tls.key_file is None):
+        if not found.broken(path):
+            found.wrong(path, "cert_file and key_file go together")
+    elif files and not missing:
+        _check_certificates(found, path, tls)
     if not tls.verify:
         found.doubt((*path, "verify"), "certificates are not checked: whoever is in between reads everything")
+
+
+def _check_certificates(found: Findings, path: Path, tls: Tls) -> None:
+    """Files that are there hold what they should, or the server could not start."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if tls.ca_file is not None:
+        try:
+            context.load_verify_locations(tls.ca_file)
+        except OSError:  # ssl.SSLError is one
+            found.wrong((*path, "ca_file"), "holds no certificate in PEM that can be read")
+    if tls.cert_file is not None:
+        try:
+            context.load_cert_chain(tls.cert_file, tls.key_file, password="")
+        except OSError:
+            what = "holds no certificate in PEM that goes with key_file, whose key must have no password"
+            found.wrong((*path, "cert_file"), what)
 
 
 def _check_spark(found: Findings, channel: Channel, others_can_read: bool) -> None:

@@ -8,6 +8,17 @@ import pytest
 
 from tests.config_files import CHANNEL, Read, channel, faults, reader, warnings
 
+LOCALHOST = Path(__file__).parent / "localhost.pem"
+# The key of that file, with a password.
+LOCKED = """\
+-----BEGIN ENCRYPTED PRIVATE KEY-----
+MIHsMFcGCSqGSIb3DQEFDTBKMCkGCSqGSIb3DQEFDDAcBAjb65Blph431wICCAAw
+DAYIKoZIhvcNAgkFADAdBglghkgBZQMEASoEEPCd9OJ8oer1uxTHwl7oCkkEgZB+
+2mMqAHNQTLW82kiajwwMHgDQGS/KqdMlBbFCNi/uf6nH/+XShbSqmLuPgeX2o9+c
+7lXbeToXdFMAt8qYLO/vjWPt9edo7AUFuvzMC9MQgW0eREsXg4X2WPdBUjjhOvi8
+iDxwDp6IHGeskmHXr4aS/RhdZ8MVg/Wro2hTqX5KX6dL10ahC7GqXfUWIMGmcDo=
+-----END ENCRYPTED PRIVATE KEY-----
+"""
 ANTHROPIC = "name: c, kind: anthropic, api_key: k, models: [a]"
 AZURE = "name: c, kind: azure, models: [a], api_key: k, base_url: https://x"
 GEMINI = "name: c, kind: gemini, api_key: k, models: [a]"
@@ -27,10 +38,17 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Read:
         ("headers: {'bad name': x}", 'headers["bad name"]: is not a header'),
         ('headers: {x-a: "s3cret\\r\\nx-b: y"}', "headers.x-a: must be one line"),
         ("headers: {Host: x}", "headers.Host: is written by the server itself"),
+        ('headers: {x-a: "s3cret\\x07"}', "headers.x-a: must not hold control characters"),
+        ("headers: {X-A: s3cret, x-a: t}", "headers.x-a: stands twice: X-A is the same header"),
         ('api_key: "s3cret\\n"', "api_key: must be printable ASCII"),
         ("api_key: ''", "api_key: must not be empty"),
         ("tls: {ca_file: nowhere.pem}", "tls.ca_file: names no file"),
         ("tls: {cert_file: config.yaml}", "tls: cert_file and key_file go together"),
+        ("tls: {ca_file: config.yaml}", "tls.ca_file: holds no certificate in PEM"),
+        (
+            "tls: {cert_file: config.yaml, key_file: config.yaml}",
+            "tls.cert_file: holds no certificate in PEM",
+        ),
         ("kind: openia", "kind: stands twice"),
     ],
 )
@@ -92,6 +110,19 @@ def test_a_wrong_channel_is_refused_without_its_secrets(read: Read, change: str,
 def test_a_channel_has_what_its_kind_wants(read: Read, text: str, message: str) -> None:
     (found,) = faults(read, f"channels: [{text}]")
     assert message in found
+
+
+def test_certificates_that_can_be_read_are_taken(read: Read) -> None:
+    tls = f"tls: {{ca_file: {LOCALHOST}, cert_file: {LOCALHOST}, key_file: {LOCALHOST}}}"
+    assert warnings(read, channel(tls)) == []
+    off = warnings(read, channel("tls: {ca_file: config.yaml}, enabled: false"))
+    assert [one for one in off if "tls" in one] == []
+
+
+def test_a_key_with_a_password_is_refused_and_nobody_is_asked_for_it(read: Read, tmp_path: Path) -> None:
+    (tmp_path / "locked.pem").write_text(LOCKED)
+    (found,) = faults(read, channel(f"tls: {{cert_file: {LOCALHOST}, key_file: locked.pem}}"))
+    assert "tls.cert_file: holds no certificate in PEM that goes with key_file" in found
 
 
 def test_two_channels_share_no_name(read: Read) -> None:

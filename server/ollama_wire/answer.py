@@ -73,7 +73,7 @@ class OllamaReader:
         self.quiet = True
         self.skipped = 0
         self._id = answer_id
-        self._rest = b""  # a line that has begun
+        self._rest: list[bytes] = []  # the pieces of a line that has begun: joined once, when it is whole
         self._size = 0
         self._calls = 0
         self._opened = False
@@ -89,10 +89,11 @@ class OllamaReader:
             raise UpstreamInvalid("The upstream sent a line that is far too long.")
         *lines, rest = data.split(b"\n")
         if not lines:
-            self._rest += data
+            self._rest.append(data)
             return ()
-        lines[0] = self._rest + lines[0]
-        self._rest, self._size = rest, len(rest)
+        if self._rest:
+            lines[0] = b"".join((*self._rest, lines[0]))
+        self._rest, self._size = [rest] if rest else [], len(rest)
         return self._take_all(lines)
 
     def eof(self) -> Sequence[Delta]:
@@ -101,7 +102,7 @@ class OllamaReader:
             raise self._failed
         deltas: list[Delta] = []
         if self._rest and not self.done:
-            deltas += self._take_all([self._rest], cut=True)
+            deltas += self._take_all([b"".join(self._rest)], cut=True)
             if self._failed is not None:
                 raise self._failed
         if self._last is None:

@@ -170,10 +170,12 @@ def clean(text: str, *, secrets: tuple[str, ...] = (), names: Mapping[str, str] 
 
 
 def clean_error(error: ServerError, *, secrets: tuple[str, ...], names: Mapping[str, str]) -> None:
-    """Clean all that an upstream may have put into ``error``: message, code and param."""
+    """Clean all that an upstream may have put into ``error``: message, type, code and param."""
     error.message = clean(error.message, secrets=secrets, names=names)
     if clean(error.code, secrets=secrets) != error.code:
         error.code = type(error).code
+    if clean(error.type, secrets=secrets) != error.type:
+        error.type = type(error).type
     if error.param is not None and clean(error.param, secrets=secrets) != error.param:
         error.param = None
 

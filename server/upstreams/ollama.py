@@ -14,9 +14,11 @@ from server.foreign import NativeRequest
 from server.ollama_wire import OllamaReader, chat_request, ollama_error
 from server.ollama_wire.embeddings import embed_request, read_embedded
 from server.ollama_wire.errors import NOT_PULLED
+from server.openai_wire.errors import clean
 from server.settings import Channel
 from server.surfaces import SurfaceRequest
 from server.upstreams.base import Call
+from server.upstreams.exchange import secrets_of
 from server.upstreams.http import HttpClient, Target, Uploader
 from server.upstreams.http_upstream import channel_target
 from server.upstreams.image_fitting import Bounds
@@ -60,7 +62,7 @@ class OllamaUpstream(InliningUpstream):
 
     def explained(self, error: ServerError) -> ServerError:
         """A model that is not pulled is the operator's trouble, who is told."""
-        return _explained(error, self.name)
+        return _explained(error, self._channel)
 
 
 class _OllamaEmbeddings(EmbeddingsUpstream):
@@ -86,12 +88,13 @@ class _OllamaEmbeddings(EmbeddingsUpstream):
 
     def explained(self, error: ServerError) -> ServerError:
         """See ``OllamaUpstream``."""
-        return _explained(error, self._channel.name)
+        return _explained(error, self._channel)
 
 
-def _explained(error: ServerError, channel: str) -> ServerError:
+def _explained(error: ServerError, channel: Channel) -> ServerError:
     if error.upstream_code == NOT_PULLED:
-        log.warning("channel %s: a model is not pulled: %s", channel, error.upstream_said)
+        said = clean(error.upstream_said, secrets=secrets_of(channel))
+        log.warning("channel %s: a model is not pulled: %s", channel.name, said)
     return error
 
 

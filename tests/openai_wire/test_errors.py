@@ -222,10 +222,15 @@ def test_whatever_an_upstream_says_it_becomes_an_error_that_can_be_told(status: 
     assert json.loads(error_body(error))["error"]["message"]
 
 
-def test_a_secret_in_code_or_param_is_taken_out_and_other_codes_stay() -> None:
+def test_a_secret_in_code_type_or_param_is_taken_out_and_others_stay() -> None:
     error = RateLimited("Key sk-one-secret is odd.", code="sk-one-secret", param="x.sk-one-secret")
     clean_error(error, secrets=("sk-one-secret",), names={})
     assert (error.message, error.code, error.param) == ("Key *** is odd.", "rate_limit_exceeded", None)
+    error.type = "sk-one-secret_error"
+    clean_error(error, secrets=("sk-one-secret",), names={})
+    assert error.type == "rate_limit_error"
     other = RateLimited("Wait.", code="too_fast", param="n")
+    other.type = "slow_down"
     clean_error(other, secrets=("sk-one-secret",), names={})
     assert (other.message, other.code, other.param) == ("Wait.", "too_fast", "n")
+    assert other.type == "slow_down"

@@ -87,6 +87,16 @@ async def test_images_go_in_as_base64(sim: OllamaSimulator, stream: bool) -> Non
     assert sim.requests[0].json()["messages"][0]["images"] == [PNG]
 
 
+async def test_what_is_told_of_a_model_that_is_not_pulled_holds_no_key(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    script = OllamaScript(status=404, error_message="model 'own-secret' not found, try pulling it first")
+    async with OllamaSimulator(default=script) as sim, speaking(sim, api_key="own-secret") as channel:
+        assert (await failure(channel)).code == "model_not_found"
+    assert "a model is not pulled: model '***' not found" in caplog.text
+    assert "own-secret" not in caplog.text
+
+
 async def test_a_model_that_is_not_pulled_is_told_to_the_operator(caplog: pytest.LogCaptureFixture) -> None:
     async with OllamaSimulator(models=("other:latest",)) as sim, speaking(sim) as channel:
         for request in (chat(), PLAIN):
