@@ -12,10 +12,10 @@ from msgspec.structs import replace
 from server.app_keys import RUNS
 from server.events import MEMBER_ENDS
 from server.run_check import check_run
-from server.settings import Combination, Member, Settings, Strategy, Summary, TimeoutsPatch
+from server.settings import Breaker, Combination, Member, Settings, Strategy, Summary, TimeoutsPatch
 from server.simulators.openai import OpenAISimulator
 from server.simulators.script import Script
-from server.strategy_settings import Accept, Cascade, Moa, Race, Steps, Vote
+from server.strategy_settings import Accept, BestOf, Cascade, Council, Critique, Judge, Moa, Race, Steps, Vote
 from tests.behaviour.asking import assert_nothing_left, both, data_lines, post
 from tests.behaviour.running import QUIET, Antiphon, ask, channel
 from tests.raw_http import Answer
@@ -214,3 +214,86 @@ async def test_a_fault_of_the_only_model_is_its_own_error(strategy: str, fault: 
     # A plain answer that is relayed has other clocks, and no pieces to be cut between: tests/upstreams.
     cases = ["one-stream"] if strategy == "direct" else ["one-plain", "one-stream"]
     await check(strategy, fault, dict.fromkeys(cases, expected))
+
+
+# ── who judges, criticises or writes ──
+
+WRITERS: dict[str, dict[str, Any]] = {
+    "synthesize": {"strategy": "synthesize"},
+    "moa": {"strategy": "moa"},
+    "critique": {"strategy": "critique", "judge": Judge(model="sound-judge")},
+    "chair": {"strategy": "council", "council": Council(chair="aid")},
+    "tie": {"strategy": "vote", "vote": Vote(type="number", on_tie="synthesize", min_agreement=1)},
+}
+ADVISERS: dict[str, dict[str, Any]] = {
+    "analysis": {"strategy": "synthesize", "summary": Summary(model="writer", mode="analysis")},
+    "critic": {"strategy": "critique", "critique": Critique(critic="aid", rounds=2)},
+    "judge": {"strategy": "best_of"},
+    "list": {"strategy": "best_of", "best_of": BestOf(method="list")},
+    "scorer": {"strategy": "best_of", "best_of": BestOf(method="scorer")},
+    "test": {"strategy": "cascade", "cascade": Cascade(accept=Accept(score=5))},
+}
+LEVELS = {"analysis": "no_analysis", "critic": "no_analysis"}
+
+
+def aided(fault: str, **settings: Any) -> Any:
+    """A panel of sound members, whose judge, critic or writer (the model ``aid``) is at fault."""
+    hurry = TimeoutsPatch(first_token_s=0.2) if fault == "hang" else TimeoutsPatch()
+    given: dict[str, Any] = {
+        "summary": Summary(model="aid", attempts=1),
+        "judge": Judge(model="aid"),
+        "attempts": 1,
+        **settings,
+    }
+
+    def settings_of(sim: OpenAISimulator) -> Settings:
+        sim.script(FAULTS[fault], model="aid", times=50)
+        for place in range(3):
+            sim.script(Script(text=f"{DRAFT}{place}"), model=f"good-{place}", times=50)
+        for model in ("writer", "sound-judge"):
+            sim.script(Script(text=VERDICT), model=model, times=50)
+        good = [f"good-{place}" for place in range(3)]
+        channels = (
+            channel(sim, "aid", name="aid", timeouts=hurry, breaker=Breaker(failures=0, rate=0)),
+            channel(sim, *good, "writer", "sound-judge", name="sound"),
+        )
+        one = Combination(name="one-plain", members=tuple(Member(model=model) for model in good), **given)
+        two = replace(one, name="one-stream")
+        return Settings(channels=channels, combinations=(one, two), logging=QUIET)
+
+    return settings_of
+
+
+async def check_aid(fault: str, expected: Expected, **settings: Any) -> None:
+    async with both(aided(fault, **settings)) as (server, sim):
+        for name in ("one-plain", "one-stream"):
+            answer = await post(server, ask(name, stream=name.endswith("stream")))
+            (check_stream if name.endswith("stream") else check_plain)(answer, expected)
+            check_events(server, answer, expected, fault)
+        await sim.wait_until(lambda: sim.stats()["live"] == 0)
+        assert_nothing_left(server)
+
+
+@pytest.mark.parametrize("role", WRITERS)
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_writer_at_fault_is_an_error_or_the_best_draft(role: str, fault: str) -> None:
+    settings = WRITERS[role]
+    if fault == "slow":
+        await check_aid(fault, Expected(("none", "no_analysis")), **settings)
+        return
+    status = {"429": 429, "hang": 504}.get(fault, 502)
+    await check_aid(fault, Expected(status=status, code=CODES[fault]), **settings)
+    summary = Summary(model="aid", attempts=1, fallback=("best_draft",))
+    begun = Expected(status=502, code="upstream_cut")  # nothing is glued to what has left
+    expected = begun if fault == "cut after content" else Expected(("best_draft",))
+    await check_aid(fault, expected, **settings, summary=summary)
+
+
+@pytest.mark.parametrize("role", ADVISERS)
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_an_adviser_at_fault_costs_only_the_advice(role: str, fault: str) -> None:
+    settings = {"summary": Summary(model="writer"), **ADVISERS[role]}
+    level = LEVELS.get(role, "best_draft")
+    if role == "critic" and fault == "slow":
+        level = "none"  # whatever it says is a critique
+    await check_aid(fault, Expected((level,)), **settings)
