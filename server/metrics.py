@@ -55,6 +55,7 @@ class Metrics:
         self.requests: Counter[tuple[str, str, str]] = Counter()  # route, method, status
         self.errors: Counter[str] = Counter()  # code
         self.attempts: Counter[tuple[str, str]] = Counter()  # channel, "ok" or a code
+        self.skipped: Counter[str] = Counter()  # channel
         self.tokens: Counter[tuple[str, str]] = Counter()  # model, prompt or completion
         self.lookups: Counter[str] = Counter()  # hit, shared, miss or bypass
         self.gone = 0
@@ -122,6 +123,14 @@ class Metrics:
         for labels2, count in self.attempts.items():
             attempts.add_metric(labels2, count)
         yield attempts
+        skipped = CounterMetricFamily(
+            "antiphon_upstream_skipped",
+            "Events, lines and parts of channels' answers that nobody here knows, passed over.",
+            labels=["channel"],
+        )
+        for channel, count in self.skipped.items():
+            skipped.add_metric((channel,), count)
+        yield skipped
         tokens = CounterMetricFamily("antiphon_tokens", "Tokens used.", labels=["model", "kind"])
         for labels2, count in self.tokens.items():
             tokens.add_metric(labels2, count)

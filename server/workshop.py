@@ -43,7 +43,7 @@ class Workshop:
         self._tasks = tasks
         self._metrics = metrics
         self._install = install
-        self._session = client_session(images)
+        self._session = client_session(images, metrics.skipped)
         self._channels: dict[str, ChannelState] = {}
         self._cache = AnswerCache(Settings().cache, metrics.looked_up)
         self._calls = SharedCalls(tasks)

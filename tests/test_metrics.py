@@ -43,6 +43,7 @@ def test_errors_attempts_tokens_and_clients_gone_are_counted() -> None:
     metrics.failed("upstream_cut")
     metrics.attempted("a", "ok")
     metrics.attempted("a", "upstream_cut")
+    metrics.skipped["a"] += 2
     metrics.tokens["m", "prompt"] += 7
     metrics.gone += 1
     metrics.in_flight += 3
@@ -50,6 +51,7 @@ def test_errors_attempts_tokens_and_clients_gone_are_counted() -> None:
     assert read["antiphon_errors_total", "upstream_cut"] == 1
     assert read["antiphon_upstream_attempts_total", "a", "ok"] == 1
     assert read["antiphon_upstream_attempts_total", "a", "upstream_cut"] == 1
+    assert read["antiphon_upstream_skipped_total", "a"] == 2
     assert read["antiphon_tokens_total", "prompt", "m"] == 7
     assert read["antiphon_clients_gone_total",] == 1
     assert read["antiphon_requests_in_flight",] == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TypeAlias, assert_never
 
@@ -14,6 +15,7 @@ from server.upstreams.gemini import GeminiUpstream
 from server.upstreams.http import HttpClient
 from server.upstreams.http_aiohttp import AiohttpClient
 from server.upstreams.http_fast import FastClient
+from server.upstreams.http_upstream import HttpUpstream
 from server.upstreams.image_source import ImageSource
 from server.upstreams.listing import ModelLister
 from server.upstreams.local import LocalUpstream
@@ -33,10 +35,12 @@ class Clients:
     """The HTTP clients of the process; each keeps its connections for all channels that use it.
 
     ``images`` is where upstreams that take only bytes get a chat's images from, ``lister`` reads what models
-    upstreams say they have, ``uploader`` sends what is too large for memory.
+    upstreams say they have, ``uploader`` sends what is too large for memory. ``skipped`` counts by channel
+    what was passed over in answers, since nobody here knows it.
     """
 
-    def __init__(self, images: Images) -> None:
+    def __init__(self, images: Images, skipped: Counter[str] | None = None) -> None:
+        self.skipped: Counter[str] = Counter() if skipped is None else skipped
         self._fast = FastClient()
         self._aiohttp = self.uploader = AiohttpClient()
         self.images = ImageSource(images)
@@ -54,9 +58,12 @@ class Clients:
         await self.lister.aclose()
 
 
-def client_session(images: Images = Images()) -> Clients:  # noqa: B008 - frozen
+def client_session(
+    images: Images = Images(),  # noqa: B008 - frozen
+    skipped: Counter[str] | None = None,
+) -> Clients:
     """The clients of the process; closed by who calls this, after the last request."""
-    return Clients(images)
+    return Clients(images, skipped)
 
 
 def build_upstreams(channel: Channel, session: Clients) -> list[ChannelUpstream]:
@@ -71,6 +78,13 @@ def build_upstreams(channel: Channel, session: Clients) -> list[ChannelUpstream]
 
 def build_upstream(channel: Channel, session: Clients) -> ChannelUpstream:
     """The upstream of a channel; whoever builds it awaits its ``aclose``, after the last call."""
+    made = _made(channel, session)
+    if isinstance(made, HttpUpstream):
+        made.skipped = session.skipped
+    return made
+
+
+def _made(channel: Channel, session: Clients) -> ChannelUpstream:
     client = session.of(channel)
     match channel.kind:
         case "openai" if channel.preset == "spark-http":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Mapping
 from typing import Protocol, TypeVar
 
@@ -55,13 +56,14 @@ class HttpUpstream(ABC):
 
     A subclass says where a request goes (``target``), what it is (``body``), how its answer is read
     (``reader``, ``read_at_once``) and what its errors mean (``read_refusal``, ``explained``). ``skips`` is
-    what its reader passes over, in words for the log.
+    what its reader passes over, in words for the log; ``skipped`` counts it by channel.
     """
 
     skips = "unknown or unreadable events"
 
     def __init__(self, channel: Channel, client: HttpClient) -> None:
         self.name = channel.name
+        self.skipped: Counter[str] = Counter()
         self._channel = channel
         self._client = client
         self._timeouts = OwnTimeouts(channel)
@@ -189,6 +191,7 @@ class HttpUpstream(ABC):
 
     def _tell_skipped(self, reader: Reader) -> None:
         if reader.skipped:
+            self.skipped[self.name] += reader.skipped
             log.warning("channel %s: %d %s skipped", self.name, reader.skipped, self.skips)
 
     def _tell_adapted(self, call: Call, warnings: tuple[str, ...]) -> None:

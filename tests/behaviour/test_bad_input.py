@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.behaviour.asking import error_of, post
+from server.app_keys import METRICS
+from tests.behaviour.asking import chunks_of, error_of, get, post, text_of
 from tests.behaviour.kinds import kind_of
 
 CHATS, MESSAGES, RESPONSES, TEXTS = (
@@ -106,6 +107,27 @@ async def test_an_image_that_cannot_be_sent_is_named_by_the_clients_own_field(na
     told = await refused(name, RESPONSES, {"instructions": "Be brief.", "input": [item]})
     assert told["param"] == "input"
     assert "messages" not in told["message"]
+
+
+ODD = {
+    "openai": "data: {gar\n\ndata: bage\n\n",
+    "azure": "data: {gar\n\n",
+    "anthropic": 'event: odd\ndata: {"type": "odd"}\n\n',
+    "gemini": 'data: {"candidates": [{"content": {"role": "model", "parts": [{"odd": 1}]}}]}\r\n\r\n',
+    "ollama": "{gar\n",
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+async def test_what_nobody_knows_in_a_stream_is_passed_over_and_counted(name: str) -> None:
+    async with kind_of(name) as kind:
+        kind.say(pieces=("one ", "two"), inject={1: ODD[name]})
+        answer = await post(kind.server, {"model": kind.model, "messages": [HI], "stream": True}, path=CHATS)
+        assert text_of(chunks_of(answer.body)) == "one two"
+        (channel,) = kind.server.app[METRICS].skipped
+        count = ODD[name].count("data: ") or 1
+        told = (await get(kind.server, "/metrics")).body.decode()
+        assert f'antiphon_upstream_skipped_total{{channel="{channel}"}} {count}.0' in told
 
 
 @pytest.mark.parametrize("name", ["anthropic", "gemini", "ollama"])
