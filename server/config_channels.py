@@ -18,7 +18,7 @@ from server.config_types import nearest
 from server.config_urls import check_base_url, check_proxy, check_spark_url
 from server.config_yaml import Path, printable
 from server.errors import InvalidRequest
-from server.presets import PRESETS, preset_of
+from server.presets import PRESETS, preset_at, preset_of
 from server.settings import AUTO, Channel, Tls
 from server.spark.models import MODELS, canonical_name, with_overrides
 from server.spark.parameters import SparkOptions, instruction, parameters
@@ -121,6 +121,11 @@ def _check_openai(found: Findings, channel: Channel, others_can_read: bool) -> N
 def _check_preset(found: Findings, channel: Channel) -> None:
     path = found.path(channel)
     if channel.preset is None:
+        if channel.base_url is not None and (name := preset_at(channel.base_url)) is not None:
+            found.doubt(
+                (*path, "base_url"),
+                f"is the address of preset {name}, which knows what this vendor takes: write preset: {name}",
+            )
         return
     if channel.preset not in PRESETS:
         known = list(PRESETS)

@@ -9,6 +9,7 @@ the request is refused.
 from __future__ import annotations
 
 from typing import Any, Literal, TypeAlias
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -68,12 +69,12 @@ OVERSEAS = {
     "openai": Preset(
         base_url="https://api.openai.com/v1",
         models={
-            r"(gpt-5|o\d)(?!.*chat)(?!\.)(-.*)?": Rules(
+            r"(ft:)?(gpt-5|o\d)(?!.*chat)(?!\.)(-.*)?": Rules(
                 rename={"max_tokens": "max_completion_tokens"},
                 clamp={"temperature": Range(min=1, max=1)},
                 drop=("top_p", "presence_penalty", "frequency_penalty"),
             ),
-            r"gpt-5.*": Rules(rename={"max_tokens": "max_completion_tokens"}),
+            r"(ft:)?gpt-5.*": Rules(rename={"max_tokens": "max_completion_tokens"}),
         },
     ),
     "mistral": Preset(
@@ -219,11 +220,21 @@ AT_HOME = {
 
 PRESETS: dict[str, Preset] = OVERSEAS | CHINA | AT_HOME
 _NONE = Preset(base_url="")
+_AZURE = Preset(base_url="", models=OVERSEAS["openai"].models)
 
 
 def preset_of(channel: Channel) -> Preset:
-    """The preset that a channel names; an empty one if it names none."""
-    return PRESETS[channel.preset] if channel.preset is not None else _NONE
+    """The preset that a channel names; else what is known of OpenAI's models for ``azure``, or nothing."""
+    if channel.preset is not None:
+        return PRESETS[channel.preset]
+    return _AZURE if channel.kind == "azure" else _NONE
+
+
+def preset_at(base_url: str) -> str | None:
+    """The preset of the vendor that answers at this address; None if it is none of them."""
+    host = urlsplit(base_url).hostname
+    known = (OVERSEAS | CHINA).items()
+    return next((name for name, preset in known if urlsplit(preset.base_url).hostname == host), None)
 
 
 def timeouts_of(channel: Channel) -> TimeoutsPatch:

@@ -214,6 +214,16 @@ def test_another_word_than_auto_is_no_list_of_models(read: Read) -> None:
     assert "channels[0].models: must be" in found
 
 
+def test_the_address_of_a_vendor_without_its_preset_is_a_warning(read: Read) -> None:
+    text = (
+        "channels: [{name: c, kind: openai, base_url: 'https://api.openai.com/v1', api_key: k, models: [a]}]"
+    )
+    assert any("base_url: is the address of preset openai" in one for one in warnings(read, text))
+    assert warnings(read, text.replace("kind: openai,", "kind: openai, preset: openai,")) == warnings(
+        read, text.replace("https://api.openai.com", "https://llm.example.com")
+    )
+
+
 def test_patterns_without_auto_are_a_warning(read: Read) -> None:
     assert any("list_only: is not used" in one for one in warnings(read, channel("list_only: [gpt-*]")))
 

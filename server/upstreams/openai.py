@@ -46,7 +46,7 @@ class OpenAIUpstream(HttpUpstream):
         super().__init__(channel, client)
         preset = preset_of(channel)
         self._usage = usage_of(channel)
-        self._preset = PresetRules(preset) if channel.preset is not None else None
+        self._preset = PresetRules(preset) if channel.preset is not None or preset.models else None
         self._stops_at_calls = preset.stops_at_calls
         self._find_target = find_target
         self.surfaces = surfaces

@@ -55,6 +55,17 @@ async def test_a_deployments_name_cannot_leave_its_place(sim: AzureSimulator) ->
     assert sim.requests[0].path == path
 
 
+@pytest.mark.parametrize(
+    ("deployment", "limit"), [("gpt-5-mini", "max_completion_tokens"), ("my-4o", "max_tokens")]
+)
+async def test_a_deployment_named_after_a_newer_model_is_told_the_limit_as_that_takes_it(
+    sim: AzureSimulator, deployment: str, limit: str
+) -> None:
+    async with speaking(sim, models={"m": {"model": deployment}}) as channel:
+        await deltas(channel, request=chat(max_tokens=5))
+    assert {"max_tokens", "max_completion_tokens"} & set(sim.requests[0].json()) == {limit}
+
+
 async def test_from_within_combinations_it_says_so(sim: AzureSimulator) -> None:
     async with speaking(sim) as channel:
         await deltas(channel, Call(depth=3))

@@ -221,7 +221,10 @@ async def test_what_was_adapted_is_told(sim: OpenAISimulator) -> None:
     assert got["warnings"] == ("top_p was left out", "temperature was changed to 1")
 
 
-@pytest.mark.parametrize("model", ["gpt-5", "gpt-5-mini", "gpt-5.1", "gpt-5-chat-latest", "o1", "o4-mini"])
+@pytest.mark.parametrize(
+    "model",
+    ["gpt-5", "gpt-5-mini", "gpt-5.1", "gpt-5-chat-latest", "o1", "o4-mini", "ft:o4-mini-2025-04-16:org::id"],
+)
 async def test_openais_newer_models_are_told_the_limit_by_the_name_that_they_take(
     sim: OpenAISimulator, model: str
 ) -> None:
