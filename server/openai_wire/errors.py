@@ -30,6 +30,11 @@ _SECRETS = re.compile(
 _NUMBER = re.compile(r"\s*[+-]?[0-9]+(?:\.[0-9]*)?\s*")
 _MODERATION = ("content_filter", "content_policy_violation", "data_inspection_failed", "sensitive")
 _QUOTA = ("insufficient_quota", "arrearage", "exceeded_current_quota_error", "1113", "1008")
+# Codes and types that speak of the key that was sent, which is the channel's.
+_BAD_KEY = frozenset(
+    {"invalid_api_key", "missing_api_key", "expired_api_key", "disabled_api_key", "incorrect_api_key_error"}
+    | {"authentication_error", "invalid_authentication_error", "invalidapikey", "unauthorized"}
+)
 _TOO_LONG = {
     "context_length_exceeded": "context_length_exceeded",
     "exceed_context_size_error": "context_length_exceeded",  # llama.cpp's type; its code is the number 400
@@ -248,7 +253,8 @@ def _classify(status: int, fault: _Fault | None) -> Callable[[_Fault | None, int
         return _moderated
     if status == 402 or (status in (400, 403, 429) and any(code in words.split() for code in _QUOTA)):
         return _quota
-    if status in (401, 403, 407):
+    # A client that read of a bad key would throw its own good one away, whatever the status.
+    if status in (401, 403, 407) or (status < 500 and not _BAD_KEY.isdisjoint(words.split())):
         return _auth
     if status == 429:
         return _rate_limited

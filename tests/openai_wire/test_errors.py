@@ -234,3 +234,17 @@ def test_a_secret_in_code_type_or_param_is_taken_out_and_others_stay() -> None:
     clean_error(other, secrets=("sk-one-secret",), names={})
     assert (other.message, other.code, other.param) == ("Wait.", "too_fast", "n")
     assert other.type == "slow_down"
+
+
+@pytest.mark.parametrize("status", [400, 404, 422, 429])
+@pytest.mark.parametrize(
+    "fields",
+    [{"code": "invalid_api_key"}, {"type": "authentication_error"}, {"code": "InvalidApiKey"}],
+)
+def test_a_bad_key_is_never_taken_for_the_clients_whatever_the_status(
+    status: int, fields: dict[str, str]
+) -> None:
+    body = json.dumps({"error": {"message": "Incorrect API key provided.", **fields}}).encode()
+    error = upstream_error(status, body)
+    assert (error.status, error.code, error.type) == (502, "upstream_auth", "server_error")
+    assert "API key" not in error.message
