@@ -40,6 +40,7 @@ class GeminiUpstream(InliningUpstream):
     skips = "unreadable events or unknown parts"
     read_refusal = staticmethod(gemini_error)
     bounds = IMAGE_BOUNDS
+    knows = ("thinking",)
 
     def __init__(self, channel: Channel, client: HttpClient, images: ImageSource, uploader: Uploader) -> None:
         super().__init__(channel, client, images, _held)

@@ -22,10 +22,12 @@ class InliningUpstream(HttpUpstream):
     """See ``HttpUpstream``. ``images`` belongs to whoever made it.
 
     A subclass puts a request into its dialect (``in_dialect``). ``bounds`` is what an image must fit;
-    ``held`` tells which URLs the vendor finds by itself.
+    ``held`` tells which URLs the vendor finds by itself, ``knows`` names fields of Anthropic's dialect that
+    are put into it, too.
     """
 
     bounds: Bounds
+    knows: tuple[str, ...] = ()
 
     def __init__(
         self, channel: Channel, client: HttpClient, images: ImageSource, held: Callable[[str], bool]
@@ -43,7 +45,7 @@ class InliningUpstream(HttpUpstream):
         done = self._done_to_images(chat, call)
         foreign: tuple[str, ...] = ()
         if chat.wide:
-            chat, foreign = narrowed(chat)
+            chat, foreign = narrowed(chat, keep=self.knows)
         if self._params is not None:
             chat = chat.edit(self._params.changes(chat))
         request = self.in_dialect(chat)

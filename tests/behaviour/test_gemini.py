@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 from aiohttp import web
 
-from server.settings import Channel, Images, Settings
+from server.settings import Channel, ChannelModel, Images, Settings
 from server.simulators.gemini import GeminiSimulator
 from server.simulators.gemini_said import GeminiScript
 from server.simulators.script import ToolCall
@@ -177,3 +178,29 @@ async def test_who_leaves_ends_the_call() -> None:
             await raw.send(chat_request(ask("gemini-3-pro", stream=True), path=CHAT))
             await sim.wait_until(lambda: bool(sim.requests) and sim.requests[0].sent_chunks == 1)
         await sim.wait_until(lambda: sim.requests[0].aborted)
+
+
+@pytest.mark.parametrize(
+    ("thinking", "config"),
+    [
+        ({"type": "enabled", "budget_tokens": 1024}, {"includeThoughts": True, "thinkingBudget": 1024}),
+        ({"type": "disabled"}, {"thinkingBudget": 0}),
+        ({"type": "adaptive"}, {"includeThoughts": True}),
+        (None, None),
+    ],
+)
+async def test_anthropics_wish_to_think_goes_on(thinking: Any, config: Any) -> None:
+    async with GeminiSimulator() as sim:
+        models = {"flash": ChannelModel(model="gemini-2.5-flash")}
+        made = Channel(name="g", kind="gemini", base_url=sim.url, api_key="AIza-key", models=models)
+        async with antiphon(Settings(channels=(made,), logging=QUIET)) as server:
+            asked = {"model": "flash", "max_tokens": 2000, "messages": [{"role": "user", "content": "hi"}]}
+            body = asked | ({"thinking": thinking} if thinking else {})
+            answer = await post(server, body, "x-api-key: k", path="/v1/messages")
+            assert answer.status == 200
+            assert "x-antiphon-warnings" not in answer.headers
+            assert sim.requests[-1].json()["generationConfig"].get("thinkingConfig") == config
+            odd = await post(
+                server, asked | {"thinking": {"type": "later"}}, "x-api-key: k", path="/v1/messages"
+            )
+            assert (odd.status, odd.json()["error"]["param"]) == (400, "thinking")
