@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from server.errors import ServerError
-from server.refusals import by_status, no_quota, refused
+from server.refusals import bad_credentials, by_status, no_quota, refused
 
 _STATUS = {
     "invalid_request_error": 400,
@@ -62,6 +62,8 @@ def _error(fault: Fault, status: int) -> ServerError:
     words = said.lower()
     if status in (400, 403, 429) and any(phrase in words for phrase in _QUOTA):
         return no_quota()
+    if fault.type == "authentication_error" and status < 500:
+        return bad_credentials(status)
     if status in (400, 413, 422):
         return _refused(fault, said, status)
     if status == 404 and "model" in words:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from server.errors import ServerError
+from server.errors import MAX_WAIT_S, ServerError
 from server.refusals import bad_credentials, by_status, no_quota, refused
 
 _STATUS = {
@@ -80,11 +80,11 @@ def fault_error(fault: Fault, status: int | None = None, *, wait_s: float | None
 
 
 def _retry_delay(details: list[dict[str, Any]]) -> float | None:
-    """The time of a google.rpc.RetryInfo, in seconds."""
+    """The time of a google.rpc.RetryInfo, in seconds; at most ``MAX_WAIT_S``."""
     for one in details:
         if str(one.get("@type", "")).endswith("google.rpc.RetryInfo"):
             spelled = _DELAY.fullmatch(str(one.get("retryDelay", "")))
-            return math.ceil(float(spelled[1]) * 1000) / 1000 if spelled else None
+            return min(math.ceil(float(spelled[1]) * 1000) / 1000, MAX_WAIT_S) if spelled else None
     return None
 
 
@@ -92,6 +92,7 @@ def _error(fault: Fault, status: int, details: list[dict[str, Any]]) -> ServerEr
     said = fault.message.strip()
     words = said.lower()
     bad_key = any(one.get("reason") in _BAD_KEY for one in details) or "api key not valid" in words
+    bad_key |= fault.status == "UNAUTHENTICATED" and status < 500
     if status == 402 or (status in (400, 403, 429) and any(phrase in words for phrase in _QUOTA)):
         return no_quota()
     if bad_key or (status == 400 and fault.status == "FAILED_PRECONDITION"):

@@ -62,3 +62,10 @@ def test_a_wait_goes_along_where_waiting_helps() -> None:
 def test_a_body_that_cannot_be_read_leaves_the_status(garbage: bytes) -> None:
     assert anthropic_error(529, garbage).code == "overloaded"
     assert anthropic_error(400, garbage).code == "invalid_request_error"
+
+
+@pytest.mark.parametrize("status", [400, 404, 422, 429])
+def test_a_bad_key_is_never_taken_for_the_clients_whatever_the_status(status: int) -> None:
+    error = anthropic_error(status, body("authentication_error", "invalid x-api-key"))
+    assert (error.status, error.code) == (502, "upstream_auth")
+    assert "x-api-key" not in error.message

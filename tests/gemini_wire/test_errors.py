@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from server.errors import RateLimited
+from server.errors import MAX_WAIT_S, RateLimited
 from server.gemini_wire import gemini_error
 from server.gemini_wire.errors import Fault, fault_error
 
@@ -91,3 +91,16 @@ def test_a_header_that_tells_it_goes_before_the_details() -> None:
 )
 def test_within_an_answer_the_name_or_the_code_tells_all(fault: Fault, ours: int) -> None:
     assert fault_error(fault).status == ours
+
+
+@pytest.mark.parametrize("status", [400, 404, 429])
+def test_a_bad_key_is_never_taken_for_the_clients_whatever_the_status(status: int) -> None:
+    error = gemini_error(status, body("UNAUTHENTICATED", "Request had invalid authentication credentials."))
+    assert (error.status, error.code) == (502, "upstream_auth")
+    assert "credentials." not in error.message
+
+
+def test_a_wait_of_years_is_taken_for_a_day() -> None:
+    details = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "999999999s"}]
+    error = gemini_error(429, body("RESOURCE_EXHAUSTED", details=details))
+    assert error.retry_after_s == MAX_WAIT_S
