@@ -42,7 +42,11 @@ async def test_channel(request: web.Request) -> web.Response:
         )
     model = _wanted(await read_body(request)).model or next(iter(chat_models(channel.settings)), None)
     if model is None:
-        raise NotFound("This channel serves no model that takes chats.", code="model_not_found")
+        raise NotFound(
+            "This channel serves no model that takes chats; if it serves what its upstream lists, the log "
+            "says why none came.",
+            code="model_not_found",
+        )
     if model not in channel.settings.served():
         served = ", ".join(channel.settings.served())
         raise NotFound(

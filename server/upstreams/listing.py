@@ -30,10 +30,12 @@ from server.upstreams.ollama import ollama_target
 from server.upstreams.openai import fixed_target
 
 LISTING_S = 15.0
+# A secret of so few characters may well be a part of a model's name, and is none that had to be kept.
+LONGEST_WORD = 7
 MAX_LIST_BYTES = 8 * 1024 * 1024
 MAX_PAGES = 20
 MAX_NAME = 200
-"""Longer names, and those that are no printable line, are left out."""
+"""Left out are longer names, those that are no printable line, and those with a secret of the channel."""
 
 
 class Listing(msgspec.Struct, frozen=True):
@@ -156,7 +158,7 @@ class ModelLister:
         connect_s = channel.timeouts.over(Timeouts()).connect_s
         timing: dict[str, float] = {}
         names: dict[str, None] = {}
-        prefix = preset_of(channel).list_prefix
+        prefix, secrets = preset_of(channel).list_prefix, secrets_of(channel)
         try:
             for _ in range(MAX_PAGES):
                 async with self._session.get(
@@ -169,7 +171,8 @@ class ModelLister:
                     trace_request_ctx=timing,
                 ) as answer:
                     page = _page(channel, answer.status, await _bounded(answer))
-                names |= dict.fromkeys(name.removeprefix(prefix) for name in page.names() if _is_name(name))
+                listed = (name for name in page.names() if _is_name(name, secrets))
+                names |= dict.fromkeys(name.removeprefix(prefix) for name in listed)
                 if (query := page.next()) is None:
                     break
                 url = url.update_query(query)
@@ -216,8 +219,9 @@ def _page(channel: Channel, status: int, body: bytes) -> _Page | _GeminiPage | _
         raise UpstreamInvalid("The upstream's list of models cannot be read.") from error
 
 
-def _is_name(name: str) -> bool:
-    return 0 < len(name) <= MAX_NAME and name.isprintable() and name == name.strip()
+def _is_name(name: str, secrets: tuple[str, ...]) -> bool:
+    sound = 0 < len(name) <= MAX_NAME and name.isprintable() and name == name.strip()
+    return sound and not any(secret in name for secret in secrets if len(secret) > LONGEST_WORD)
 
 
 async def _connecting(session: ClientSession, context: Any, params: Any) -> None:

@@ -143,6 +143,15 @@ async def test_kinds_without_a_list_have_none(kind: Any) -> None:
         assert await made.list(Channel(name="a", kind=kind)) is None
 
 
+async def test_a_name_that_holds_a_secret_of_the_channel_is_left_out() -> None:
+    secret, header = "own-secret-key", "own-org-secret"
+    names = ("a", f"x-{secret}", header, "own")
+    behave = gives({"data": [{"id": name} for name in names]})
+    found = await listed(behave, api_key=secret, headers={"x-secret": header})
+    assert found is not None
+    assert found.models == ("a", "own")
+
+
 async def test_names_that_cannot_be_one_are_left_out() -> None:
     names = ["good", "", " blank ", "two\nlines", "x" * 5000, "good"]
     found = await listed(gives({"data": [{"id": name, "more": 1} for name in names]}))
