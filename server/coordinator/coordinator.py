@@ -237,11 +237,11 @@ class Coordinator:
         return calls_tools(self.models, model) is not False
 
     async def send_draft(self, draft: Draft) -> Answer:
-        """Give the client a draft word for word."""
+        """Give the client a draft word for word. One that was cut does not end as if it were whole."""
         log = next(one for one in reversed(self.book.calls) if one.id == draft.call.id)
         log.becomes_answer()
         self.book.text_began()
-        reason = draft.finish_reason or "stop"
+        reason = draft.finish_reason or "length"
         said: list[Delta] = [Opening()]
         if draft.text:
             said.append(RefusalDelta(draft.text) if draft.refusal else TextDelta(draft.text))

@@ -103,6 +103,17 @@ async def test_all_members_dead_is_one_error_with_every_reason(strategy: Strateg
     assert told.deltas == []
 
 
+@pytest.mark.parametrize("strategy", ["best_of", "cascade", "race", "vote"])
+async def test_a_cut_draft_that_has_to_do_never_looks_whole(strategy: Strategy) -> None:
+    cut = Scripted("a", [[TextDelta("Begun")], slow("idle")])
+    more: dict[str, Any] = {"vote": Vote(type="number")}
+    told = await panel(strategy, [cut, Scripted("b", [broken()])], partial_min_chars=1, **more).ask()
+    assert told.error is None
+    assert told.text == "Begun"
+    assert told.reasons() == {0: "length"}
+    assert told.data("run.incomplete").reason == "length"
+
+
 @pytest.mark.parametrize("strategy", GATHERING)
 async def test_words_in_a_prompt_choose_nothing(strategy: Strategy) -> None:
     members = [Scripted(name, says(DRAFT)) for name in "abc"]
