@@ -15,9 +15,10 @@ import msgspec
 
 from server.settings import Channel, Range, TimeoutsPatch
 
-# What an error means: the account's quota is spent, the credentials are bad, the vendor is busy, asks for
-# fewer requests, its moderation refused, the conversation is too long, the request is at fault.
-Meaning: TypeAlias = Literal["quota", "auth", "busy", "rate", "content", "length", "request"]
+# What an error means: the account's quota is spent, the credentials are bad, the vendor is busy, loads its
+# model, asks for fewer requests, its moderation refused, the conversation is too long, the request is at
+# fault.
+Meaning: TypeAlias = Literal["quota", "auth", "busy", "loading", "rate", "content", "length", "request"]
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
@@ -215,7 +216,12 @@ AT_HOME = {
     ),
     "vllm": Preset(base_url="http://127.0.0.1:8000/v1", key=False),
     "lmstudio": Preset(base_url="http://127.0.0.1:1234/v1", key=False, timeouts=_AT_HOME),
-    "llamacpp": Preset(base_url="http://127.0.0.1:8080/v1", key=False, timeouts=_AT_HOME),
+    "llamacpp": Preset(
+        base_url="http://127.0.0.1:8080/v1",
+        key=False,
+        timeouts=_AT_HOME,
+        codes={"unavailable_error": "loading"},
+    ),
 }
 
 PRESETS: dict[str, Preset] = OVERSEAS | CHINA | AT_HOME

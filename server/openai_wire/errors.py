@@ -209,6 +209,10 @@ def _read_fault(body: bytes) -> _Fault | None:
 
 
 def _fault_of(fields: dict[str, Any]) -> _Fault | None:
+    if isinstance(inner := fields.get("message"), dict):
+        fields = {**fields, **inner}
+    if isinstance(faults := fields.get("detail"), list) and faults and isinstance(faults[0], dict):
+        return _field_at_fault(faults[0])
     message = next(
         (
             fields[key]
@@ -223,6 +227,15 @@ def _fault_of(fields: dict[str, Any]) -> _Fault | None:
     fault = _Fault(message, _text(fields.get("type")), _text(code), param if isinstance(param, str) else None)
     fault.status = number
     return fault if message or fault.code or fault.type else None
+
+
+def _field_at_fault(detail: dict[str, Any]) -> _Fault:
+    """The first fault of a request that was checked field by field, as FastAPI and pydantic tell it."""
+    steps = detail.get("loc")
+    place = [str(step) for step in steps if isinstance(step, str | int)] if isinstance(steps, list) else []
+    param = ".".join(place[1:] if place[:1] == ["body"] else place)
+    message = _text(detail.get("msg"))
+    return _Fault(f"{param}: {message}" if param and message else message, param=param or None)
 
 
 def _text(value: object) -> str:

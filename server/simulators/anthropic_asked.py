@@ -33,6 +33,7 @@ _BLOCKS = {
 _ID = re.compile("[a-zA-Z0-9_-]+")
 _BAD_ID = "String should match pattern '^[a-zA-Z0-9_-]+$'"
 _CHOICES = ("auto", "any", "tool", "none")
+_NO_SAMPLING = re.compile(r"opus-(4-([7-9]|1\d)|[5-9])\b")
 _FORCED = "Thinking may not be enabled when tool_choice forces tool use."
 
 
@@ -60,6 +61,8 @@ def read_messages(body: bytes) -> Asked:
     turns = _turns(asked["messages"])
     _check_tools(asked)
     _check_thinking(asked)
+    if _NO_SAMPLING.search(asked["model"]):
+        _check_newer(asked)
     said = [_text(block) for role, blocks in turns for block in blocks if role == "user"]
     last = [blocks for role, blocks in turns if role == "user"][-1:]
     everything = [_text(block) for block in system] + [
@@ -177,6 +180,16 @@ def _check_tools(asked: dict[str, Any]) -> None:
         raise bad(f"tool_choice: Input should be one of {', '.join(_CHOICES)}")
     if choice["type"] == "tool" and choice.get("name") not in [tool["name"] for tool in tools]:
         raise bad(f"Tool '{choice.get('name')}' not found in provided tools")
+
+
+def _check_newer(asked: dict[str, Any]) -> None:
+    """What Opus from 4.7 on refuses."""
+    for name in ("temperature", "top_p", "top_k"):
+        if name in asked:
+            raise bad(f"`{name}` is deprecated for this model.")
+    if asked.get("thinking", {}).get("type") == "enabled":
+        words = "Use `thinking.type.adaptive` and `output_config.effort` to control thinking behavior."
+        raise bad(f"`thinking.type.enabled` is not supported for this model. {words}")
 
 
 def _check_thinking(asked: dict[str, Any]) -> None:

@@ -25,6 +25,8 @@ from server.upstreams.params import clamped
 
 # What asks for nothing, in JSON.
 _NOTHING = (b"null", b"false", b"0", b"[]", b"{}", b'""')
+# A server that loads its model says so at once, and not for how long. (seconds)
+LOADING_S = 3.0
 _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -159,7 +161,7 @@ def _told(meaning: Meaning, error: ServerError) -> ServerError:
     told.upstream_status, told.upstream_code = error.upstream_status, error.upstream_code
     told.upstream_type, told.upstream_said = error.upstream_type, error.upstream_said
     if told.status in (429, 503):
-        told.retry_after_s = error.retry_after_s
+        told.retry_after_s = error.retry_after_s or told.retry_after_s
     return told
 
 
@@ -174,6 +176,10 @@ def _meant(meaning: Meaning, error: ServerError) -> ServerError:
             )
         case "busy":
             return Overloaded("The upstream is busy; try again later.")
+        case "loading":
+            return Overloaded(
+                "The upstream is loading its model; try again shortly.", retry_after_s=LOADING_S
+            )
         case "rate":
             return RateLimited(said or "The upstream asks for fewer requests; try again later.")
         case "content":

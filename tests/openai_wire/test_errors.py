@@ -112,6 +112,22 @@ def test_the_message_is_found_in_every_form(data: bytes) -> None:
     assert upstream_error(429, data).message == "slow down"
 
 
+@pytest.mark.parametrize("form", ['{"detail":%s}', '{"object":"error","message":{"detail":%s},"type":"x"}'])
+def test_a_field_at_fault_is_named(form: str) -> None:
+    detail = (
+        '[{"type":"extra_forbidden","loc":["body","messages",0,"x"],"msg":"Extra inputs are not permitted"}]'
+    )
+    error = upstream_error(422, (form % detail).encode())
+    assert (error.status, error.param) == (422, "messages.0.x")
+    assert error.message == "messages.0.x: Extra inputs are not permitted"
+
+
+@pytest.mark.parametrize("detail", ["[]", "[1]", "[{}]", '[{"loc":3,"msg":{}}]', '[{"loc":[null,["a"]]}]'])
+def test_odd_details_do_no_harm(detail: str) -> None:
+    error = upstream_error(422, b'{"detail":%b}' % detail.encode())
+    assert (error.status, error.message) == (422, "The upstream refused the request with status 422.")
+
+
 def test_param_and_type_of_a_mistake_of_the_clients_go_on() -> None:
     error = upstream_error(
         400, body(message="too hot", param="temperature", type="invalid_request_error", code="x")

@@ -90,6 +90,16 @@ def test_what_the_vendor_takes_is_taken(fields: dict[str, Any]) -> None:
         ({"max_tokens": 0}, "max_tokens: 0"),
         ({"seed": 1}, "seed: Extra inputs"),
         ({"temperature": 1.5}, "temperature: range"),
+        ({"model": "claude-opus-4-7", "temperature": 1}, "`temperature` is deprecated"),
+        ({"model": "claude-opus-5", "top_k": 4}, "`top_k` is deprecated"),
+        (
+            {
+                "model": "claude-opus-4-8-20260301",
+                "thinking": {"type": "enabled", "budget_tokens": 1024},
+                "max_tokens": 2000,
+            },
+            "`thinking.type.enabled` is not supported",
+        ),
         ({"stop_sequences": [" "]}, "non-whitespace"),
         ({"system": [{"type": "image"}]}, "system.0"),
         ({"messages": []}, "at least one message"),

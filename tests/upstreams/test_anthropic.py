@@ -74,6 +74,14 @@ async def test_what_goes_out(sim: AnthropicSimulator) -> None:
     assert (request.json()["model"], request.json()["max_tokens"]) == ("claude-sonnet-4-6", 77)
 
 
+@pytest.mark.parametrize("model", ["claude-opus-4-7", "claude-opus-4-1", "claude-opus-4-20250514"])
+async def test_sampling_and_an_effort_suit_models_of_every_age(sim: AnthropicSimulator, model: str) -> None:
+    async with speaking(sim, models=[model]) as channel:
+        asked = chat(temperature=0.5, top_p=0.9, reasoning_effort="low", max_tokens=4000, model=model)
+        assert await answer(channel, request=asked)
+    assert ("temperature" in sim.requests[-1].json()) is False
+
+
 async def test_other_vendors_may_want_a_bearer_and_a_path(sim: AnthropicSimulator) -> None:
     async with upstream(
         f"{sim.url}/anthropic/", kind="anthropic", models=["m"], anthropic={"auth": "bearer"}

@@ -107,6 +107,7 @@ MEANT = {
     "quota": InsufficientQuota,
     "auth": UpstreamAuth,
     "busy": Overloaded,
+    "loading": Overloaded,
     "rate": RateLimited,
     "content": ContentFiltered,
     "length": UpstreamRefused,
