@@ -22,7 +22,7 @@ from server.config_checks import Findings, check_access, check_server, check_upl
 from server.config_combinations import check_names
 from server.config_routing import check_routing
 from server.config_types import Reader
-from server.config_yaml import MAX_FILE_BYTES, Fault, Faults, Scalar, parse, stand_ins, substitute
+from server.config_yaml import MAX_FILE_BYTES, SPARK, Fault, Faults, Scalar, parse, stand_ins, substitute
 from server.config_yaml import Path as KeyPath
 from server.settings import AUTO, AccessKey, Channel, Combination, Member, Settings
 
@@ -30,7 +30,6 @@ __all__ = ["ConfigError", "Fault", "Loaded", "default_path", "describe", "load"]
 
 SHIPPED = Path(__file__).parent / "conf" / "config.yaml"
 KEYS, HOST, PORT, FILE = "ANTIPHON_KEYS", "ANTIPHON_HOST", "ANTIPHON_PORT", "ANTIPHON_CONFIG"
-SPARK = ("APP_ID", "API_KEY", "API_SECRET")
 HOST_OPTION, PORT_OPTION = "--host", "--port"
 """The command line's address, as variables that no environment has: they win, and faults name them."""
 
@@ -97,7 +96,7 @@ def load(
     reader = Reader(faults, Settings)
     settings: Settings = reader.read(root)
     unread = frozenset(faults.paths)
-    settings, origins = _override(settings, reader, variables, faults)
+    settings, origins = _override(settings, reader, variables | stood_in, faults)
     found = Findings(
         settings, root, reader.paths, faults, warnings, origins, frozenset(reader.unknown), unread
     )

@@ -273,6 +273,9 @@ def substitute(node: Node, path: Path, variables: Mapping[str, str], faults: Fau
                 substitute(value, (*path, name), variables, faults)
 
 
+SPARK = ("APP_ID", "API_KEY", "API_SECRET")
+"""The variables of a Spark channel that names no credentials."""
+
 # Of a channel, what may be made up: its keys, its address, what a vendor calls things.
 _MADE_UP = ("api_key", "api_keys", "app_id", "api_secret", "base_url", "proxy", "headers", "models")
 
@@ -303,6 +306,10 @@ def stand_ins(root: Node, variables: Mapping[str, str]) -> dict[str, str]:
             schemes = {"base_url": "wss" if spark else "https", "proxy": "http"}
             for name in filter(channel.values.__contains__, _MADE_UP):
                 look(channel.values[name], schemes.get(name))
+            if spark and channel.values.keys().isdisjoint(("app_id", "api_key", "api_secret", "spark")):
+                for name in SPARK:  # which such a channel has from them, unsaid
+                    if name not in variables:
+                        found.setdefault(name, f"unset-{name.lower().replace('_', '-')}")
     access = root.values.get("access") if isinstance(root, Entries) else None
     for key in _below(access, "keys"):
         if isinstance(key, Entries) and "key" in key.values:

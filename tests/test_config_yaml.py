@@ -232,6 +232,16 @@ def test_in_a_rehearsal_something_stands_in_for_what_is_not_set(tmp_path: Path) 
     assert [key.key for key in loaded.settings.access.keys] == ["unset-mine", "sk-yours"]
 
 
+def test_in_a_rehearsal_spark_needs_none_of_the_older_gateways_variables(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("channels: [{name: s, kind: spark, models: [spark-max]}]")
+    loaded = load(path, {"APP_ID": "mine"}, rehearsal=True)
+    assert loaded.stood_in == ("API_KEY", "API_SECRET")
+    assert loaded.settings.channels[0].app_id == "mine"
+    with pytest.raises(ConfigError, match="kind spark wants all three"):
+        load(path, {"APP_ID": "mine"})
+
+
 @pytest.mark.parametrize(
     "text",
     [
