@@ -62,17 +62,18 @@ _LINE = msgspec.json.Decoder(_Line)
 class OllamaReader:
     """Takes the bytes of one answer as they come, and says what they mean.
 
-    A whole answer is a stream of one line. Only the line with ``done`` makes an answer whole. ``answer_id``
-    goes into the ids of calls that came without one. ``skipped`` counts lines that are no JSON. ``eof`` gives
-    the last deltas, or raises. All methods
-    raise ``ServerError``, ``feed`` never together with deltas that came before it.
+    A whole answer is a stream of one line, of at most ``line_bytes``. Only the line with ``done`` makes an
+    answer whole. ``answer_id`` goes into the ids of calls that came without one. ``skipped`` counts lines
+    that are no JSON. ``eof`` gives the last deltas, or raises. All methods raise ``ServerError``, ``feed``
+    never together with deltas that came before it.
     """
 
-    def __init__(self, answer_id: str) -> None:
+    def __init__(self, answer_id: str, *, line_bytes: int = MAX_ANSWER_BYTES) -> None:
         self.done = False
         self.quiet = True
         self.skipped = 0
         self._id = answer_id
+        self._line_bytes = line_bytes
         self._rest: list[bytes] = []  # the pieces of a line that has begun: joined once, when it is whole
         self._size = 0
         self._calls = 0
@@ -85,7 +86,7 @@ class OllamaReader:
         """The deltas that these bytes complete."""
         self.quiet = not data.strip()
         self._size = self._size + len(data) if self._rest else len(data)
-        if self._size > MAX_ANSWER_BYTES:
+        if self._size > self._line_bytes:
             raise UpstreamInvalid("The upstream sent a line that is far too long.")
         *lines, rest = data.split(b"\n")
         if not lines:

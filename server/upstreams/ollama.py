@@ -11,11 +11,12 @@ from server.chat import ChatRequest
 from server.embeddings import EmbeddingsAsked
 from server.errors import ServerError
 from server.foreign import NativeRequest
-from server.ollama_wire import OllamaReader, chat_request, ollama_error
+from server.ollama_wire import MAX_ANSWER_BYTES, OllamaReader, chat_request, ollama_error
 from server.ollama_wire.embeddings import embed_request, read_embedded
 from server.ollama_wire.errors import NOT_PULLED
 from server.openai_wire.errors import clean
 from server.settings import Channel
+from server.sse import MAX_EVENT_BYTES
 from server.surfaces import SurfaceRequest
 from server.upstreams.base import Call
 from server.upstreams.exchange import secrets_of
@@ -58,7 +59,8 @@ class OllamaUpstream(InliningUpstream):
 
     def reader(self, *, stream: bool) -> OllamaReader:
         """It takes lines and a whole answer alike."""
-        return OllamaReader(secrets.token_hex(8))
+        most = MAX_EVENT_BYTES if stream else MAX_ANSWER_BYTES
+        return OllamaReader(secrets.token_hex(8), line_bytes=most)
 
     def explained(self, error: ServerError) -> ServerError:
         """A model that is not pulled is the operator's trouble, who is told."""

@@ -168,6 +168,8 @@ def test_a_line_without_an_end_is_bounded() -> None:
     reader.feed(b" " * (MAX_ANSWER_BYTES // 2))
     with pytest.raises(UpstreamInvalid, match="too long"):
         reader.feed(b" " * (MAX_ANSWER_BYTES // 2 + 1))
+    with pytest.raises(UpstreamInvalid):
+        OllamaReader("x", line_bytes=3).feed(b"    ")
 
 
 def test_a_line_that_is_no_json_is_passed_over_and_counted() -> None:
