@@ -31,6 +31,7 @@ from server.errors import InvalidRequest, ModelNotFound
 from server.events import StageDeadlineReached, StageQuorumReached
 from server.prices import Prices
 from server.upstreams.base import Call, Upstream, prices_by_name
+from server.upstreams.image_sharing import RunImages
 
 # A seed fits into a JSON number that every client reads exactly.
 SEED_BITS = 31
@@ -77,7 +78,11 @@ class Coordinator:
         if plan.max_cost is not None:
             book.ledger = Ledger(plan.max_cost)
             book.ledger.set_aside(plan.summary_most)
-        self._within = Within(book, plan, group, models, call.depth, steering, call.caching)
+        # A combination within another shows what that one shows.
+        self.images = call.images or RunImages()
+        self._within = Within(
+            book, plan, group, models, call.depth, steering, self.images, caching=call.caching
+        )
         self._loop = asyncio.get_running_loop()
         self._tools = Tools(chat) if members_call(plan) and tools_field(chat) is not None else None
         self._seed: int | None = None

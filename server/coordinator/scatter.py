@@ -25,6 +25,7 @@ from server.coordinator.tool_calls import Tools
 from server.events import MemberRef, StageRef
 from server.settings import MEMBER_TIMEOUTS, Combination, Member
 from server.upstreams.base import Call, TimeoutsAt, Upstream, prices_by_name
+from server.upstreams.image_sharing import RunImages
 
 # The stage ends its calls at the deadline; their own clocks, which would call it a failure, come later.
 LATER_S = 1.0
@@ -33,7 +34,8 @@ LATER_S = 1.0
 class Within(msgspec.Struct, frozen=True):
     """What calls are made within: the run, its task group, and whom it may ask.
 
-    ``caching`` says what may be done with kept drafts; None: nothing.
+    ``images`` are those that all calls show. ``caching`` says what may be done with kept drafts; None:
+    nothing.
     """
 
     book: RunBook
@@ -42,6 +44,7 @@ class Within(msgspec.Struct, frozen=True):
     models: Callable[[str], Upstream]
     depth: int
     steering: Steering
+    images: RunImages
     caching: Caching | None = None
 
 
@@ -115,7 +118,7 @@ class Scatter:
             run=self._within.book.run,
             depth=self._within.depth + 1,
         )
-        call.siblings = self
+        call.siblings, call.images = self, self._within.images
         if self._within.caching is not None and self.stage.id == "draft.1":
             call.caching = self._within.caching.of_member(planned.id)
         self._within.book.parts.append((member.log, call))

@@ -175,6 +175,7 @@ async def stream_answer(
         run=run.book.run,
         depth=run.call.depth + 1,
     )
+    call.images = run.images
     run.book.parts.append((log, call))
     relay = _Relay(run, log, whole=whole, shape=shape)
     try:

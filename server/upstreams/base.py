@@ -19,6 +19,7 @@ from server.prices import Prices
 from server.settings import Channel, Timeouts, TimeoutsPatch
 from server.spark_ws import Credentials
 from server.surfaces import AnswerHead, SurfaceRequest
+from server.upstreams.image_sharing import RunImages
 from server.upstreams.image_source import Inlined
 
 
@@ -152,6 +153,7 @@ class Call:
     from others has its first word of a draft: from then on a failure need be no status any more.
     ``warnings`` are a channel and what it had to adapt in the request, in ASCII words; None: nothing.
     ``inlined`` is the request with its images inside, once an attempt has made it: the next needs no fetch.
+    ``images`` are those that the calls of one run have in common; None: it is alone.
     ``credentials`` are the caller's own, in place of the channel's; no further call is given them.
     ``siblings`` are the calls beside it, if it is one of a stage. ``parts`` are the calls that were begun for
     it, where a combination answers, each with what its run knows of it. ``caching`` says what may be done
@@ -170,6 +172,7 @@ class Call:
         "credentials",
         "deadline",
         "depth",
+        "images",
         "inlined",
         "observer",
         "parts",
@@ -209,6 +212,7 @@ class Call:
         self.answer: AnswerInfo | None = None
         self.begun: Callable[[], None] | None = None
         self.warnings: tuple[str, tuple[str, ...]] | None = None
+        self.images: RunImages | None = None
         self.inlined: Inlined | None = None
         self.caching: Caching | None = None
 

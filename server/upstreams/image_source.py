@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -24,6 +24,7 @@ from server.upstreams.image_fetch import ImageFetcher
 from server.upstreams.image_fitting import Bounds, Fitted, NoPillow, Unfit, as_it_is, fit
 from server.upstreams.image_head import image_type
 from server.upstreams.image_places import Places
+from server.upstreams.image_sharing import RunImages
 
 log = logging.getLogger("antiphon.upstream")
 
@@ -78,13 +79,21 @@ class ImageSource:
         if self._pool is not None:
             self._pool.shutdown(wait=False)
 
-    async def inline(self, chat: ChatRequest, bounds: Bounds, *, deadline: float | None = None) -> Inlined:
+    async def inline(
+        self,
+        chat: ChatRequest,
+        bounds: Bounds,
+        *,
+        deadline: float | None = None,
+        shared: RunImages | None = None,
+    ) -> Inlined:
         """The request with the image of its newest turn that bears one as a data URI within ``bounds``.
 
         Turns with several images, and older ones, stay as they are: what becomes of them is the upstream's
         rule. Raises ``InvalidRequest`` that names the part for an image that cannot be had, read or made to
         fit, and ``ImagesBusy`` when too many are being fetched or converted. No part of it goes on after
         ``deadline`` (event loop time, seconds), but for a conversion that has begun, which nobody awaits.
+        What other calls of the same run have had made is taken from ``shared``.
         """
         bearing = [place for place, message in enumerate(chat.messages) if message.images]
         if not bearing or len(chat.messages[bearing[-1]].images) != 1:
@@ -95,7 +104,7 @@ class ImageSource:
         number = next(at for at, part in enumerate(message["content"]) if part.get("type") == "image_url")
         image = message["content"][number]["image_url"]
         param = f"messages[{place}].content[{number}].image_url"
-        fitted = await self._fitted(image["url"], bounds, param, deadline)
+        fitted = await self._fitted(image["url"], bounds, param, deadline, shared)
         uri = fitted.uri
         if uri == image["url"]:
             return Inlined(chat, chat, bounds)
@@ -111,6 +120,7 @@ class ImageSource:
         keep: Callable[[str], bool],
         *,
         deadline: float | None = None,
+        shared: RunImages | None = None,
     ) -> Inlined:
         """The request with every image as a data URI of a type within ``bounds``.
 
@@ -131,7 +141,7 @@ class ImageSource:
 
         async def made_to_fit(url: str, param: str) -> Fitted:
             async with turns:
-                return await self._fitted(url, bounds, param, deadline)
+                return await self._fitted(url, bounds, param, deadline, shared)
 
         failed: ServerError | None = None
         try:
@@ -151,12 +161,28 @@ class ImageSource:
         whole = chat.with_messages(_with_images(raw, uris) for raw in chat.raw_messages())
         return Inlined(chat, whole, bounds, warning)
 
-    async def _fitted(self, url: str, bounds: Bounds, param: str, deadline: float | None) -> Fitted:
+    async def _fitted(
+        self, url: str, bounds: Bounds, param: str, deadline: float | None, shared: RunImages | None
+    ) -> Fitted:
+        if shared is None:
+            return await self._fit(url, bounds, param, deadline, partial(self._fetch, url, param, deadline))
+        fetch = partial(shared.fetched.get, url, partial(self._fetch, url, param, deadline))
+        make = partial(self._fit, url, bounds, param, deadline, fetch)
+        return await shared.fitted.get((url, bounds), make)
+
+    async def _fit(
+        self,
+        url: str,
+        bounds: Bounds,
+        param: str,
+        deadline: float | None,
+        fetch: Callable[[], Awaitable[bytes]],
+    ) -> Fitted:
         # Base64 is decoded here whatever its size: a thread would hold the interpreter just as long.
         if url[:5].lower() == "data:":
             data = decode_data_uri(url, max_bytes=self._settings.max_bytes, param=param)
         else:
-            data = await self._fetch(url, param, deadline)
+            data = await fetch()
         try:
             return as_it_is(data, bounds) or await self._convert(data, bounds, deadline)
         except Unfit as error:

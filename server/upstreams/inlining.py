@@ -77,7 +77,9 @@ class InliningUpstream(HttpUpstream):
         if made is not None and made.chat is chat:
             return chat
         if made is None or not made.suits(chat, self.bounds):
-            made = await self._images.inline_all(chat, self.bounds, self._held, deadline=call.deadline)
+            made = await self._images.inline_all(
+                chat, self.bounds, self._held, deadline=call.deadline, shared=call.images
+            )
             call.inlined = made
         return made.chat
 

@@ -201,7 +201,9 @@ class SparkUpstream:
     ) -> tuple[ChatRequest, tuple[str, ...]]:
         """The request with its image inside, and what was done to the images."""
         if call.inlined is None or not call.inlined.suits(chat, IMAGE_BOUNDS):
-            call.inlined = await self._images.inline(chat, IMAGE_BOUNDS, deadline=deadline)
+            call.inlined = await self._images.inline(
+                chat, IMAGE_BOUNDS, deadline=deadline, shared=call.images
+            )
         told: tuple[str, ...] = (call.inlined.warning,) if call.inlined.warning else ()
         if (older := sum(len(message.images) for message in chat.messages) - 1) > 0:
             told += (f"{older} older image{'s were' if older > 1 else ' was'} left out",)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
+from aiohttp import web
 
-from server.settings import Channel, ChannelModel, Combination, Settings
+from server.settings import Channel, ChannelModel, Combination, Images, Member, Settings, Summary
+from server.simulators.ollama import OllamaSimulator
 from server.simulators.openai import OpenAISimulator
 from server.simulators.script import Script, ToolCall
 from tests.behaviour.asking import both, error_of, post
 from tests.behaviour.panels import panel, serving
-from tests.behaviour.running import QUIET, ask
+from tests.behaviour.running import QUIET, antiphon, ask
+from tests.small_host import small_host
+from tests.upstreams.test_inlining import PNG
 
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
 
@@ -95,3 +100,40 @@ async def test_calls_of_tools_that_most_members_agree_on_are_the_answer(stream: 
         assert told["antiphon"]["agreement"] == 1
         assert answer.headers["x-antiphon-level"] == "partial"
         assert {one["id"]: one.get("code") for one in told["antiphon"]["members"]}["m1"] == "invalid_draft"
+
+
+async def test_a_picture_on_the_web_is_fetched_once_for_all_who_see_it() -> None:
+    fetched: list[str] = []
+
+    async def give(request: web.Request) -> web.Response:
+        fetched.append(request.path)
+        return web.Response(body=PNG, content_type="image/png")
+
+    async with OllamaSimulator() as sim, small_host(give) as host:
+        seeing = ("eye-1", "eye-2", "eye-3")
+        channels = tuple(
+            Channel(name=name, kind="ollama", base_url=sim.url, models={name: ChannelModel(vision=True)})
+            for name in (*seeing, "writer")
+        )
+        one = Combination(
+            name="panel",
+            members=(Member(model="eye-1"),),
+            vision_members=tuple(Member(model=name) for name in seeing),
+            summary=Summary(model="writer"),
+            quorum=1,
+            grace_s=30,
+        )
+        settings = Settings(
+            channels=channels, combinations=(one,), images=Images(allow_hosts=("127.0.0.1",)), logging=QUIET
+        )
+        async with antiphon(settings) as server:
+            for number in (1, 2):
+                shown = {"type": "image_url", "image_url": {"url": f"{host}/a.png"}}
+                turns = [{"role": "user", "content": [{"type": "text", "text": "What?"}, shown]}]
+                answer = await post(server, {"model": "panel", "messages": turns})
+                assert answer.status == 200, answer.body
+                assert answer.json()["antiphon"]["level"] == "none"
+                assert len(fetched) == number, "for each run anew"
+        assert len(sim.requests) == 8
+        picture = base64.b64encode(PNG).decode()
+        assert all(picture in request.body.decode() for request in sim.requests)

@@ -20,6 +20,7 @@ from server.deltas import TextDelta
 from server.price_settings import Price
 from server.run_log import Run
 from server.settings import Combination, Member, Summary, TimeoutsPatch
+from server.upstreams.image_sharing import RunImages
 from tests.coordinator.panel import PATIENCE_S, Panel, Scripted, broken, never, request, says
 
 LONG = "word " * 60
@@ -62,7 +63,7 @@ async def stage(
     book.begin()
     book.ledger = ledger
     async with asyncio.TaskGroup() as group:
-        within = Within(book, plan, group, panel.find, 1, steering)
+        within = Within(book, plan, group, panel.find, 1, steering, RunImages())
         ref = book.begin_stage(name, [call.id for call in plan.calls], number)
         calls = [(call, request(model=call.model, max_tokens=100)) for call in plan.calls]
         scatter = Scatter(within, ref, calls, deadline=deadline, besides=besides)
