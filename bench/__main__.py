@@ -85,7 +85,7 @@ async def _until_signalled(rig: Rig) -> Report:
 
 def is_for_everyone(scenario: Scenario) -> bool:
     """Is it a plain chat, which even the mock itself can answer?"""
-    return not (scenario.combination or scenario.load.watchers)
+    return not (scenario.combination or scenario.panel or scenario.load.watchers or scenario.load.act)
 
 
 def missing(report: Report) -> list[str]:

@@ -10,7 +10,7 @@ import msgspec
 from bench.framing import HEAD_END, BadFraming, ChunkedBody, content_length, is_chunked, status_of
 from bench.websocket import TEXT, Frames
 
-_WORD = re.compile(r"w(0|[1-9]\d*)@(\d{16})")
+_WORD = re.compile(r"w(0|[1-9]\d*)@(\d{16})x*")
 
 
 class BadAnswer(Exception):

@@ -10,12 +10,12 @@ from pathlib import Path
 import msgspec
 import yaml
 
-from bench.scenarios import MEMBERS, MODELS, SUMMARY
+from bench.scenarios import MODELS, PANEL, PANELS, SUMMARY
 
 KEY = "sk-rig-opens-nothing"
+KEY_BESIDE = "sk-rig-asks-beside"  # whose runs the watchers do not see
 ROOT = Path(__file__).parent.parent
 ANTIPHON, RELAY, DIRECT, NGINX = "antiphon", "relay", "direct", "nginx"
-PANEL = "rig-panel"
 WATCH = "/v1/events"
 _PLACE = re.compile(r"\{(port|upstream|upstream_port|dir|python|model)\}")
 
@@ -40,7 +40,7 @@ class Contestant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     path: str = "/v1/chat/completions"
     model: str = "{model}"  # how the mock's model is called there
     combination: str | None = None  # for scenario E: its model of four members and a summary
-    watch_path: str | None = None  # for scenario W: its status channel, a websocket as docs/events.md has it
+    watch_path: str | None = None  # for R and W…: its status channel, a websocket as docs/events.md has it
     start_timeout_s: float = 60
 
     def asked(self, model: str) -> str:
@@ -56,7 +56,7 @@ def filled(text: str, places: dict[str, str]) -> str:
 def _antiphon() -> Contestant:
     """The server as ``antiphon serve`` starts it: only a key, a channel and a combination are configured."""
     settings = {
-        "access": {"keys": [{"name": "rig", "key": KEY}]},
+        "access": {"keys": [{"name": "rig", "key": KEY}, {"name": "beside", "key": KEY_BESIDE}]},
         "channels": [
             {
                 "name": "mock",
@@ -66,15 +66,16 @@ def _antiphon() -> Contestant:
                 "models": list(MODELS),
             }
         ],
-        "events": {"max_connections": 1100},  # for W
+        "events": {"max_connections": 10_100},  # for WA
         "combinations": [
             {
-                "name": PANEL,
+                "name": panel,
                 "strategy": "synthesize",
-                "members": [{"model": name} for name in MEMBERS],
-                "quorum": len(MEMBERS),
+                "members": [{"model": name} for name in members],
+                "quorum": len(members),
                 "summary": {"model": SUMMARY},
             }
+            for panel, members in PANELS.items()
         ],
     }
     command = ["{python}", "-m", "server", "serve", "--config", "{dir}/config.yaml", "--port", "{port}"]

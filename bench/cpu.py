@@ -61,6 +61,19 @@ def waited(pids: list[int]) -> float | None:
     return nanoseconds / 1e9
 
 
+def open_files(pids: list[int]) -> int | None:
+    """How many files and sockets the processes have open; None: cannot be known here."""
+    if not IS_KNOWN:
+        return None
+    found = 0
+    for pid in pids:
+        try:
+            found += len(list((PROC / str(pid) / "fd").iterdir()))
+        except OSError:
+            continue
+    return found
+
+
 def resident_mb(pids: list[int]) -> float | None:
     """Resident memory in MB, pages that are shared counted for each process: cheap enough to sample."""
     if not IS_KNOWN:

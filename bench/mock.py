@@ -1,6 +1,7 @@
 """The mock upstream: an OpenAI-compatible server that costs little and says what the check expects.
 
-``python -m bench.mock`` prints the port it took, and serves until it is told to end. An answer is
+``python -m bench.mock`` prints the port it took, and serves until it is told to end. ``GET /cuts`` lists when
+connections were lost amid an answer, in µs of the monotonic clock. An answer is
 ``[nonce]``, copied from the request's ``[ask nonce]``, and then its words in order. In a stream each word
 carries the moment at which it was sent, in µs of the monotonic clock: ``w7@0000001234567890``.
 """
@@ -13,6 +14,7 @@ import re
 import signal
 import sys
 import time
+from collections import deque
 from functools import cache
 from typing import cast
 
@@ -69,7 +71,8 @@ class Script:
         self._null = b',"usage":null' if with_usage else b""
         self._with_usage = with_usage
         self._end = b'"},"logprobs":null,"finish_reason":null}]' + self._null + b"}\n\n\r\n"
-        room = len(self.start(0)) + len(b"0" * 16 + b" ") + len(self._end) - len(b"\r\n")
+        self._behind = b"x" * self.pace.pad + b" "
+        room = len(self.start(0)) + len(b"0" * 16 + self._behind) + len(self._end) - len(b"\r\n")
         words = [b"w%d@" % number for number in range(self.pace.words)]
         self._words = [(b"%x\r\n" % (room + len(word)), word) for word in words]
 
@@ -95,7 +98,9 @@ class Script:
     def word(self, number: int, start: bytes) -> bytes:
         """One framed chunk, stamped with this moment."""
         size, word = self._words[number]
-        return b"".join((size, start, word, b"%016d " % (time.monotonic_ns() // 1000), self._end))
+        return b"".join(
+            (size, start, word, b"%016d" % (time.monotonic_ns() // 1000), self._behind, self._end)
+        )
 
     def closing(self, stream: int) -> bytes:
         """The finish reason, the usage if it was asked for, and the end."""
@@ -133,6 +138,10 @@ def whole_answer(number: int, request: Request, nonce: bytes) -> bytes:
     ) % (number, CREATED, request.model.encode(), nonce, whole_text(pace.words), usage(pace.words))
     head = _HEAD % (200, b"OK", b"application/json", number)
     return b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body)
+
+
+def _json(body: bytes) -> bytes:
+    return b"%bcontent-length: %d\r\n\r\n%b" % (_HEAD % (200, b"OK", b"application/json", 0), len(body), body)
 
 
 def refusal(status: int, message: str) -> bytes:
@@ -244,6 +253,7 @@ class Mock:
     def __init__(self) -> None:
         self.pacer = Pacer()
         self.asked = 0
+        self.cuts: deque[int] = deque(maxlen=1000)  # when connections were lost amid an answer
 
     def connection(self) -> Connection:
         return Connection(self)
@@ -262,6 +272,8 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.WriteTransport, transport)  # uvloop's are of no class of asyncio's
 
     def connection_lost(self, _error: Exception | None) -> None:
+        if self.talk is not None:
+            self._mock.cuts.append(time.monotonic_ns() // 1000)
         self._transport = self.talk = None
 
     def data_received(self, data: bytes) -> None:
@@ -295,6 +307,9 @@ class Connection(asyncio.Protocol):
         if taken is None:
             return
         head, body = taken
+        if head.startswith(b"GET /cuts "):
+            self.say(_json(msgspec.json.encode(list(self._mock.cuts))))
+            return
         target = head.split(b" ", 2)[1] if head.count(b" ") > 1 else b""
         if not (head.startswith(b"POST ") and target.partition(b"?")[0].endswith(b"/chat/completions")):
             self._refuse(404, "the mock serves POST …/chat/completions")

@@ -216,7 +216,7 @@ async def contestant_running(
 async def run_load(job: Job, core: int | None) -> Measured:
     """Run a job's load in a process of its own. Raises RigFailure."""
     pipe = asyncio.subprocess.PIPE
-    program = "bench.watchers" if job.load.watchers else "bench.load"
+    program = "bench.acts" if job.load.act else "bench.watchers" if job.load.watchers else "bench.load"
     process = await _spawn([sys.executable, "-m", program], core, ROOT, stdin=pipe, stdout=pipe, stderr=pipe)
     load = job.load
     try:

@@ -13,7 +13,7 @@ import msgspec
 
 from bench.contestants import ANTIPHON, DIRECT, RELAY
 from bench.results import Measured, Report, Spread, Start
-from bench.scenarios import IDEAL_SUMMARY_MS, SCENARIOS
+from bench.scenarios import IDEAL_SUMMARY_MS, SCENARIOS, WIDE_PANEL, ideal_summary_ms
 
 START = "start"  # stands where a scenario's letter would
 
@@ -34,6 +34,10 @@ def _word_rate(measured: Measured) -> float | None:
 
 def _word_cpu(measured: Measured) -> float | None:
     return measured.cpu_us_per_word
+
+
+def _answer_cpu(measured: Measured) -> float | None:
+    return measured.cpu_us_per_answer
 
 
 def _whole(measured: Measured) -> float | None:
@@ -119,6 +123,18 @@ def _late_summary_ms(report: Report) -> float | None:
     return None if first is None else first / 1000 - IDEAL_SUMMARY_MS
 
 
+def _late_run_ms(report: Report) -> float | None:
+    """What the scheduling of runs adds, at most, to the ideal: p99."""
+    first = report.median(
+        ANTIPHON, "R", lambda measured: measured.first_us.p99 if measured.first_us else None
+    )
+    return None if first is None else first / 1000 - ideal_summary_ms(WIDE_PANEL)
+
+
+def _figure(scenario: str, name: str) -> Callable[[Report], float | None]:
+    return _median(scenario, lambda measured: measured.figures.get(name))
+
+
 def _start(figure: Callable[[Start], float | None]) -> Callable[[Report], float | None]:
     return lambda report: report.start(ANTIPHON, figure)
 
@@ -150,6 +166,23 @@ PROMISES = (
     Promise("D", "memory", _median("D", lambda measured: measured.peak_mb), at_most=120, unit="MB"),
     Promise("E", "summary's first word after the ideal, p50", _late_summary_ms, at_most=10, unit="ms"),
     Promise("W", "CPU for an event told to a watcher", _median("W", _word_cpu), at_most=15, unit="µs"),
+    Promise(
+        "R",
+        "CPU for a run, its six calls and 110 chunks",
+        _median("R", _answer_cpu, 1 / 1000),
+        at_most=8,
+        unit="ms",
+    ),
+    Promise("R", "first word of the summary after the ideal, p99", _late_run_ms, at_most=5, unit="ms"),
+    Promise("WA", "told to each of 10,000, p99", _figure("WA", "told p99"), at_most=500, unit="ms"),
+    Promise("WT", "updates for each watcher", _figure("WT", "updates/s"), at_least=10, unit="/s"),
+    Promise("WT", "from event to watcher, p99", _figure("WT", "told p99"), at_most=150, unit="ms"),
+    Promise("WC", "added beside 1,000 watchers, p99", _figure("WC", "watched +p99"), at_most=5, unit="ms"),
+    Promise("WC", "added beside 100 stuck ones, p99", _figure("WC", "stuck +p99"), at_most=5, unit="ms"),
+    Promise("WS", "memory of 100 that never read", _figure("WS", "growth MB"), at_most=150, unit="MB"),
+    Promise("WS", "all of them closed after", _figure("WS", "closed s"), at_most=15, unit="s"),
+    Promise("WJ", "a late watcher's snapshot, p99", _figure("WJ", "joined p99"), at_most=20, unit="ms"),
+    Promise("WJ", "from command to upstream closed, p99", _figure("WJ", "closed p99"), at_most=50, unit="ms"),
     Promise(
         START, "cold start to the first answer", _start(lambda start: start.cold_s), at_most=0.8, unit="s"
     ),

@@ -50,6 +50,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     rig_cpu_s: float | None  # mock and load together
     server_waited_s: float | None  # ready to run, while something else had its core
     peak_mb: float | None  # resident, sampled
+    figures: dict[str, float] = {}  # what an act of bench.acts tells besides, by name
 
     @property
     def is_good(self) -> bool:

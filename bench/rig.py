@@ -32,13 +32,16 @@ def takes(contestant: Contestant, scenario: Scenario) -> bool:
     """Can a contestant be asked what a scenario asks?"""
     if scenario.combination:
         return contestant.combination is not None
-    return not scenario.load.watchers or contestant.watch_path is not None
+    load = scenario.load
+    return not (load.watchers or load.act or scenario.panel) or contestant.watch_path is not None
 
 
-def job(running: Running, scenario: Scenario, load: Load, mock_pid: int) -> Job:
+def job(running: Running, scenario: Scenario, load: Load, mock_port: int, mock_pid: int) -> Job:
     """What to ask of a contestant in a scenario."""
     contestant = running.contestant
-    model = contestant.combination if scenario.combination else contestant.asked(scenario.model)
+    model = (
+        contestant.combination if scenario.combination else contestant.asked(scenario.panel or scenario.model)
+    )
     assert model is not None  # who has no combination is not asked for one
     return Job(
         port=running.port,
@@ -47,10 +50,11 @@ def job(running: Running, scenario: Scenario, load: Load, mock_pid: int) -> Job:
         model=model,
         load=load,
         words=MODELS[scenario.model].words,
-        exact_usage=not scenario.combination,
+        exact_usage=not (scenario.combination or scenario.panel),
         watch_path=contestant.watch_path,
         server_pid=running.pid,
         mock_pid=mock_pid,
+        mock_port=mock_port,
     )
 
 
@@ -112,7 +116,7 @@ class Rig:
                         continue
                     self._say(f"{where}: {scenario.key}, {scenario.title}")
                     load = load_of(scenario, self._quick)
-                    measured = await run_load(job(running, scenario, load, mock_pid), self._rig_core)
+                    measured = await run_load(job(running, scenario, load, port, mock_pid), self._rig_core)
                     record.scenarios.setdefault(scenario.key, []).append(measured)
                     self._remark(contestant, scenario, measured)
                     await asyncio.sleep(PAUSE_S)

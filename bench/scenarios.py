@@ -11,6 +11,7 @@ class Pace(msgspec.Struct, frozen=True):
     words: int
     first_ms: int = 0
     every_ms: int = 0  # between words; 0: as fast as they can be written
+    pad: int = 0  # letters behind each word of a stream
 
 
 WHOLE = "rig-whole"
@@ -28,9 +29,23 @@ MODELS: dict[str, Pace] = {
     "rig-member-300": Pace(words=40, first_ms=300, every_ms=20),
     "rig-member-800": Pace(words=40, first_ms=800, every_ms=10),
     "rig-summary": Pace(words=60, first_ms=150, every_ms=10),
+    **{
+        f"rig-wide-{first_ms}": Pace(words=10, first_ms=first_ms, every_ms=200)
+        for first_ms in range(100, 600, 100)
+    },
+    **{
+        f"rig-text-{first_ms}": Pace(words=150, first_ms=first_ms, every_ms=40)
+        for first_ms in range(100, 600, 100)
+    },
+    "rig-flood": Pace(words=300, every_ms=10, pad=20_000),
 }
 MEMBERS = tuple(name for name in MODELS if name.startswith("rig-member-"))
 SUMMARY = "rig-summary"
+WIDE = tuple(name for name in MODELS if name.startswith("rig-wide-"))
+TEXT = tuple(name for name in MODELS if name.startswith("rig-text-"))
+PANEL, WIDE_PANEL, TEXT_PANEL = "rig-panel", "rig-wide-panel", "rig-text-panel"
+PANELS = {PANEL: MEMBERS, WIDE_PANEL: WIDE, TEXT_PANEL: TEXT}
+"""The rig's combinations: their members; the summary of each is SUMMARY."""
 
 
 class Load(msgspec.Struct, frozen=True):
@@ -46,6 +61,7 @@ class Load(msgspec.Struct, frozen=True):
     warmup_s: float = 1
     window_s: float = 4
     watchers: int = 0  # so many watch one stream, which is then the whole load
+    act: str = ""  # of bench.acts, which is then the whole load
     drain_s: float = 15  # after the window, for the answers that are still coming
 
 
@@ -58,6 +74,7 @@ class Scenario(msgspec.Struct, frozen=True):
     model: str  # of MODELS; E: the contestant's combination is asked, and this is who writes its answer
     quick: Load | None = None  # with --quick; None: as always
     combination: bool = False
+    panel: str = ""  # of PANELS: it is asked, and ``model`` writes its answer
     rounds: int = 0  # at most; 0: all
 
 
@@ -122,12 +139,60 @@ SCENARIOS: dict[str, Scenario] = {
             "rig-slow",
             rounds=2,
         ),
+        Scenario(
+            "R",
+            "200 runs at once of five members and a summary: first word of the summary",
+            Load(200, ramp_s=4, warmup_s=4.5, window_s=6, drain_s=30),
+            SUMMARY,
+            panel=WIDE_PANEL,
+            rounds=2,
+        ),
+        Scenario(
+            "WA",
+            "10,000 watchers without text: one event told to all of them",
+            Load(5, watchers=10_000, act="told", drain_s=60),
+            WHOLE,
+            rounds=1,
+        ),
+        Scenario(
+            "WT",
+            "1,000 watchers of all texts of one run of five members",
+            Load(1, watchers=1000, act="texts", drain_s=40),
+            SUMMARY,
+            panel=TEXT_PANEL,
+            rounds=2,
+        ),
+        Scenario(
+            "WC",
+            "streams of 100 chunks, 4/s: alone, beside 1,000 watchers of texts, beside 100 that never read",
+            Load(40, per_s=4, window_s=5, watchers=1000, act="beside", drain_s=40),
+            "rig-20ms",
+            rounds=2,
+        ),
+        Scenario(
+            "WS",
+            "100 watchers that never read, while 2 MB of text a second are told",
+            Load(1, watchers=100, act="stuck", drain_s=40),
+            "rig-flood",
+            rounds=1,
+        ),
+        Scenario(
+            "WJ",
+            "a run with much text is joined 100 times; 30 runs are cancelled",
+            Load(100, act="joins", warmup_s=4, drain_s=40),
+            "rig-slow",
+            rounds=2,
+        ),
     )
 }
 
-#: Scenario E at its best, in ms: the slowest member's first word, its 39 pauses, the summary's first word.
-IDEAL_SUMMARY_MS = max(
-    MODELS[name].first_ms + (MODELS[name].words - 1) * MODELS[name].every_ms for name in MEMBERS
-) + (MODELS[SUMMARY].first_ms)
+
+def ideal_summary_ms(panel: str) -> int:
+    """A panel at its best: the slowest member's first word, its pauses, the summary's first word."""
+    paces = [MODELS[name] for name in PANELS[panel]]
+    return max(pace.first_ms + (pace.words - 1) * pace.every_ms for pace in paces) + MODELS[SUMMARY].first_ms
+
+
+IDEAL_SUMMARY_MS = ideal_summary_ms(PANEL)
 
 QUICK_SCENARIOS = ("A", "T", "P", "D")

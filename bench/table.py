@@ -10,7 +10,7 @@ from rich.table import Table
 from bench.contestants import ANTIPHON, RELAY
 from bench.promises import PROMISES, START, Promise
 from bench.results import Measured, Report, Spread, Start
-from bench.scenarios import IDEAL_SUMMARY_MS, SCENARIOS
+from bench.scenarios import PANEL, SCENARIOS, ideal_summary_ms
 
 RIG_FULL = 0.9  # share of the rig's core from which it is the rig that limits
 SERVER_FULL = 0.95  # share of the server's core from which it is the server
@@ -63,12 +63,23 @@ _WHOLE: Column = ("p50 ms", _of(lambda m: m.whole_us, "p50"), _milliseconds)
 _WHOLE_90: Column = ("p90 ms", _of(lambda m: m.whole_us, "p90"), _milliseconds)
 _FIRST: Column = ("first word p50 ms", _of(lambda m: m.first_us, "p50"), _milliseconds)
 _FIRST_90: Column = ("p90 ms", _of(lambda m: m.first_us, "p90"), _milliseconds)
+_FIRST_99: Column = ("p99 ms", _of(lambda m: m.first_us, "p99"), _milliseconds)
 _GAP_99: Column = ("gap p99 ms", _of(lambda m: m.gap_us, "p99"), _milliseconds)
 _TRANSIT: Column = ("on its way p50 ms", _of(lambda m: m.transit_us, "p50"), _milliseconds)
 _HELD: Column = ("held", lambda m: m.held, _number)
 _PEAK: Column = ("peak MB", lambda m: m.peak_mb, _number)
 _LOAD: Column = ("server CPU", lambda m: m.server_load, _percent)
 _RIG: Column = ("rig CPU", lambda m: m.rig_load, _percent)
+
+
+def _told(name: str, heading: str | None = None, shown: Callable[[float], str] = _tenths) -> Column:
+    """A figure that an act tells."""
+    return (heading or name, lambda measured: measured.figures.get(name), shown)
+
+
+def _times(name: str) -> tuple[Column, ...]:
+    return tuple(_told(f"{name} {share}", f"{name} {share} ms") for share in ("p50", "p90", "p99"))
+
 
 COLUMNS: dict[str, tuple[Column, ...]] = {
     "A": (_RATE, _CPU_ANSWER, _WHOLE, _WHOLE_90, _LOAD, _RIG),
@@ -80,6 +91,12 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
     "D": (_HELD, _GAP_99, _TRANSIT, _CPU_WORD, _PEAK, _LOAD, _RIG),
     "E": (_FIRST, _FIRST_90, _LOAD, _RIG),
     "W": (_TOLD, _CPU_TOLD, _TRANSIT, _PEAK, _LOAD, _RIG),
+    "R": (_FIRST, _FIRST_90, _FIRST_99, _CPU_ANSWER, _HELD, _LOAD, _RIG),
+    "WA": (*_times("told"), _CPU_TOLD, _told("KB each", "KB/watcher"), _PEAK, _LOAD, _RIG),
+    "WT": (_told("updates/s"), *_times("told"), _CPU_TOLD, _PEAK, _LOAD, _RIG),
+    "WC": (*_times("alone"), *_times("watched"), *_times("stuck"), _LOAD, _RIG),
+    "WS": (_told("growth MB"), _told("closed s"), _PEAK, _LOAD, _RIG),
+    "WJ": (*_times("joined"), *_times("closed"), _LOAD, _RIG),
 }
 
 
@@ -118,8 +135,9 @@ def _cell(report: Report, name: str, scenario: str, column: Column) -> str:
 def scenario_table(report: Report, scenario: str) -> Table:
     """One scenario: a row for each contestant, with ratios against the relay."""
     title = f"{scenario}: {SCENARIOS[scenario].title}"
-    if scenario == "E":
-        title += f" (ideal: {IDEAL_SUMMARY_MS:,} ms)"
+    panel = PANEL if SCENARIOS[scenario].combination else SCENARIOS[scenario].panel
+    if panel and not SCENARIOS[scenario].load.act:
+        title += f" (ideal: {ideal_summary_ms(panel):,} ms)"
     table = Table(title=title, title_justify="left", title_style="bold")
     table.add_column("contestant")
     for heading, _, _ in COLUMNS[scenario]:

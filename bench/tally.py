@@ -24,6 +24,7 @@ class Job(msgspec.Struct, frozen=True):
     watch_path: str | None = None
     server_pid: int | None = None
     mock_pid: int | None = None
+    mock_port: int | None = None
 
 
 class Answer:

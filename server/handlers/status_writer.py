@@ -36,7 +36,7 @@ RECHECK_S = 30.0
 
 SLOW = (1013, "slow_consumer")
 
-SLOW_FAREWELL_S = 10.0
+SLOW_FAREWELL_S = 2.5
 """How long a client that is closed for slowness has to read what lies before the close."""
 
 

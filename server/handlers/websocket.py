@@ -12,6 +12,8 @@ import base64
 import binascii
 import hashlib
 import logging
+import socket
+import struct
 from collections import deque
 
 from aiohttp import HttpVersion11, web
@@ -31,6 +33,7 @@ MAX_WAITING = 64
 FAREWELL_S = 2.0
 """How long a closing connection may still take, until it is cut."""
 
+_NO_LINGERING = struct.pack("ii", 1, 0)
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
@@ -261,7 +264,10 @@ class WebSocket:
             self._wake()
 
     def abort(self) -> None:
-        """Cut the connection."""
+        """Cut the connection; what was not read by now goes too, also from the system's buffers."""
+        if (sock := self._transport.get_extra_info("socket")) is not None:
+            # Else the system goes on offering megabytes to a client that does not read, for minutes.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
         self._transport.abort()
 
     async def wait_gone(self) -> None:

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
-from bench.scenarios import MEMBERS, MODELS, QUICK_SCENARIOS, SCENARIOS
+from bench.acts import ACTS
+from bench.scenarios import MEMBERS, MODELS, PANELS, QUICK_SCENARIOS, SCENARIOS
 
 
 def test_scenarios_ask_for_models_that_the_mock_plays() -> None:
     for scenario in SCENARIOS.values():
         assert scenario.model in MODELS
     assert len(MEMBERS) == 4
+    assert [len(members) for members in PANELS.values()] == [4, 5, 5]
+
+
+def test_scenarios_whose_load_is_an_act_name_one_that_there_is() -> None:
+    assert [one.load.act for one in SCENARIOS.values() if one.load.act] == list(ACTS)
 
 
 def test_quick_scenarios_are_scenarios() -> None:
