@@ -12,7 +12,6 @@ from server.deltas import TextDelta
 from server.events import encode
 from server.handlers.telling import antiphon_field
 from server.openai_wire import Completion
-from server.virtual_clock import Stalled
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
     except OSError as error:
         print(f"{options.file}: {error.strerror}", file=sys.stderr)
         return 2
-    except (BadRecording, Stalled) as error:
+    except BadRecording as error:
         print(f"{options.file}: {error}", file=sys.stderr)
         return 2
     for event in told.run.events_after(0):

@@ -6,6 +6,7 @@ and answers, and no credentials: those stand in no request that a combination ma
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import random
@@ -18,6 +19,7 @@ import msgspec
 
 from server import deltas
 from server.chat import ChatRequest
+from server.coordinator.redaction import request_without_secrets, without_secrets
 from server.deltas import Batch, Delta, Deltas
 from server.errors import ModelNotFound, ServerError
 from server.events import RunControl
@@ -41,8 +43,6 @@ DELTAS: dict[str, type[Delta]] = {
         deltas.Extra,
     )
 }
-# Some clients and vendors take credentials within the request; they are not ours to keep.
-_SECRETS = ("api_key", "apikey", "authorization", "access_token", "api_secret", "password")
 _SEED_BITS = 128
 
 log = logging.getLogger("antiphon.recording")
@@ -84,12 +84,12 @@ class Recording:
         self._run = run
         self._began = run.monotonic() - run.elapsed_ms / 1000
         self._lines: list[bytes] = []
+        self._sum = hashlib.sha256()
         self._size = 0
         self._calls = 0
         self._models: set[str] = set()
         seed = random.SystemRandom().getrandbits(_SEED_BITS)
         self.rng = random.Random(seed)
-        removed: dict[str, bytes | None] = {key: None for key in _SECRETS if key in chat.json}
         self._write(
             recording=VERSION,
             run_id=run.id,
@@ -105,8 +105,8 @@ class Recording:
             elapsed_s=self._now(),
             wide=chat.wide,
             warnings=run.warnings,
-            request=chat.edit(removed).body.decode(),
-            settings=_without_secrets(msgspec.to_builtins(settings)),
+            request=request_without_secrets(chat).body.decode(),
+            settings=without_secrets(msgspec.to_builtins(settings)),
         )
 
     def models(self, find: Callable[[str], Upstream]) -> Callable[[str], Upstream]:
@@ -149,7 +149,10 @@ class Recording:
                 told = msgspec.to_builtins(event.data)
                 # Told in whole milliseconds: by its end, all has come that had come when it was done.
                 self._write(t=(event.elapsed_ms + 1) / 1000, control=told)
-        self._write(t=self._now(), status=self._run.status, by=self._run.cancelled_by)
+        # The last line: without it a file is cut, and with another sum it is damaged.
+        self._write(
+            t=self._now(), status=run.status, by=run.cancelled_by, sha256_before=self._sum.hexdigest()
+        )
 
     def data(self) -> bytes | None:
         """The file; None if it is too long."""
@@ -168,6 +171,7 @@ class Recording:
             line = msgspec.json.encode(fields) + b"\n"
             self._size += len(line)
             self._lines.append(line)
+            self._sum.update(line)
             if self._size > MAX_BYTES:
                 self._lines.clear()
 
@@ -265,10 +269,3 @@ def error_as_json(error: ServerError) -> dict[str, Any]:
 def _as_json(delta: Delta) -> list[Any]:
     fields = {name: value for name, value in msgspec.to_builtins(delta).items() if value is not None}
     return [type(delta).__name__, fields]
-
-
-def _without_secrets(value: Any) -> Any:
-    """Settings without what might be a credential: a member's ``params`` are whatever an operator writes."""
-    if isinstance(value, dict):
-        return {key: _without_secrets(one) for key, one in value.items() if key.lower() not in _SECRETS}
-    return [_without_secrets(one) for one in value] if isinstance(value, list) else value

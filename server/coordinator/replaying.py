@@ -5,6 +5,7 @@ that jumps. The same recording gives the same answer and the same events, byte f
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import random
 from collections import defaultdict, deque
 from collections.abc import AsyncGenerator
@@ -27,11 +28,11 @@ from server.settings import Combination as CombinationSettings
 from server.settings import Runs as RunsSettings
 from server.tasks import TaskOwner
 from server.upstreams.base import Call, Upstream
-from server.virtual_clock import VirtualClockLoop
+from server.virtual_clock import Stalled, VirtualClockLoop
 
 
 class BadRecording(ValueError):
-    """The file is no recording, or of another version."""
+    """The file is no recording, of another version, cut or damaged; or its run needs what it lacks."""
 
 
 class _Line(msgspec.Struct):
@@ -51,7 +52,12 @@ class _Line(msgspec.Struct):
     facts: dict[str, Any] | None = None
     status: str | None = None
     by: str | None = None
+    sha256_before: str | None = None
     control: RunControl | None = None
+
+
+class _Version(msgspec.Struct):
+    recording: int
 
 
 class _Head(msgspec.Struct):
@@ -87,7 +93,10 @@ def replay(data: bytes) -> Replayed:
     """Carry out the recorded run again, in no time. Raises ``BadRecording``; needs no running event loop."""
     head, lines = _read(data)
     with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
-        return runner.run(_carry_out(head, lines))
+        try:
+            return runner.run(_carry_out(head, lines))
+        except Stalled as error:
+            raise BadRecording("the run waits for something that this recording does not hold") from error
 
 
 def _read(data: bytes) -> tuple[_Head, list[_Line]]:
@@ -95,11 +104,40 @@ def _read(data: bytes) -> tuple[_Head, list[_Line]]:
     try:
         head = msgspec.json.decode(first, type=_Head)
         lines = [msgspec.json.decode(line, type=_Line) for line in rest.splitlines() if line]
-    except msgspec.DecodeError as error:
-        raise BadRecording(f"this is no recording of a run: {error}") from error
-    if head.recording != VERSION:
-        raise BadRecording(f"this recording is of version {head.recording}; this Antiphon reads {VERSION}")
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        # Of another version nothing but the version need be readable, and that is what to tell.
+        _check_version(_version_of(first))
+        raise BadRecording(f"this is no recording of a run, or a damaged one: {error}") from error
+    _check_version(head.recording)
+    _check_whole(data, lines)
     return head, lines
+
+
+def _version_of(first: bytes) -> int:
+    try:
+        return msgspec.json.decode(first, type=_Version).recording
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return VERSION
+
+
+def _check_version(version: int) -> None:
+    if version != VERSION:
+        raise BadRecording(f"this recording is of version {version}; this Antiphon reads {VERSION}")
+
+
+def _check_whole(data: bytes, lines: list[_Line]) -> None:
+    """The last line tells how the run ended, and the sum of all before; who edits one leaves that out."""
+    if not lines or lines[-1].status is None:
+        raise BadRecording("this recording is cut: the end of the run is missing")
+    for line in lines:  # now and not within the run, where it would be a fault of ours
+        for kind, fields in line.said or ():
+            _delta(kind, fields)
+    told = lines[-1].sha256_before
+    if told is not None and told != hashlib.sha256(data[: data.rstrip().rfind(b"\n") + 1]).hexdigest():
+        raise BadRecording(
+            "this recording is damaged: its lines are not those that were written (who has edited it removes "
+            "sha256_before from the last line)"
+        )
 
 
 async def _carry_out(head: _Head, lines: list[_Line]) -> Replayed:
@@ -216,7 +254,10 @@ class _Player:
 def _delta(kind: str, fields: dict[str, Any]) -> Delta:
     if kind not in DELTAS:
         raise BadRecording(f"this recording holds a delta of an unknown kind, {kind[:40]}")
-    delta: Delta = msgspec.convert(fields, DELTAS[kind])
+    try:
+        delta: Delta = msgspec.convert(fields, DELTAS[kind])
+    except msgspec.ValidationError as error:
+        raise BadRecording(f"this recording holds a delta that is none: {error}") from error
     return delta
 
 

@@ -64,6 +64,8 @@ def begin(
     mode: StatusMode = "off"
     if dialect.chats:
         mode = inband.chosen_mode(request.headers.get(inband.HEADER), principal, settings, chat)
+        if settings is not None:
+            chat = inband.without_ticks(chat, router.names)
     if "antiphon" in chat.json:
         chat, wanted = background.take_wish(chat)
         if wanted and not dialect.chats:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable, Iterable
 from typing import Any, get_args
 
 import msgspec
@@ -32,6 +33,9 @@ MARK = "[antiphon] "
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]+")
 _OURS = re.compile(re.escape(MARK) + r"[^\n]*\n?")
+_DONE, _FAILED = "✅", "❌"
+# The first line may have lost its blank: some clients keep an answer trimmed.
+_TICK = re.compile(rf" ?([^\n]{{1,256}}) [{_DONE}{_FAILED}]\n")
 
 
 def chosen_mode(
@@ -65,6 +69,23 @@ def without_status(chat: ChatRequest) -> ChatRequest:
         thoughts = turn.get("reasoning_content")
         if turn.get("role") == "assistant" and isinstance(thoughts, str) and MARK in thoughts:
             data = msgspec.json.encode(turn | {"reasoning_content": _OURS.sub("", thoughts)})
+        turns.append(data)
+    return chat.with_messages(turns)
+
+
+def without_ticks(chat: ChatRequest, names: Callable[[], Iterable[str]]) -> ChatRequest:
+    """The request without the lines that ``content`` put before the answers of its assistant turns.
+
+    ``names`` gives those of all models: a line is ours only if it begins with one.
+    """
+    if not any(turn.role == "assistant" and _TICK.match(turn.text) for turn in chat.messages):
+        return chat
+    known = frozenset(map(_plain, names()))
+    turns = []
+    for data in chat.raw_messages():
+        turn = msgspec.json.decode(data)
+        if turn.get("role") == "assistant" and (kept := _after_ticks(turn.get("content"), known)) is not None:
+            data = msgspec.json.encode(turn | {"content": kept})
         turns.append(data)
     return chat.with_messages(turns)
 
@@ -148,7 +169,7 @@ class InBand:
         member, stage = event.member, event.stage
         if member is None or stage is None or stage.name != "draft" or member.id in self._told:
             return b""
-        sign = {"model.finished": "✅", "model.failed": "❌", "model.cancelled": "❌"}.get(event.type)
+        sign = {"model.finished": _DONE, "model.failed": _FAILED, "model.cancelled": _FAILED}.get(event.type)
         if sign is None:
             return b""
         self._told.add(member.id)
@@ -213,6 +234,19 @@ def _state(event: Event) -> _State | None:
             return _State("retrying", member.id, member.model, data.code)
         case _:
             return None
+
+
+def _after_ticks(content: Any, known: frozenset[str]) -> Any:
+    """A turn's content behind our lines; None if it has none."""
+    if isinstance(content, list):
+        match content:
+            case [{"text": str(text), **rest}, *others] if (kept := _after_ticks(text, known)) is not None:
+                return [{"text": kept, **rest}, *others]
+        return None
+    at = 0
+    while isinstance(content, str) and (line := _TICK.match(content, at)) and line[1] in known:
+        at = line.end()
+    return content[at:] if at else None
 
 
 def _plain(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from server.errors import RateLimited
 from server.events import encode
 from server.handlers import control
 from server.price_settings import Price
-from server.settings import Summary
+from server.settings import Member, Summary
 from tests.coordinator.panel import (
     Panel,
     Scripted,
@@ -112,6 +113,7 @@ async def test_what_takes_minutes_is_replayed_at_once_with_its_times(tmp_path: P
     for line in lines:
         if line.get("call") == 2 and "begins" not in line:
             line["t"] += 30.0
+    del lines[-1]["sha256_before"]
     late = b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
     result = await asyncio.to_thread(replay, late)
     finished = next(event for event in result.run.events_after(0) if event.type == "stage.finished")
@@ -144,6 +146,54 @@ async def test_a_recording_of_another_version_is_told(tmp_path: Path) -> None:
     _, data = await recorded("race", tmp_path)
     with pytest.raises(BadRecording, match="version 99"):
         await asyncio.to_thread(replay, data.replace(b'"recording":1', b'"recording":99', 1))
+
+
+async def test_of_another_version_nothing_else_need_be_readable() -> None:
+    with pytest.raises(BadRecording, match="version 2"):
+        replay(b'{"recording": 2, "of": "another shape"}\n')
+
+
+async def test_a_cut_or_damaged_recording_never_looks_whole(tmp_path: Path) -> None:
+    _, data = await recorded("failures", tmp_path)
+    lines = data.splitlines(keepends=True)
+    for end in range(1, len(lines)):
+        with pytest.raises(BadRecording, match="cut"):
+            replay(b"".join(lines[:end]))
+    for at in range(1, len(lines) - 1):
+        with pytest.raises(BadRecording, match="damaged"):
+            replay(b"".join(lines[:at] + lines[at + 1 :]))
+    for at in range(0, len(data), 97):
+        with pytest.raises(BadRecording):
+            replay(data[:at] + b"\xff" + data[at + 1 :])
+
+
+async def test_a_recording_may_be_edited_by_who_says_so(tmp_path: Path) -> None:
+    _, data = await recorded("synthesize", tmp_path)
+    edited = re.sub(rb',"sha256_before":"\w+"', b"", data).replace(b"The ", b"Our ")
+    assert text_of(await asyncio.to_thread(replay, edited)) == "Our end."
+    said = re.compile(rb'"call":4,(?!"begins")')
+    broken_off = b"".join(line for line in edited.splitlines(keepends=True) if not said.search(line))
+    with pytest.raises(BadRecording, match="waits for"):
+        await asyncio.to_thread(replay, broken_off)
+    odd = edited.replace(b'"text":"Our "', b'"text":1')
+    with pytest.raises(BadRecording, match="delta"):
+        await asyncio.to_thread(replay, odd)
+
+
+async def test_a_run_with_an_image_is_replayed_without_it(tmp_path: Path) -> None:
+    made = Panel(
+        [Scripted("m1", says("one"), vision=True), Scripted("m2", says("two"), vision=True)],
+        vision_members=(Member(model="m1"), Member(model="m2")),
+    )
+    made.combination._recordings = Recordings(tmp_path, 10)
+    url = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUg=="
+    part = {"type": "image_url", "image_url": {"url": url}}
+    live = await made.ask(messages=[{"role": "user", "content": [part]}])
+    data = (tmp_path / f"{live.run.id}.jsonl").read_bytes()
+    assert b"iVBOR" not in data
+    first, again = [await asyncio.to_thread(replay, data) for _ in range(2)]
+    assert told_by(first) == told_by(again)
+    assert (first.run.status, text_of(first)) == ("completed", live.text)
 
 
 LONG = "A long beginning of an answer. " * 10

@@ -11,7 +11,7 @@ import pytest
 from server.app_keys import RUNS, TASKS
 from server.auth import Principal
 from server.errors import InvalidRequest
-from server.handlers.inband import MARK, MODES, chosen_mode, without_status
+from server.handlers.inband import MARK, MODES, chosen_mode, without_status, without_ticks
 from server.openai_wire import parse_chat
 from server.settings import Access, AccessKey, Combination, Member, Settings, Summary
 from server.simulators.openai import OpenAISimulator
@@ -262,6 +262,47 @@ def test_lines_of_ours_that_a_client_sends_back_are_taken_out() -> None:
     assert sent["messages"][1]["reasoning_content"] == "A thought.\n"
     assert [sent["messages"][at] for at in (0, 2)] == [turns[0], turns[2]]
     assert sent["x"] == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "left"),
+    [
+        (" one ✅\ntwo ❌\nThe answer ✅\n", "The answer ✅\n"),
+        ("one ✅\nThe answer.", "The answer."),  # as a client kept it that trims
+        ([{"type": "text", "text": " one ✅\nThe answer."}], [{"type": "text", "text": "The answer."}]),
+        (" Tests ✅\nDocs ❌\n", " Tests ✅\nDocs ❌\n"),  # a model's own list
+        ("See:\none ✅\n", "See:\none ✅\n"),
+        ([], []),
+        (None, None),
+    ],
+)
+def test_the_lines_of_content_are_taken_out_of_answers_that_come_back(content: Any, left: Any) -> None:
+    turns = [
+        {"role": "user", "content": "one ✅\n"},
+        {"role": "assistant", "content": content},
+        {"role": "user", "content": "b"},
+    ]
+    chat = parse_chat(json.dumps({"model": "m", "messages": turns}).encode())
+    sent = json.loads(without_ticks(chat, lambda: ["one", "two"]).body)
+    assert sent["messages"] == [turns[0], {"role": "assistant", "content": left}, turns[2]]
+
+
+async def test_what_content_said_reaches_no_member_of_a_later_turn() -> None:
+    async with both(settings) as (server, sim):
+        play(sim)
+        said = text_of(parts(await tell(server, "content"))[0])
+        assert said.count("\n") == 3
+        turns = [
+            {"role": "user", "content": "a"},
+            {"role": "assistant", "content": said},
+            {"role": "user", "content": "b"},
+        ]
+        seen = len(sim.requests)
+        play(sim)
+        assert (await post(server, {"model": "panel", "messages": turns}, MINE)).status == 200
+        bodies = [one.body.decode() for one in sim.requests[seen:]]
+        assert len(bodies) == 4
+        assert all("The answer." in body and "✅" not in body for body in bodies)
 
 
 async def test_they_never_reach_an_upstream() -> None:
