@@ -22,4 +22,5 @@ class Anthropic(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     auth: Literal["x-api-key", "bearer"] = "x-api-key"
     version: str = "2023-06-01"
     beta: tuple[str, ...] = ()
+    pass_beta: bool = True  # are what clients name in anthropic-beta sent on beside ``beta``?
     models: dict[str, AnthropicModel] = {}

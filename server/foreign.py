@@ -55,6 +55,7 @@ class Part(msgspec.Struct):
     input_audio: Audio | None = None
     cache_control: Raw = Raw()
     citations: Raw = Raw()
+    anthropic_block: dict[str, Raw] | None = None  # it, or more of it, as a client of that dialect sent it
 
 
 class Called(msgspec.Struct):
@@ -70,6 +71,7 @@ class Call(msgspec.Struct):
     id: str
     function: Called
     extra_content: Raw = Raw()
+    cache_control: Raw = Raw()
 
 
 class Turn(msgspec.Struct):
@@ -82,7 +84,10 @@ class Turn(msgspec.Struct):
     tool_call_id: str | None = None
     thinking_blocks: list[dict[str, Raw]] | None = None
     is_error: bool | None = None
+    refusal: str | None = None
+    function_call: Raw = Raw()
     extra_content: Raw = Raw()
+    cache_control: Raw = Raw()
 
 
 class Function(msgspec.Struct):
@@ -97,9 +102,11 @@ class Function(msgspec.Struct):
 class Tool(msgspec.Struct):
     """A tool; only functions are known here."""
 
-    type: str
     function: Function
-    cache_control: Raw = Raw()
+
+
+class _Kind(msgspec.Struct):
+    type: str
 
 
 class NativeRequest(msgspec.Struct, frozen=True):
@@ -111,18 +118,25 @@ class NativeRequest(msgspec.Struct, frozen=True):
 
 _TURN = msgspec.json.Decoder(Turn)
 _TOOL = msgspec.json.Decoder(Tool)
+_KIND = msgspec.json.Decoder(_Kind)
+_NO_FORMAT = "response_format.json_schema.schema"
 _OBJECT = msgspec.json.Decoder(dict[str, Raw])
 
 
 def read_turn(raw: bytes, place: int) -> Turn:
-    """The turn at ``place``. Raises ``InvalidRequest`` that names the part which cannot be read."""
+    """The turn at ``place``; a refusal is what was said. Raises ``InvalidRequest`` that names what is bad."""
     try:
-        return _TURN.decode(raw)
+        turn = _TURN.decode(raw)
     except msgspec.ValidationError as error:
         what, _, path = str(error).partition(" - at `$")
         raise wrong(
             f"messages[{place}]{path.rstrip('`')}", f"cannot be read: {what}", "invalid_type"
         ) from None
+    if bytes(turn.function_call) not in (b"", b"null"):
+        raise unsupported(f"messages[{place}].function_call", "is out of date; send tool_calls")
+    if turn.content is None:
+        turn.content = turn.refusal
+    return turn
 
 
 class Calls:
@@ -177,12 +191,11 @@ def odd_role(place: int) -> InvalidRequest:
 def read_tool(raw: Raw, at: int) -> Tool:
     """Tool ``at`` of the request. Raises ``InvalidRequest`` for anything but a function."""
     try:
-        tool = _TOOL.decode(raw)
+        if _KIND.decode(raw).type != "function":
+            raise unsupported(f"tools[{at}].type", "must be function for this model")
+        return _TOOL.decode(raw)
     except msgspec.ValidationError:
         raise wrong(f"tools[{at}]", "must be a function with a name", "invalid_type") from None
-    if tool.type != "function":
-        raise unsupported(f"tools[{at}].type", "must be function for this model")
-    return tool
 
 
 def tool_choice(chat: ChatRequest) -> tuple[str, str | None] | None:
@@ -204,6 +217,37 @@ def refuse_outdated(chat: ChatRequest) -> None:
     for key in ("functions", "function_call"):
         if chat.has(key):
             raise unsupported(key, "is out of date; send tools and tool_choice")
+
+
+def refuse_logprobs(chat: ChatRequest) -> None:
+    """Raise ``InvalidRequest`` if log probabilities are asked for."""
+    for key in ("logprobs", "top_logprobs"):
+        if getattr(chat.fields, key):
+            raise unsupported(key, "cannot be had from this model; leave it out")
+
+
+def refuse_audio(chat: ChatRequest) -> None:
+    """Raise ``InvalidRequest`` if a spoken answer is asked for."""
+    if chat.has("audio"):
+        raise unsupported("audio", "cannot be had: this model does not speak; leave it out")
+    if b"audio" in (chat.json.raw("modalities") or b""):
+        raise unsupported("modalities", "may name text only: this model speaks no audio")
+
+
+def schema_asked(chat: ChatRequest) -> dict[str, Any] | None:
+    """The schema of ``response_format``, with the description that stands beside it; None if it has none.
+
+    Its name is a label, and a model that is held to schemas at all is held to them strictly.
+    """
+    asked = decoded(chat, "response_format")
+    if asked is None or asked.get("type") != "json_schema":
+        return None
+    given = asked.get("json_schema")
+    schema = given.get("schema") if isinstance(given, dict) else None
+    if not isinstance(schema, dict):
+        raise wrong(_NO_FORMAT, "is missing; it is an object", "missing_required_parameter")
+    told = given.get("description")
+    return {"description": told} | schema if isinstance(told, str) else schema
 
 
 def read_arguments(call: Call, param: str) -> Raw:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 import msgspec
+from msgspec import Raw
 
 from server.chat import ChatRequest
 from server.foreign import (
@@ -55,10 +56,8 @@ def converse(chat: ChatRequest) -> Conversation:
     system: list[Block] = []
     turns: list[Turn] = []
     warnings: list[str] = []
-    named = False
     for place, raw in enumerate(chat.raw_messages()):
         message = read_turn(raw, place)
-        named |= message.name is not None
         if message.role in ("system", "developer"):
             blocks = _parts(message, place)
             if not turns:
@@ -75,8 +74,6 @@ def converse(chat: ChatRequest) -> Conversation:
             _add(turns, "user", [_result(message, place)], place)
         else:
             raise odd_role(place)
-    if named:
-        warnings.append("the names of messages were left out")
     if not turns:
         if not system:
             raise wrong("messages", "hold no text; send at least one message with text", "invalid_value")
@@ -116,14 +113,13 @@ def _said(message: Asked, place: int) -> list[Block]:
     blocks += _parts(message, place)
     for at, call in enumerate(message.tool_calls or ()):
         param = f"messages[{place}].tool_calls[{at}]"
-        blocks.append(
-            {
-                "type": "tool_use",
-                "id": call_id(call.id),
-                "name": call.function.name,
-                "input": read_arguments(call, param),
-            }
-        )
+        made: Block = {
+            "type": "tool_use",
+            "id": call_id(call.id),
+            "name": call.function.name,
+            "input": read_arguments(call, param),
+        }
+        blocks.append(_marked(made, call.cache_control))
     return blocks
 
 
@@ -145,7 +141,7 @@ def _result(message: Asked, place: int) -> Block:
         block["content"] = parts
     if message.is_error:
         block["is_error"] = True
-    return block
+    return _marked(block, message.cache_control)
 
 
 def _parts(message: Asked, place: int) -> list[Block]:
@@ -159,15 +155,30 @@ def _parts(message: Asked, place: int) -> list[Block]:
     for at, part in enumerate(content):
         block = _block(part, message.role, f"messages[{place}].content[{at}]")
         if block is not None:
-            if bytes(part.cache_control):
-                block["cache_control"] = part.cache_control
             if message.role == "assistant" and bytes(part.citations):
                 block["citations"] = part.citations
-            blocks.append(block)
+            blocks.append(_marked(block, part.cache_control))
     return blocks
 
 
+def _marked(block: Block, mark: Raw) -> Block:
+    """The block with its mark for a cache, if it has one."""
+    if bytes(mark) not in (b"", b"null"):
+        block["cache_control"] = mark
+    return block
+
+
 def _block(part: Part, role: str, param: str) -> Block | None:
+    if part.anthropic_block is None:
+        return _made(part, role, param)
+    block: Block = dict(part.anthropic_block)
+    if "type" in block:  # all of it
+        return block | {"type": msgspec.json.decode(block["type"])}
+    made = _made(part, role, param)
+    return None if made is None else made | block
+
+
+def _made(part: Part, role: str, param: str) -> Block | None:
     if part.type in ("text", "refusal"):
         text = (part.text if part.type == "text" else part.refusal) or ""
         return _text(text) if text.strip() else None

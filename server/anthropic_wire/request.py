@@ -22,11 +22,16 @@ from server.foreign import (
     left_out,
     plain_key,
     read_tool,
+    refuse_audio,
+    refuse_logprobs,
     refuse_outdated,
+    schema_asked,
     shortened,
     tool_choice,
     unsupported,
+    wrong,
 )
+from server.foreign_fields import Carried, lost_fields
 
 # Fields that mean the same there: a client that knows the service may use them.
 _NATIVE = ("container", "cache_control")
@@ -35,6 +40,18 @@ _EFFORTS = {"minimal": "low"} | {effort: effort for effort in ("low", "medium", 
 # Tokens to think with, for models that want a number.
 _BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 32768, "max": 32768}
 LEAST_BUDGET = 1024
+# What may stand beside a tool of the service's own dialect.
+_OF_TOOLS = frozenset(
+    ("cache_control", "input_examples", "defer_loading", "eager_input_streaming", "allowed_callers")
+)
+_CARRIED = Carried(
+    turns=frozenset(("thinking_blocks", "is_error", "cache_control")),
+    parts=frozenset(("cache_control", "citations", "anthropic_block")),
+    files=frozenset(("filename",)),
+    calls=frozenset(("cache_control",)),
+    tools=_OF_TOOLS,
+    functions=frozenset(("strict",)),
+)
 _ONLY_JSON = "Answer with one JSON object and nothing else."
 # All that is read here, or that is between the client and us.
 _KNOWN = frozenset(
@@ -63,6 +80,8 @@ _KNOWN = frozenset(
         "output_config",
         "n",
         "logprobs",
+        "top_logprobs",
+        "anthropic_beta",
         "antiphon",
         "conversation_id",
         "modalities",
@@ -84,18 +103,20 @@ def messages_request(chat: ChatRequest, model: AnthropicModel, name: str) -> Nat
         body["max_tokens"] = chat.max_tokens
     if chat.stream:
         body["stream"] = True
-    system = [*talk.system, *_format(chat, body)]
+    system = [*talk.system, *_format(chat, body, warnings)]
     if system:
         body["system"] = system
     body["messages"] = [{"role": turn.role, "content": turn.content} for turn in talk.turns]
     stop = [fields.stop] if isinstance(fields.stop, str) else fields.stop or []
     if words := [word for word in stop if word.strip()]:
         body["stop_sequences"] = words
+    if len(words) < len(stop):
+        warnings.append("stop was left out where it is blank: this model takes no such word")
     _tools(chat, body)
     _think(chat, model, talk, body, warnings)
     _sample(chat, model, body, warnings)
     _pass_on(chat, body, warnings)
-    warnings += left_out(chat, _KNOWN)
+    warnings += lost_fields(chat, _CARRIED) + left_out(chat, _KNOWN)
     return NativeRequest(msgspec.json.encode(body), shortened(warnings))
 
 
@@ -104,29 +125,22 @@ def _refuse(chat: ChatRequest) -> None:
     refuse_outdated(chat)
     if chat.choices > 1:
         raise unsupported("n", "must be 1: this model gives one choice")
-    if chat.fields.logprobs:
-        raise unsupported("logprobs", "cannot be had from this model; leave it out")
-    if chat.has("audio") or b"audio" in (chat.json.raw("modalities") or b""):
-        raise unsupported("modalities", "may name text only: this model speaks no audio")
+    refuse_logprobs(chat)
+    refuse_audio(chat)
 
 
-def _format(chat: ChatRequest, body: dict[str, Any]) -> list[dict[str, Any]]:
+def _format(chat: ChatRequest, body: dict[str, Any], warnings: list[str]) -> list[dict[str, Any]]:
     """``response_format``: a schema in ``body``, or words for the system prompt."""
     asked = decoded(chat, "response_format")
-    if asked is None:
-        return []
-    kind = asked.get("type") if isinstance(asked, dict) else None
-    if kind == "json_schema":
-        given = asked.get("json_schema")
-        if not isinstance(given, dict) or not isinstance(given.get("schema"), dict):
-            param = "response_format.json_schema.schema"
-            raise InvalidRequest(f"{param} is missing.", param=param, code="missing_required_parameter")
-        body["output_config"] = {"format": {"type": "json_schema", "schema": given["schema"]}}
-    elif kind == "json_object":
+    if (schema := schema_asked(chat)) is not None:
+        body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
+    elif asked is None or asked.get("type") == "text":
+        pass
+    elif asked.get("type") == "json_object":
+        warnings.append("response_format was put into words: this model is held to schemas only")
         return [{"type": "text", "text": _ONLY_JSON}]
-    elif kind != "text":
-        param = "response_format.type"
-        raise InvalidRequest(f"{param} must be text, json_object or json_schema.", param=param)
+    else:
+        raise wrong("response_format.type", "must be text, json_object or json_schema", "invalid_value")
     return []
 
 
@@ -155,9 +169,8 @@ def _tool(raw: Raw, at: int) -> dict[str, Any]:
     made["input_schema"] = tool.function.parameters if given else {"type": "object", "properties": {}}
     if tool.function.strict is not None:
         made["strict"] = tool.function.strict
-    if bytes(tool.cache_control):
-        made["cache_control"] = tool.cache_control
-    return made
+    fields = msgspec.json.decode(raw, type=dict[str, Raw])
+    return made | {key: fields[key] for key in fields if key in _OF_TOOLS and bytes(fields[key]) != b"null"}
 
 
 def _choice(chat: ChatRequest) -> dict[str, Any] | None:
@@ -179,6 +192,8 @@ def _think(
         body["output_config"] = body.get("output_config", {}) | own
     if (thinking := chat.json.raw("thinking")) is not None and thinking != b"null":
         body["thinking"] = Raw(thinking)
+        if chat.has("reasoning_effort"):
+            warnings.append("reasoning_effort was left out: thinking says how to think")
         return
     effort = decoded(chat, "reasoning_effort")
     if effort is None:
@@ -198,9 +213,13 @@ def _think(
     elif model.thinking == "adaptive":
         body["thinking"] = {"type": "adaptive"}
         body["output_config"] = {"effort": _EFFORTS[effort]} | body.get("output_config", {})
+        if _EFFORTS[effort] != effort:
+            warnings.append("reasoning_effort was raised to low, the least of this model")
     else:
         # Thoughts count into max_tokens, and some of it must be left for the answer.
         budget = max(LEAST_BUDGET, min(_BUDGETS[effort], body["max_tokens"] * 3 // 4))
+        if budget < _BUDGETS[effort]:
+            warnings.append("reasoning_effort was lowered to fit into max_tokens")
         body["thinking"] = {"type": "enabled", "budget_tokens": budget}
 
 
@@ -246,6 +265,8 @@ def _pass_on(chat: ChatRequest, body: dict[str, Any], warnings: list[str]) -> No
     metadata = chat.fields.metadata or {}
     if "user_id" in metadata:
         body["metadata"] = {"user_id": metadata["user_id"]}
+        if chat.fields.user:
+            warnings.append("user was left out: metadata.user_id says who it is")
     elif chat.fields.user:
         digest = hashlib.blake2s(chat.fields.user.encode(), digest_size=16).hexdigest()
         body["metadata"] = {"user_id": digest}

@@ -70,10 +70,8 @@ def converse(chat: ChatRequest, *, signed: bool, instructed: bool = True) -> Con
     system: list[NativePart] = []
     contents: list[Content] = []
     warnings: list[str] = []
-    named = False
     for place, raw in enumerate(chat.raw_messages()):
         turn = read_turn(raw, place)
-        named |= turn.name is not None
         if turn.role in ("system", "developer"):
             texts = _parts(turn, place)
             if not contents:
@@ -95,8 +93,6 @@ def converse(chat: ChatRequest, *, signed: bool, instructed: bool = True) -> Con
             _add_result(contents, turn, place)
         else:
             raise odd_role(place)
-    if named:
-        warnings.append("the names of messages were left out")
     if not contents:
         if not system:
             raise wrong("messages", "hold no text; send at least one message with text", "invalid_value")

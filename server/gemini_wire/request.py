@@ -21,11 +21,13 @@ from server.foreign import (
     plain_key,
     read_tool,
     refuse_outdated,
+    schema_asked,
     shortened,
     tool_choice,
     unsupported,
     wrong,
 )
+from server.foreign_fields import Carried, lost_fields
 from server.gemini_settings import Category, Threshold
 from server.gemini_wire.conversation import converse
 from server.gemini_wire.models import GeminiModel
@@ -41,6 +43,8 @@ _SAME = {
     "presence_penalty": "presencePenalty",
     "frequency_penalty": "frequencyPenalty",
 }
+_CARRIED = Carried(turns=frozenset(("extra_content",)), calls=frozenset(("extra_content",)))
+MOST_STOPS = 5
 _MODALITIES = {"text": "TEXT", "image": "IMAGE"}
 # All that is read here, or that is between the client and us.
 _KNOWN = frozenset(
@@ -101,7 +105,7 @@ def generate_request(
     if schemas is not None:
         lost = (plain_key(keyword) for keyword in sorted(schemas.left_out))
         warnings += [f"{keyword} was left out of a schema" for keyword in lost]
-    warnings += left_out(chat, _KNOWN)
+    warnings += lost_fields(chat, _CARRIED) + left_out(chat, _KNOWN)
     return NativeRequest(msgspec.json.encode(body), shortened(warnings))
 
 
@@ -116,8 +120,6 @@ def _put_tools(
             raise wrong("tool_choice", "wants tools; send them too", "invalid_value")
         return
     body["tools"] = [{"functionDeclarations": tools}]
-    if any(function.strict for function in functions):
-        warnings.append("strict was left out of a tool: this model keeps to schemas as well as it can")
     if chat.fields.parallel_tool_calls is False:
         warnings.append("parallel_tool_calls was left out: this model may call several tools at once")
     if choice is None:
@@ -154,13 +156,17 @@ def _generation(chat: ChatRequest) -> dict[str, Any]:
     if chat.max_tokens is not None:
         made["maxOutputTokens"] = chat.max_tokens
     if fields.stop:
-        made["stopSequences"] = [fields.stop] if isinstance(fields.stop, str) else fields.stop
+        made["stopSequences"] = stops = [fields.stop] if isinstance(fields.stop, str) else fields.stop
+        if len(stops) > MOST_STOPS:
+            raise unsupported("stop", f"may hold {MOST_STOPS} words at most for this model")
     if chat.choices > 1:
         made["candidateCount"] = chat.choices
     if fields.logprobs:
         made["responseLogprobs"] = True
         if fields.top_logprobs:
             made["logprobs"] = fields.top_logprobs
+    elif fields.top_logprobs:
+        raise wrong("top_logprobs", "wants logprobs: true beside it", "invalid_value")
     asked = decoded(chat, "modalities")
     if asked is not None and asked != ["text"]:
         if not isinstance(asked, list) or not asked or any(one not in _MODALITIES for one in asked):
@@ -173,16 +179,13 @@ def _put_format(chat: ChatRequest, schemas: OpenApiSchemas | None, generation: d
     asked = decoded(chat, "response_format")
     if asked is None:
         return
-    kind = asked.get("type") if isinstance(asked, dict) else None
-    if kind == "json_schema":
-        given = asked.get("json_schema")
-        param = "response_format.json_schema.schema"
-        if not isinstance(given, dict) or not isinstance(given.get("schema"), dict):
-            raise wrong(param, "is missing", "missing_required_parameter")
+    kind = asked.get("type")
+    if (schema := schema_asked(chat)) is not None:
         if schemas is None:
-            generation["responseJsonSchema"] = given["schema"]
+            generation["responseJsonSchema"] = schema
         else:
-            generation["responseSchema"] = schemas.convert(given["schema"], param)
+            param = "response_format.json_schema.schema"
+            generation["responseSchema"] = schemas.convert(schema, param)
     elif kind == "text":
         return
     elif kind != "json_object":

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from server.chat import ChatRequest
-from server.foreign import decoded, wrong
+from server.foreign import decoded, plain_key, wrong
 from server.gemini_wire.models import GeminiModel
 
 _LEVELS = {
@@ -39,7 +39,7 @@ def thinking_config(chat: ChatRequest, model: GeminiModel, warnings: list[str]) 
 
     Raises ``InvalidRequest`` for a wish that nobody can read.
     """
-    wish = _wish(chat)
+    wish = _wish(chat, warnings)
     if wish is None:
         return None
     if model.thinking == "no":
@@ -55,6 +55,10 @@ def thinking_config(chat: ChatRequest, model: GeminiModel, warnings: list[str]) 
         config["thinkingBudget"] = wish.budget
         return config
     level = _level(wish, model)
+    if wish.budget is not None:
+        warnings.append("thinking.budget_tokens was changed to a level: this model takes no number")
+    elif level is not None and wish.effort not in ("none", level):
+        warnings.append(f"{wish.field} was changed to {level}")
     if level is not None and model.thinking == "level":
         config["thinkingLevel"] = level
     elif level is not None:
@@ -72,14 +76,20 @@ def _level(wish: _Wish, model: GeminiModel) -> str | None:
     return model.least_level if level == "minimal" else level
 
 
-def _wish(chat: ChatRequest) -> _Wish | None:
+def _wish(chat: ChatRequest, warnings: list[str]) -> _Wish | None:
     """What the client wants; OpenAI's word goes before Anthropic's."""
     effort = decoded(chat, "reasoning_effort")
     if effort is not None:
+        warnings += [f"{key} was left out: reasoning_effort is there" for key in FIELDS[1:] if chat.has(key)]
         return _Wish("reasoning_effort", _effort(effort, "reasoning_effort"))
     thinking = decoded(chat, "thinking")
     config = decoded(chat, "output_config")
-    asked = config.get("effort") if isinstance(config, dict) else None
+    config = config if isinstance(config, dict) else {}
+    asked = config.get("effort")
+    warnings += [f"output_config.{plain_key(key)} was left out" for key in config if key != "effort"]
+    if isinstance(thinking, dict):
+        others = (key for key in thinking if key not in ("type", "budget_tokens"))
+        warnings += [f"thinking.{plain_key(key)} was left out" for key in others]
     if thinking is None:
         return None if asked is None else _Wish("output_config", _effort(asked, "output_config.effort"))
     kind = thinking.get("type") if isinstance(thinking, dict) else None

@@ -24,7 +24,9 @@ async def create_message(request: web.Request) -> web.StreamResponse:
     record = request[RECORD]
     record.id_header = REQUEST_ID_THERE
     body = await read_body(request)
-    asked = parse_messages(body, need_model=request[SNAPSHOT].settings.unknown_model != "default")
+    beta = ",".join(request.headers.getall("anthropic-beta", ()))
+    need_model = request[SNAPSHOT].settings.unknown_model != "default"
+    asked = parse_messages(body, beta=beta, need_model=need_model)
     dialect = MessagesDialect(record.request_id, thoughts=asked.thoughts)
     with in_own_words(partial(own_param, asked.chat)):
         return await begin(request, asked.chat, dialect, asked.warnings).carry_out()

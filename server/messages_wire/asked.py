@@ -14,6 +14,7 @@ from msgspec import Raw
 
 from server.chat import ChatRequest, JsonObject
 from server.errors import InvalidRequest
+from server.foreign import plain_key
 from server.messages_wire.turns import Turn, chat_turns, text_of_blocks
 from server.openai_wire import parse_chat, read_json
 
@@ -27,6 +28,7 @@ _AS_THEY_ARE = (
     "service_tier",
     "container",
     "cache_control",
+    "anthropic_beta",
     "antiphon",
     "conversation_id",
 )
@@ -38,7 +40,9 @@ _READ = frozenset(
         *("output_config", "output_format"),
     )
 )
-_PLAIN_KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+# What of a tool is said by OpenAI's; further fields stand beside it, by their own names.
+_OF_TOOLS = frozenset(("name", "type", "description", "input_schema", "strict"))
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -66,7 +70,6 @@ class _Tool(msgspec.Struct):
     description: str | None = None
     input_schema: Raw = Raw()
     strict: bool | None = None
-    cache_control: Raw = Raw()
 
 
 class _Format(msgspec.Struct):
@@ -106,9 +109,10 @@ _TOOL = msgspec.json.Decoder(_Tool)
 _OBJECT = msgspec.json.Decoder(dict[str, Raw])
 
 
-def parse_messages(body: bytes, *, need_model: bool = True, to_count: bool = False) -> Asked:
+def parse_messages(body: bytes, *, beta: str = "", need_model: bool = True, to_count: bool = False) -> Asked:
     """Check and take in a request; ``to_count``: it is only to be counted, and need not limit its answer.
 
+    ``beta`` is its header ``anthropic-beta``, which goes on beside the other fields, as ``anthropic_beta``.
     Raises ``InvalidRequest`` with the field's place in ``param``.
     """
     body = body.removeprefix(_BOM)
@@ -132,6 +136,8 @@ def parse_messages(body: bytes, *, need_model: bool = True, to_count: bool = Fal
     if asked.stop_sequences:
         fields["stop"] = asked.stop_sequences
     fields |= {key: Raw(json.raw(key) or b"") for key in _AS_THEY_ARE if json.raw(key) not in (None, b"null")}
+    if names := [name for one in beta.split(",") if _PLAIN_NAME.fullmatch(name := one.strip())]:
+        fields["anthropic_beta"] = names
     _put_tools(asked, fields)
     _put_format(asked, json, fields)
     chat = parse_chat(msgspec.json.encode(fields), need_model=need_model)
@@ -139,7 +145,7 @@ def parse_messages(body: bytes, *, need_model: bool = True, to_count: bool = Fal
     return Asked(
         ChatRequest(chat.json, chat.fields, wide=True),
         _wants_thoughts(asked),
-        tuple(f"{_plain(key)} was left out" for key in unknown if json.raw(key) != b"null"),
+        tuple(f"{plain_key(key)} was left out" for key in unknown if json.raw(key) != b"null"),
     )
 
 
@@ -193,9 +199,8 @@ def _tool(raw: Raw, at: int) -> dict[str, Any]:
     if tool.strict is not None:
         function["strict"] = tool.strict
     made: dict[str, Any] = {"type": "function", "function": function}
-    if bytes(tool.cache_control) not in (b"", b"null"):
-        made["cache_control"] = tool.cache_control
-    return made
+    more = {key: value for key, value in _OBJECT.decode(raw).items() if key not in _OF_TOOLS}
+    return more | made
 
 
 def _put_format(asked: _Body, json: JsonObject, fields: dict[str, Any]) -> None:
@@ -221,10 +226,6 @@ def _wants_thoughts(asked: _Body) -> bool:
     if asked.thinking is None:
         return bool(asked.tools)
     return asked.thinking.type != "disabled" and asked.thinking.display != "omitted"
-
-
-def _plain(key: str) -> str:
-    return key if _PLAIN_KEY.fullmatch(key) else "a field of an odd name"
 
 
 def _missing(param: str, advice: str) -> InvalidRequest:

@@ -1,7 +1,8 @@
 """Turns of Anthropic's blocks → turns of a chat.
 
-A result of a tool is a turn of its own there, before the words of the same turn. Images in a result follow in
-the user's turn behind it, since few upstreams see images in results.
+A result of a tool is a turn of its own there, before the words of the same turn. What of a block has no place
+in a chat stays beside it, as ``anthropic_block``, for upstreams of the same dialect: all of the block where
+it was put into other words, else the fields that are left.
 """
 
 from __future__ import annotations
@@ -17,6 +18,12 @@ from server.messages_wire.beside import UNSIGNED
 from server.openai_wire import unsealed
 
 _MARK = (b"", b"null")
+# What a part says of a block; further fields stay beside it.
+_SAID = {
+    "text": ("type", "text", "citations", "cache_control"),
+    "image": ("type", "source", "cache_control"),
+}
+_SAID_OF_FILE = ("type", "source", "cache_control")
 
 
 class Turn(msgspec.Struct):
@@ -51,12 +58,14 @@ class _Block(msgspec.Struct):
     data: str = ""
     title: str | None = None
     context: str | None = None
-    citations: list[dict[str, Any]] | None = None
+    citations: Raw = Raw()
     cache_control: Raw = Raw()
 
 
 _BLOCK = msgspec.json.Decoder(_Block)
 _SOURCE = msgspec.json.Decoder(_Source)
+_FIELDS = msgspec.json.Decoder(dict[str, Raw])
+_CITED = msgspec.json.Decoder(list[dict[str, Any]])
 _CONTENT = msgspec.json.Decoder(str | list[Raw] | None)
 
 
@@ -102,7 +111,7 @@ def text_of_blocks(blocks: Sequence[Raw], param: str) -> str | list[dict[str, An
         block = _read(raw, here)
         if block.type != "text":
             raise _unknown(block, here, "system")
-        parts.append(_marked({"type": "text", "text": block.text}, block))
+        parts.append(_text(block, raw))
     return _simple(parts)
 
 
@@ -131,7 +140,7 @@ def _assistant(turn: Turn, param: str) -> dict[str, Any]:
         block = _read(raw, here)
         if block.type == "text":
             if block.text:
-                parts.append(_cited(_marked({"type": "text", "text": block.text}, block), block))
+                parts.append(_text(block, raw))
         elif block.type == "tool_use":
             calls.append(_call(block, here))
         elif block.type == "thinking" and (not block.signature or block.signature == UNSIGNED):
@@ -184,8 +193,8 @@ def _call(block: _Block, param: str) -> dict[str, Any]:
             )
     if not bytes(block.input).startswith(b"{"):
         raise InvalidRequest(f"{param}.input must be an object.", param=f"{param}.input", code="invalid_type")
-    arguments = bytes(block.input).decode()
-    return {"id": block.id, "type": "function", "function": {"name": block.name, "arguments": arguments}}
+    function = {"name": block.name, "arguments": bytes(block.input).decode()}
+    return _marked({"id": block.id, "type": "function", "function": function}, block)
 
 
 def _user(turn: Turn, param: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -193,23 +202,21 @@ def _user(turn: Turn, param: str) -> tuple[list[dict[str, Any]], list[dict[str, 
     if isinstance(turn.content, str):
         return [], [{"role": "user", "content": turn.content}]
     results: list[dict[str, Any]] = []
-    shown: list[dict[str, Any]] = []
     parts: list[dict[str, Any]] = []
     for at, raw in enumerate(turn.content):
         here = f"{param}.content[{at}]"
         block = _read(raw, here)
         if block.type == "tool_result":
-            results.append(_result(block, here, shown))
+            results.append(_result(block, here))
         else:
-            parts.append(_part(block, here, "user"))
+            parts.append(_part(block, raw, here, "user"))
     if not results and not parts:
         raise InvalidRequest(f"{param}.content is empty.", param=f"{param}.content")
-    words = shown + parts
-    return results, [{"role": "user", "content": _simple(words)}] if words else []
+    return results, [{"role": "user", "content": _simple(parts)}] if parts else []
 
 
-def _result(block: _Block, param: str, shown: list[dict[str, Any]]) -> dict[str, Any]:
-    """One result as text; what of it is to be seen is put into ``shown``."""
+def _result(block: _Block, param: str) -> dict[str, Any]:
+    """One result, with what is to be seen in it."""
     if not block.tool_use_id:
         raise InvalidRequest(
             f"{param}.tool_use_id is missing; it names the call that this is the result of.",
@@ -224,32 +231,31 @@ def _result(block: _Block, param: str, shown: list[dict[str, Any]]) -> dict[str,
             param=f"{param}.content",
             code="invalid_type",
         ) from None
-    text = content if isinstance(content, str) else ""
+    said: str | list[dict[str, Any]] = content if isinstance(content, str) else ""
     if isinstance(content, list):
         parts = [
-            _part(_read(raw, here), here, "tool_result")
+            _part(_read(raw, here), raw, here, "tool_result")
             for at, raw in enumerate(content)
             for here in (f"{param}.content[{at}]",)
         ]
-        text = "\n".join(part["text"] for part in parts if part["type"] == "text")
-        if seen := [part for part in parts if part["type"] != "text"]:
-            shown += [{"type": "text", "text": f"Shown by the result of {block.tool_use_id}:"}, *seen]
-    made: dict[str, Any] = {"role": "tool", "tool_call_id": block.tool_use_id, "content": text}
-    return made | {"is_error": True} if block.is_error else made
+        plain = all(part.keys() == {"type", "text"} for part in parts)
+        said = "\n".join(part["text"] for part in parts) if plain else parts
+    made: dict[str, Any] = {"role": "tool", "tool_call_id": block.tool_use_id, "content": said}
+    return _marked(made | {"is_error": True} if block.is_error else made, block)
 
 
-def _part(block: _Block, param: str, where: str) -> dict[str, Any]:
+def _part(block: _Block, raw: Raw, param: str, where: str) -> dict[str, Any]:
     match block.type:
         case "text":
-            return _marked({"type": "text", "text": block.text}, block)
+            return _text(block, raw)
         case "image":
-            return _marked({"type": "image_url", "image_url": {"url": _url(block, param)}}, block)
+            return _marked({"type": "image_url", "image_url": {"url": _url(block, param)}}, block, raw)
         case "document":
-            return _marked(_document(block, param), block)
+            return _marked(_document(block, param), block, raw)
         case "search_result":
             text = "\n".join(_texts(block.content, param))
             source = msgspec.json.decode(block.source) if bytes(block.source) else ""
-            return _marked({"type": "text", "text": f"{block.title or ''}\n{source}\n{text}"}, block)
+            return _marked({"type": "text", "text": f"{block.title or ''}\n{source}\n{text}"}, block, raw)
     raise _unknown(block, param, where)
 
 
@@ -307,15 +313,30 @@ def _texts(content: bytes | Raw, param: str) -> list[str]:
     return [block.text for block in blocks if block.type == "text"]
 
 
-def _marked(part: dict[str, Any], block: _Block) -> dict[str, Any]:
-    """The part with the block's mark for a cache."""
+def _marked(part: dict[str, Any], block: _Block, raw: Raw | None = None) -> dict[str, Any]:
+    """The part with the block's mark for a cache, and what else the part does not say of the block."""
+    if raw is not None:
+        said = _SAID_OF_FILE if part["type"] == "file" else _SAID.get(block.type, ())
+        left = {key: one for key, one in _FIELDS.decode(raw).items() if key not in said and _asks(key, one)}
+        if left:
+            part = part | {"anthropic_block": left}
     return part if bytes(block.cache_control) in _MARK else part | {"cache_control": block.cache_control}
 
 
-def _cited(part: dict[str, Any], block: _Block) -> dict[str, Any]:
-    """The part with the sources that the service itself had told; of ours it can make nothing."""
-    told = [one for one in block.citations or () if one.get("encrypted_index") != UNSIGNED]
+def _text(block: _Block, raw: Raw) -> dict[str, Any]:
+    """A text, with the sources that the service itself had told; of ours it can make nothing."""
+    part = _marked({"type": "text", "text": block.text}, block, raw)
+    if not bytes(block.citations).startswith(b"["):
+        return part
+    told = [one for one in _CITED.decode(block.citations) if one.get("encrypted_index") != UNSIGNED]
     return part | {"citations": told} if told else part
+
+
+def _asks(key: str, value: Raw) -> bool:
+    """Does a block's field ask for anything?"""
+    if key == "citations":
+        return msgspec.json.decode(value) not in (None, [], {"enabled": False})
+    return bytes(value) != b"null"
 
 
 def _simple(parts: list[dict[str, Any]]) -> str | list[dict[str, Any]]:

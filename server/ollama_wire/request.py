@@ -21,12 +21,15 @@ from server.foreign import (
     read_data_uri,
     read_tool,
     read_turn,
+    refuse_logprobs,
     refuse_outdated,
+    schema_asked,
     shortened,
     tool_choice,
     unsupported,
     wrong,
 )
+from server.foreign_fields import Carried, lost_fields
 from server.ollama_settings import Ollama, OllamaModel
 
 # Its names in ``options`` for fields of OpenAI's.
@@ -53,10 +56,12 @@ _KNOWN = frozenset(
             "max_completion_tokens",
             "n",
         ),
-        *("tools", "tool_choice", "parallel_tool_calls", "response_format", "reasoning_effort", "logprobs"),
-        *("options", "keep_alive", "think", "format", "modalities", "antiphon", "conversation_id"),
+        *("tools", "tool_choice", "parallel_tool_calls", "response_format", "reasoning_effort"),
+        *("logprobs", "top_logprobs", "options", "keep_alive", "think", "format", "modalities"),
+        *("antiphon", "conversation_id"),
     }
 )
+_CARRIED = Carried(turns=frozenset(("reasoning_content",)))
 _LEVELS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
 
 
@@ -71,7 +76,7 @@ def chat_request(chat: ChatRequest, settings: Ollama, name: str) -> NativeReques
     """
     _refuse(chat)
     warnings: list[str] = []
-    body: dict[str, Any] = {"model": name, "messages": _messages(chat, warnings), "stream": chat.stream}
+    body: dict[str, Any] = {"model": name, "messages": _messages(chat), "stream": chat.stream}
     if tools := _tools(chat, warnings):
         body["tools"] = tools
     if (format := _format(chat)) is not None:
@@ -84,7 +89,7 @@ def chat_request(chat: ChatRequest, settings: Ollama, name: str) -> NativeReques
     keep = decoded(chat, "keep_alive")
     if (keep := settings.keep_alive if keep is None else keep) is not None:
         body["keep_alive"] = keep
-    warnings += left_out(chat, _KNOWN)
+    warnings += lost_fields(chat, _CARRIED) + left_out(chat, _KNOWN)
     return NativeRequest(msgspec.json.encode(body), shortened(warnings))
 
 
@@ -93,20 +98,17 @@ def _refuse(chat: ChatRequest) -> None:
     refuse_outdated(chat)
     if chat.choices != 1:
         raise unsupported("n", "must be 1 for this model")
-    if chat.fields.logprobs:
-        raise unsupported("logprobs", "cannot be had from this model; leave it out")
+    refuse_logprobs(chat)
     modalities = decoded(chat, "modalities")
     if isinstance(modalities, list) and set(map(str, modalities)) - {"text"}:
         raise unsupported("modalities", "may only be text for this model")
 
 
-def _messages(chat: ChatRequest, warnings: list[str]) -> list[dict[str, Any]]:
+def _messages(chat: ChatRequest) -> list[dict[str, Any]]:
     messages: list[dict[str, Any]] = []
     called = Calls()  # whose names their results must say
-    named = False
     for place, raw in enumerate(chat.raw_messages()):
         turn = read_turn(raw, place)
-        named |= turn.name is not None
         message: dict[str, Any] = {"role": turn.role, "content": ""}
         if turn.role == "developer":
             message["role"] = "system"
@@ -126,8 +128,6 @@ def _messages(chat: ChatRequest, warnings: list[str]) -> list[dict[str, Any]]:
                 function = {"name": call.function.name, "arguments": arguments}
                 message.setdefault("tool_calls", []).append({"function": function})
         messages.append(message)
-    if named:
-        warnings.append("the names of messages were left out")
     return messages
 
 
@@ -186,11 +186,8 @@ def _format(chat: ChatRequest) -> Any:
     if asked is None:
         return None
     kind = asked.get("type")
-    if kind == "json_schema":
-        schema = asked.get("json_schema")
-        if not isinstance(schema, dict) or not isinstance(schema.get("schema"), dict):
-            raise wrong("response_format.json_schema", "must hold a schema", "invalid_value")
-        return schema["schema"]
+    if (schema := schema_asked(chat)) is not None:
+        return schema
     if kind == "json_object":
         return "json"
     if kind not in (None, "text"):
@@ -200,7 +197,9 @@ def _format(chat: ChatRequest) -> Any:
 
 def _think(chat: ChatRequest, own: OllamaModel, name: str, warnings: list[str]) -> str | bool | None:
     """How it is to think; None: as the model does by itself. Only gpt-oss knows levels, by its name."""
-    if (asked := decoded(chat, "think")) is not None and isinstance(asked, bool | str):
+    if (asked := decoded(chat, "think")) is not None:
+        if not isinstance(asked, bool | str):
+            raise wrong("think", "must be true, false or a level", "invalid_type")
         return asked
     effort = decoded(chat, "reasoning_effort")
     if effort is None:
@@ -212,7 +211,11 @@ def _think(chat: ChatRequest, own: OllamaModel, name: str, warnings: list[str]) 
         warnings.append("reasoning_effort was left out")
         return None
     if known == "level":
+        if _LEVELS[effort] != effort:
+            warnings.append(f"reasoning_effort was changed to {_LEVELS[effort]}")
         return _LEVELS[effort]
+    if effort != "none":
+        warnings.append("reasoning_effort was changed to on: this model knows no levels")
     return bool(effort != "none")
 
 

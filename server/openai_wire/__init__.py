@@ -21,7 +21,7 @@ from server.openai_wire.errors import (
 )
 from server.openai_wire.kept import Kept, LeftOut, kept_in, sealed, unsealed
 from server.openai_wire.models import ModelCard, model_body, models_body
-from server.openai_wire.narrowing import narrowed
+from server.openai_wire.narrowing import narrowed, results_apart
 from server.openai_wire.plain import completion_as_chunks, decode_completion
 from server.openai_wire.request import model_of, parse_chat, parse_object, read_json
 
@@ -52,6 +52,7 @@ __all__ = [
     "parse_object",
     "read_json",
     "relayed",
+    "results_apart",
     "retry_after",
     "sealed",
     "unsealed",

@@ -1,20 +1,34 @@
 """A chat that holds fields of Anthropic's dialect → one that an upstream of OpenAI's takes.
 
 Servers of OpenAI's dialect refuse what they do not know, or worse, take it for something else. Marks for a
-cache, signed thoughts and the name of a service's tier mean nothing to them and are taken out; what is missed
-is told.
+cache, signed thoughts, blocks and the name of a service's tier mean nothing to them and are taken out, and
+what a tool's result shows is put behind it. All of it is told.
 """
 
 from __future__ import annotations
+
+import re
+from typing import Any
 
 import msgspec
 from msgspec import Raw
 
 from server.chat import ChatRequest
 
-_MARKS = (b'"cache_control"', b'"thinking_blocks"', b'"is_error"', b'"citations"')
+# None of them in the bytes: there is nothing to do.
+_MARKS = (b'"cache_control"', b'"thinking_blocks"', b'"is_error"', b'"citations"', b'"anthropic_block"')
+_SHOWN = (b'"image_url"', b'"file"', b'"input_audio"')
 _TIERS_THERE = (b'"standard_only"',)
-_LEFT_OUT = ("thinking", "container", "metadata")
+_LEFT_OUT = {
+    "thinking": "thinking",
+    "container": "container",
+    "metadata": "metadata",
+    "cache_control": "cache_control",
+    "anthropic_beta": "the header anthropic-beta",
+}
+_BLOCKS = {"document": "documents", "search_result": "search results"}
+MOVED = "images and files in results of tools were put behind them"
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _decode = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_list = msgspec.json.Decoder(list[Raw]).decode
 _encode = msgspec.json.encode
@@ -26,57 +40,140 @@ def narrowed(chat: ChatRequest, *, keep: tuple[str, ...] = ()) -> tuple[ChatRequ
     ``keep`` names top-level fields that the upstream knows after all.
     """
     changes: dict[str, bytes | None] = {}
-    gone = [key for key in _LEFT_OUT if key not in keep]
-    warnings = [f"{key} was left out" for key in gone if chat.has(key)]
-    changes |= {key: None for key in (*gone, "output_config", "cache_control") if key in chat.json}
-    effort = _effort(chat)
-    if effort is not None and not chat.has("reasoning_effort"):
-        changes["reasoning_effort"] = effort
+    told: dict[str, None] = {}
+    for key, name in _LEFT_OUT.items():
+        if key in chat.json and key not in keep:
+            changes[key] = None
+            if chat.has(key):
+                told[f"{name} was left out"] = None
+    _narrow_output(chat, changes, told)
     if chat.json.raw("service_tier") in _TIERS_THERE:
         changes["service_tier"] = None
-        warnings.append("service_tier was left out")
-    if _marked(chat.json.raw("messages")):
-        changes["messages"] = b"[" + b",".join(map(_turn, chat.raw_messages())) + b"]"
-    if _marked(tools := chat.json.raw("tools")):
-        changes["tools"] = _encode([_without_mark(tool) for tool in _decode_list(tools or b"[]")])
-    return chat.edit(changes), tuple(warnings)
+        told["service_tier was left out"] = None
+    if _has(chat.json.raw("messages"), _MARKS):
+        changes["messages"] = b"[" + b",".join([_turn(turn, told) for turn in chat.raw_messages()]) + b"]"
+    if (tools := chat.json.raw("tools")) is not None and tools != b"null":
+        changes["tools"] = _encode([_tool(tool, told) for tool in _decode_list(tools)])
+    made_chat, moved = results_apart(chat.edit(changes))
+    return made_chat, (*told, *moved)
 
 
-def _effort(chat: ChatRequest) -> bytes | None:
-    """How much thought is asked for, in the same words as OpenAI's."""
-    config = chat.json.raw("output_config")
-    if config is None or not config.startswith(b"{"):
-        return None
-    effort = bytes(_decode(config).get("effort", Raw(b"null")))
-    return effort if effort.startswith(b'"') else None
+def results_apart(chat: ChatRequest) -> tuple[ChatRequest, tuple[str, ...]]:
+    """The request with what results of tools show put into the user's turn behind them; what was done."""
+    if not _has(chat.json.raw("messages"), _SHOWN):
+        return chat, ()
+    turns: list[bytes] = []
+    shown: list[Raw] = []
+    moved = False
+    for data in chat.raw_messages():
+        fields = _decode(data)
+        role, content = bytes(fields.get("role", b"")), bytes(fields.get("content", b""))
+        if role == b'"tool"':
+            parts = _decode_list(content) if content.startswith(b"[") else []
+            texts = [part for part in parts if _is_text(part)]
+            if seen := [part for part in parts if not _is_text(part)]:
+                id = msgspec.json.decode(fields.get("tool_call_id", Raw(b'""')))
+                shown += [Raw(_encode(_words(f"Shown by the result of {id}:"))), *seen]
+                text = "\n".join(str(msgspec.json.decode(part)["text"]) for part in texts)
+                data, moved = _encode(fields | {"content": text}), True
+        elif shown and role == b'"user"':
+            said = _decode_list(content) if content.startswith(b"[") else []
+            if content.startswith(b'"'):
+                said = [Raw(_encode({"type": "text", "text": Raw(content)}))]
+            data, shown = _encode(fields | {"content": [*shown, *said]}), []
+        elif shown:
+            turns.append(_encode({"role": "user", "content": shown}))
+            shown = []
+        turns.append(data)
+    if shown:
+        turns.append(_encode({"role": "user", "content": shown}))
+    return (chat.with_messages(turns), (MOVED,)) if moved else (chat, ())
 
 
-def _marked(data: bytes | None) -> bool:
-    return data is not None and any(mark in data for mark in _MARKS)
+def _narrow_output(chat: ChatRequest, changes: dict[str, bytes | None], told: dict[str, None]) -> None:
+    """``output_config``: how much thought is asked for, in the same words as OpenAI's; the rest is missed."""
+    if "output_config" not in chat.json:
+        return
+    changes["output_config"] = None
+    raw = chat.json.raw("output_config") or b""
+    config = _decode(raw) if raw.startswith(b"{") else {}
+    effort = bytes(config.pop("effort", Raw(b"null")))
+    if effort.startswith(b'"') and not chat.has("reasoning_effort"):
+        changes["reasoning_effort"] = effort
+    if any(bytes(value) != b"null" for value in config.values()):
+        told["output_config was left out but for its effort"] = None
 
 
-def _turn(data: bytes) -> bytes:
+def _has(data: bytes | None, marks: tuple[bytes, ...]) -> bool:
+    return data is not None and any(mark in data for mark in marks)
+
+
+def _turn(data: bytes, told: dict[str, None]) -> bytes:
     """One turn without marks; a result that is an error says so in its text."""
-    if not _marked(data):
+    if not _has(data, _MARKS):
         return data
-    fields = _decode(data)
-    fields.pop("thinking_blocks", None)
+    fields = _unmarked(_decode(data), told)
+    if fields.pop("thinking_blocks", None) is not None:
+        told["thinking_blocks of messages was left out"] = None
     failed = bytes(fields.pop("is_error", Raw(b""))) == b"true"
     content = fields.get("content", Raw(b"null"))
     if bytes(content).startswith(b"["):
-        fields["content"] = Raw(_encode([_without_mark(part) for part in _decode_list(content)]))
+        parts = [_part(part, told) for part in _decode_list(content)]
+        if failed and not (parts and _is_text(parts[0]) and b"error" in bytes(parts[0])[:100].lower()):
+            parts.insert(0, Raw(_encode(_words("Error:"))))
+        fields["content"] = Raw(_encode(parts))
     elif failed and bytes(content).startswith(b'"'):
         text = msgspec.json.decode(content, type=str)
         if "error" not in text[:100].lower():
             fields["content"] = Raw(_encode(f"Error: {text}"))
+    if b'"cache_control"' in bytes(calls := fields.get("tool_calls", Raw(b""))):
+        fields["tool_calls"] = Raw(_encode([_unmarked(_decode(call), told) for call in _decode_list(calls)]))
     return _encode(fields)
 
 
-def _without_mark(data: Raw) -> Raw:
-    """A part or a tool without its mark for a cache, and without Anthropic's sources of a text."""
-    if b'"cache_control"' not in bytes(data) and b'"citations"' not in bytes(data):
+def _part(data: Raw, told: dict[str, None]) -> Raw:
+    """A part without its mark for a cache, and without what else it was in Anthropic's dialect."""
+    if not _has(bytes(data), _MARKS):
         return data
-    fields = _decode(data)
-    fields.pop("cache_control", None)
-    fields.pop("citations", None)
+    fields = _unmarked(_decode(data), told)
+    block: dict[str, Any] = msgspec.json.decode(fields.pop("anthropic_block", Raw(b"{}")))
+    if fields.pop("citations", None) is not None:
+        told["citations of messages was left out"] = None
+    kind = block.pop("type", None)
+    if kind in _BLOCKS:
+        told[f"{_BLOCKS[kind]} were put into text"] = None
+    # Of a whole block title and context are in the text.
+    asked = set(block) if kind is None else {"citations"} & block.keys()
+    if block.get("citations") in (None, [], {"enabled": False}):
+        asked.discard("citations")
+    told.update(dict.fromkeys(f"{_name(key)} of messages was left out" for key in sorted(asked)))
     return Raw(_encode(fields))
+
+
+def _tool(data: Raw, told: dict[str, None]) -> Raw:
+    """A tool as OpenAI's dialect has it."""
+    fields = _unmarked(_decode(data), told)
+    if bytes(fields.get("type", b"")) == b'"function"':
+        for key in [key for key in fields if key not in ("type", "function")]:
+            del fields[key]
+            told[f"{_name(key)} of tools was left out"] = None
+    return Raw(_encode(fields))
+
+
+def _unmarked(fields: dict[str, Raw], told: dict[str, None]) -> dict[str, Raw]:
+    """Without the mark for a cache."""
+    if fields.pop("cache_control", None) is not None:
+        told["cache_control was left out"] = None
+    return fields
+
+
+def _name(key: str) -> str:
+    return key if _PLAIN_KEY.fullmatch(key) else "a field of an odd name"
+
+
+def _is_text(part: Raw) -> bool:
+    return bytes(_decode(part).get("type", b"")) == b'"text"'
+
+
+def _words(text: str) -> dict[str, str]:
+    return {"type": "text", "text": text}

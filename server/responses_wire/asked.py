@@ -9,6 +9,7 @@ from msgspec import Raw
 
 from server.chat import ChatRequest, JsonObject
 from server.errors import InvalidRequest
+from server.foreign import plain_key
 from server.openai_wire import parse_chat, read_json
 from server.responses_wire.items import all_turns, text_item
 
@@ -18,13 +19,15 @@ _READ = frozenset(
         *("model", "input", "instructions", "stream", "stream_options", "tools", "tool_choice", "text"),
         *("reasoning", "max_output_tokens", "store", "previous_response_id", "include", "metadata"),
         *("truncation", "background", "conversation", "prompt", "max_tool_calls", "top_logprobs"),
-        *("prompt_cache_key", "prompt_cache_retention", "prompt_cache_options", "safety_identifier"),
-        *("moderation", "context_management", "image", "access_programs", "parallel_tool_calls"),
+        *("prompt_cache_options", "moderation", "context_management", "image", "access_programs"),
+        "parallel_tool_calls",
     )
 )
 _REFUSED = ("conversation", "prompt", "moderation")
-_LEFT_OUT = ("max_tool_calls", "context_management", "image", "access_programs")
+_LEFT_OUT = ("max_tool_calls", "context_management", "image", "access_programs", "prompt_cache_options")
 _LOGPROBS = "message.output_text.logprobs"
+_INCLUDED = "reasoning.encrypted_content"
+_OF_TOOLS = ("type", "name", "description", "parameters", "strict")
 _NOTHING = (None, b"null", b"[]", b"{}", b"0", b"false")
 
 
@@ -108,6 +111,7 @@ class _Body(msgspec.Struct):
 
 
 _BODY = msgspec.json.Decoder(_Body)
+_FIELDS = msgspec.json.Decoder(dict[str, Raw])
 _TOOL = msgspec.json.Decoder(_Tool)
 
 
@@ -145,8 +149,20 @@ def parse_response(body: bytes, recall: Recall, *, need_model: bool = True) -> A
         summaries=(reasoning.summary or reasoning.generate_summary) is not None,
         store=asked.store is not False,
         background=bool(asked.background),
-        warnings=tuple(f"{key} was left out" for key in _LEFT_OUT if json.raw(key) not in _NOTHING),
+        warnings=_warnings(asked, json),
     )
+
+
+def _warnings(asked: _Body, json: JsonObject) -> tuple[str, ...]:
+    """What of the request no upstream is sent, and nobody here carries out."""
+    told = [f"{key} was left out" for key in _LEFT_OUT if json.raw(key) not in _NOTHING]
+    if json.raw("truncation") not in (*_NOTHING, b'"disabled"'):
+        told.append("truncation was left out: nothing is cut from the input")
+    if any(wish != _INCLUDED for wish in asked.include or ()):
+        told.append(f"include was left out but for {_INCLUDED}")
+    fields = {key for raw in asked.tools or () for key in _FIELDS.decode(raw) if key not in _OF_TOOLS}
+    told += [f"{plain_key(key)} of tools was left out" for key in sorted(fields)]
+    return tuple(told)
 
 
 def _refuse(asked: _Body, json: JsonObject) -> None:

@@ -1,8 +1,7 @@
 """Items of a response → turns of a chat.
 
-What an assistant thought, said and called since the user's last word is one turn there. Images in the output
-of a function, and those that the assistant made, follow in a user's turn behind it, since few upstreams see
-images elsewhere.
+What an assistant thought, said and called since the user's last word is one turn there. Images that the
+assistant made follow in a user's turn behind it, since few upstreams see images elsewhere.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ _CONTENT = msgspec.json.Decoder(str | list[_Part] | None)
 
 
 class Turns:
-    """Takes items one by one. ``wide``: some hold signed thoughts, which go back by their own name.
+    """Takes items one by one. ``wide``: some hold what few upstreams take, signed thoughts or seen results.
 
     ``find`` gives an item that is only referred to; it raises ``ServerError`` if there is none.
     """
@@ -143,10 +142,12 @@ class Turns:
             )
         self._open.remove(item.call_id)
         parts = _parts(item.output, f"{param}.output")
-        text = "\n".join(part["text"] for part in parts if part["type"] == "text")
-        if seen := [part for part in parts if part["type"] != "text"]:
-            self._shown += [{"type": "text", "text": f"Shown by the result of {item.call_id}:"}, *seen]
-        self._made.append({"role": "tool", "tool_call_id": item.call_id, "content": text})
+        said: str | list[dict[str, Any]] = parts
+        if all(part["type"] == "text" for part in parts):
+            said = "\n".join(part["text"] for part in parts)
+        else:
+            self.wide = True
+        self._made.append({"role": "tool", "tool_call_id": item.call_id, "content": said})
 
     def _reasoning(self, item: _Item, param: str) -> None:
         turn = self._assistant()

@@ -27,7 +27,7 @@ _FIELDS = frozenset(
 )
 _IMAGES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 _BLOCKS = {
-    "user": ("text", "image", "document", "tool_result"),
+    "user": ("text", "image", "document", "search_result", "tool_result"),
     "assistant": ("text", "thinking", "redacted_thinking", "tool_use"),
 }
 _ID = re.compile("[a-zA-Z0-9_-]+")
@@ -129,13 +129,23 @@ def _blocks(content: object, where: str, kinds: tuple[str, ...]) -> list[dict[st
         if kind == "tool_use" and not isinstance(block.get("input"), dict):
             raise bad(f"{here}.tool_use.input: Input should be a valid dictionary")
         if kind == "tool_result":
-            _blocks(block.get("content", []), f"{here}.tool_result.content", ("text", "image", "document"))
+            inner = ("text", "image", "document", "search_result")
+            _blocks(block.get("content", []), f"{here}.tool_result.content", inner)
+        if kind == "search_result":
+            for name in ("source", "title"):
+                if not isinstance(block.get(name), str):
+                    raise bad(f"{here}.search_result.{name}: Field required")
+            _blocks(block.get("content"), f"{here}.search_result.content", ("text",))
     return content
 
 
 def _check_source(source: object, where: str, kind: str) -> None:
-    if not isinstance(source, dict) or source.get("type") not in ("base64", "url"):
-        raise bad(f"{where}: Input should be a base64 or url source")
+    sources = ("base64", "url") if kind == "image" else ("base64", "url", "text", "content")
+    if not isinstance(source, dict) or source.get("type") not in sources:
+        named = "a base64 or url source" if kind == "image" else "a base64, url, text or content source"
+        raise bad(f"{where}: Input should be {named}")
+    if source["type"] == "text" and source.get("media_type") != "text/plain":
+        raise bad(f"{where}.text.media_type: Input should be 'text/plain'")
     wanted = _IMAGES if kind == "image" else ("application/pdf",)
     if source["type"] == "base64" and source.get("media_type") not in wanted:
         raise bad(f"{where}.base64.media_type: Input should be {' or '.join(map(repr, wanted))}")

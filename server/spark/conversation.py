@@ -16,7 +16,8 @@ import msgspec
 
 from server.chat import ChatRequest, ImageUrl, Message
 from server.errors import InvalidRequest
-from server.foreign import Calls
+from server.foreign import Calls, read_turn
+from server.foreign import Turn as Asked
 from server.spark.models import SparkModel
 
 MAX_IMAGE_BYTES = 4 * 1024 * 1024
@@ -35,22 +36,14 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
     content_type: str | None = None
 
 
-class _Function(msgspec.Struct):
-    name: str = ""
-    arguments: str = ""
-
-
-class _Call(msgspec.Struct):
-    function: _Function
-    id: str = ""
-
-
 def shape(chat: ChatRequest, model: SparkModel, instruction: str = "") -> list[Turn]:
     """The turns for ``model``; ``instruction`` is added to the system prompt.
 
     Raises ``InvalidRequest`` for a role, part or image that this model cannot take, or if nothing is left.
     """
-    system, turns = _read(chat.messages)
+    for place, message in enumerate(chat.messages):
+        _check_parts(message, place)
+    system, turns = _read([read_turn(raw, place) for place, raw in enumerate(chat.raw_messages())])
     if not turns:
         if not system:
             raise InvalidRequest("The messages are empty; send at least one with text.", param="messages")
@@ -70,14 +63,13 @@ def shape(chat: ChatRequest, model: SparkModel, instruction: str = "") -> list[T
     return [Turn("user", image, "image"), *shaped] if image else shaped
 
 
-def _read(messages: Sequence[Message]) -> tuple[list[str], list[tuple[str, str]]]:
+def _read(messages: Sequence[Asked]) -> tuple[list[str], list[tuple[str, str]]]:
     """System prompts, and the other turns as user or assistant; empty ones are left out."""
     system: list[str] = []
     turns: list[tuple[str, str]] = []
     called = Calls()
     for place, message in enumerate(messages):
-        _check_parts(message, place)
-        text = message.text
+        text = _text(message)
         match message.role:
             case "system" | "developer":
                 if text.strip():
@@ -86,7 +78,7 @@ def _read(messages: Sequence[Message]) -> tuple[list[str], list[tuple[str, str]]
             case "user":
                 turn = ("user", text)
             case "assistant":
-                calls = _calls(message, place)
+                calls = message.tool_calls or []
                 for call in calls:
                     called.made(call.id, call.function.name)
                 said = [f"Call {call.function.name} with {call.function.arguments}" for call in calls]
@@ -117,14 +109,11 @@ def _merge(turns: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     return [(role, "\n".join(contents)) for role, contents in merged]
 
 
-def _calls(message: Message, place: int) -> list[_Call]:
-    try:
-        return [msgspec.json.decode(raw, type=_Call) for raw in message.tool_calls or ()]
-    except msgspec.DecodeError:
-        param = f"messages[{place}].tool_calls"
-        raise InvalidRequest(
-            f"{param} must hold function calls with name and arguments.", param=param
-        ) from None
+def _text(message: Asked) -> str:
+    """The text of a turn, and what it refused, a line each."""
+    if not isinstance(message.content, list):
+        return message.content or ""
+    return "\n".join(filter(None, (part.text or part.refusal for part in message.content)))
 
 
 def _check_parts(message: Message, place: int) -> None:

@@ -2,7 +2,7 @@
 
 Numbers are clamped, for a value beyond the range fails the whole request. What changes the meaning and
 cannot be had (several choices, tools on a model without) is refused; seeds, biases, log probabilities and
-fields that Spark does not know are left out. What was clamped or left out is told (``adapted``).
+fields that Spark does not know are left out. What was changed or left out is told (``adapted``).
 """
 
 from __future__ import annotations
@@ -14,21 +14,23 @@ from msgspec import Raw
 
 from server.chat import ChatRequest
 from server.errors import InvalidRequest
-from server.foreign import left_out, shortened, unsupported
+from server.foreign import decoded, left_out, plain_key, refuse_audio, schema_asked, shortened
+from server.foreign_fields import Carried, lost_fields
 from server.spark.models import SparkModel
 
 # The range of a temperature is open at 0.
 LEAST_TEMPERATURE = 0.01
 _FUNCTION = frozenset({"name", "description", "parameters"})
 _THINKING = frozenset({"enabled", "disabled", "auto"})
+# Tools of its own.
+_CARRIED = Carried(turns=frozenset(("name",)), tools=frozenset(("web_search",)))
 # Fields that are carried out, refused where they cannot be, or about nothing that Spark would have to know.
-# It calls one function at a time, so parallel_tool_calls asks for nothing.
 _KNOWN = frozenset(
     {
         *("model", "messages", "stream", "stream_options", "user", "n", "stop", "response_format"),
         *("max_tokens", "max_completion_tokens", "temperature", "top_k", "modalities", "audio"),
         *("tools", "tool_choice", "parallel_tool_calls", "functions", "web_search_options"),
-        *("version", "antiphon", "conversation_id"),
+        *("antiphon", "conversation_id"),
     }
 )
 
@@ -59,8 +61,7 @@ def parameters(
     fields = chat.fields
     if chat.choices > 1:
         raise InvalidRequest("Spark gives one choice; leave n out or send 1.", param="n")
-    if chat.has("audio") or b"audio" in (chat.json.raw("modalities") or b""):
-        raise unsupported("modalities", "may name text only: Spark speaks no audio")
+    refuse_audio(chat)
     made: dict[str, Any] = {} if model.domain is None else {"domain": model.domain}
     if fields.temperature is not None:
         made["temperature"] = _clamp(fields.temperature, LEAST_TEMPERATURE, model.max_temperature)
@@ -86,7 +87,7 @@ def parameters(
 def adapted(chat: ChatRequest, model: SparkModel) -> tuple[str, ...]:
     """In short ASCII words what was left out or brought into the model's range."""
     fields = chat.fields
-    known = set(_KNOWN)
+    known = {*_KNOWN, "version"} if chat.model == "spark-api" else set(_KNOWN)
     ranges: list[tuple[str, float | None, float, float | None]] = [
         ("temperature", fields.temperature, 0, model.max_temperature),
         ("top_k", _integer(chat, "top_k"), 1, model.max_top_k),
@@ -110,7 +111,26 @@ def adapted(chat: ChatRequest, model: SparkModel) -> tuple[str, ...]:
         for name, value, least, most in ranges
         if value is not None and (value < least or (most is not None and value > most))
     ]
-    return shortened([*warnings, *left_out(chat, known)])
+    return shortened(
+        [*warnings, *_in_words(chat, model), *lost_fields(chat, _CARRIED), *left_out(chat, known)]
+    )
+
+
+def _in_words(chat: ChatRequest, model: SparkModel) -> list[str]:
+    """What is asked for otherwise than the client did, and parts of fields that have no place."""
+    told: list[str] = []
+    if instruction(chat):
+        told.append("response_format was put into words: Spark is held to no format")
+    if chat.fields.parallel_tool_calls is not None and chat.fields.tools:
+        told.append("parallel_tool_calls was left out: Spark calls one function at a time")
+    if any(turn.name and turn.role not in ("tool", "function") for turn in chat.messages):
+        told.append("name of messages was left out")
+    fields = {"thinking": ("type",)} if model.reasoning else {}
+    for key, known in ({"web_search_options": ()} | fields).items():
+        given = decoded(chat, key)
+        names = given if isinstance(given, dict) else ()
+        told += [f"{key}.{plain_key(name)} was left out" for name in names if name not in known]
+    return told
 
 
 def max_tokens(chat: ChatRequest, model: SparkModel) -> int | None:
@@ -164,13 +184,8 @@ def instruction(chat: ChatRequest) -> str:
     kind = msgspec.json.decode(format_["type"]) if "type" in format_ else "text"
     if kind == "json_object":
         return "Answer with one JSON object and nothing else."
-    if kind == "json_schema":
-        try:
-            schema = msgspec.json.decode(format_["json_schema"], type=dict[str, Raw])["schema"]
-        except (KeyError, msgspec.DecodeError):
-            param = "response_format.json_schema.schema"
-            raise InvalidRequest(f"{param} is missing.", param=param) from None
-        text = bytes(schema).decode()
+    if (schema := schema_asked(chat)) is not None:
+        text = msgspec.json.encode(schema).decode()
         return f"Answer with one JSON value and nothing else. It must fit this JSON schema: {text}"
     if kind != "text":
         raise InvalidRequest(

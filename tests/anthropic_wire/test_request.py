@@ -86,7 +86,8 @@ def test_an_effort_is_adaptive_thinking_and_goes_without_sampling() -> None:
     assert body["thinking"] == {"type": "adaptive"}
     assert body["output_config"] == {"effort": "low"}
     assert "temperature" not in body
-    assert len(warnings) == 1
+    assert [warning.split()[0] for warning in warnings] == ["reasoning_effort", "temperature"]
+    assert request(reasoning_effort="xhigh")[1] == ()
     assert request(reasoning_effort="none")[0]["thinking"] == {"type": "disabled"}
 
 
@@ -127,7 +128,12 @@ def test_a_schema_goes_along_and_bare_json_is_asked_for_in_words() -> None:
     asked = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
     body, _ = request(response_format=asked, reasoning_effort="max")
     assert body["output_config"] == {"effort": "max", "format": {"type": "json_schema", "schema": schema}}
-    assert "JSON" in request(response_format={"type": "json_object"})[0]["system"][-1]["text"]
+    bare, warnings = request(response_format={"type": "json_object"})
+    assert "JSON" in bare["system"][-1]["text"]
+    assert warnings == ("response_format was put into words: this model is held to schemas only",)
+    asked["json_schema"]["description"] = "An x."  # type: ignore[index]
+    described = request(response_format=asked)[0]["output_config"]["format"]["schema"]
+    assert described == {"description": "An x.", **schema}
     assert "system" not in request(response_format={"type": "text"})[0]
 
 
@@ -139,9 +145,30 @@ def test_who_knows_the_service_may_use_its_own_fields() -> None:
         "metadata": {"user_id": "u"},
         "output_config": {"effort": "low"},
     }
-    body, warnings = request(**own, user="someone")
+    body, warnings = request(**own, user="someone", reasoning_effort="max")
     assert {key: body[key] for key in own} == own
-    assert warnings == ()
+    assert [warning.split()[0] for warning in warnings] == ["reasoning_effort", "user"]
+
+
+def test_stop_words_of_blanks_are_left_out_and_told() -> None:
+    body, warnings = request(stop=["\n\n", "."])
+    assert body["stop_sequences"] == ["."]
+    assert warnings == ("stop was left out where it is blank: this model takes no such word",)
+
+
+def test_what_stands_beside_a_tool_goes_along_if_the_service_knows_it() -> None:
+    tool = {"type": "function", "function": {"name": "f"}, "defer_loading": True, "odd": 1}
+    body, warnings = request(tools=[tool])
+    assert body["tools"][0]["defer_loading"] is True
+    assert "odd" not in body["tools"][0]
+    assert warnings == ("odd of tools was left out",)
+
+
+@pytest.mark.parametrize(("key", "value"), [("logprobs", True), ("top_logprobs", 2)])
+def test_log_probabilities_are_refused_by_the_name_that_asked_for_them(key: str, value: Any) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        request(**{key: value})
+    assert (refused.value.param, refused.value.code) == (key, "unsupported_parameter")
 
 
 def test_the_end_user_is_told_hashed() -> None:

@@ -134,7 +134,10 @@ async def test_what_only_anthropic_knows_reaches_it_and_nobody_else() -> None:
         told = await client.messages.with_raw_response.create(
             model="m", thinking={"type": "enabled", "budget_tokens": 1024}, **asked
         )
-        assert told.headers["x-antiphon-warnings"] == "thinking was left out; metadata was left out"
+        assert (
+            told.headers["x-antiphon-warnings"]
+            == "thinking was left out; metadata was left out; cache_control was left out"
+        )
         sent = kind.sent()
         assert "cache_control" not in json.dumps(sent)
         assert sent["reasoning_effort"] == "low"

@@ -14,6 +14,7 @@ from server.simulators.gemini import GeminiSimulator
 from server.simulators.openai import OpenAISimulator
 from tests.behaviour.asking import chunks_of, get, post
 from tests.behaviour.kinds import kind_of
+from tests.behaviour.probes import PIXEL
 from tests.behaviour.running import QUIET, Antiphon, antiphon, ask, channel
 from tests.raw_http import Answer
 
@@ -112,6 +113,23 @@ async def test_a_combination_within_another_tells_it_too() -> None:
     async with panel() as server:
         answer = await post(server, ask("outer", logit_bias={"1": 2}))
         assert answer.headers[WARNINGS] == "m2/m1, m2/m3, m2/summary: logit_bias was left out"
+
+
+async def test_what_results_show_is_put_behind_them_before_a_combination_is_asked() -> None:
+    image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PIXEL}}
+    messages = [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "a", "name": "f", "input": {}}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "a", "content": [image]}]},
+    ]
+    seeing = (Member(model="claude-x"), Member(model="plain"))
+    async with panel(vision_members=seeing, quorum=1) as server:
+        asked = {"model": "panel", "max_tokens": 99, "messages": messages}
+        answer = await post(server, asked, path="/v1/messages")
+        assert answer.status == 200
+        assert answer.headers[WARNINGS].startswith("images and files in results of tools were put behind")
+        run = (await get(server, f"/v1/runs/{answer.headers['x-run-id']}")).json()
+        assert [member["model"] for member in run["members"]] == ["claude-x", "plain"]
 
 
 async def test_a_model_that_a_combination_relays_tells_it_as_if_it_were_asked_itself() -> None:

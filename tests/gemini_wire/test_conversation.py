@@ -233,7 +233,10 @@ def test_what_does_not_fit_together_is_refused_by_its_place(
     assert refusal(*messages)[0] == param
 
 
-def test_names_of_messages_are_left_out_and_told() -> None:
-    body, warnings = request({"role": "user", "content": "hello", "name": "Ann"})
-    assert body["contents"] == [{"role": "user", "parts": [{"text": "hello"}]}]
-    assert warnings == ("the names of messages were left out",)
+def test_what_a_message_holds_besides_is_left_out_and_told() -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA", "detail": "low"}}
+    body, warnings = request(
+        {"role": "user", "content": "hello", "name": "Ann"}, {"role": "user", "content": [image]}
+    )
+    assert body["contents"][0]["parts"][0] == {"text": "hello"}
+    assert warnings == ("name of messages was left out", "detail of images was left out")

@@ -176,7 +176,10 @@ def test_safety_is_the_operators_and_goes_along() -> None:
     ("fields", "param", "code"),
     [
         ({"functions": [{}]}, "functions", "unsupported_parameter"),
-        ({"tools": [{"type": "web_search"}]}, "tools[0]", "invalid_type"),
+        ({"tools": [{"type": "web_search"}]}, "tools[0].type", "unsupported_parameter"),
+        ({"tools": [{"type": "function"}]}, "tools[0]", "invalid_type"),
+        ({"stop": list("abcdef")}, "stop", "unsupported_parameter"),
+        ({"top_logprobs": 2}, "top_logprobs", "invalid_value"),
         ({"tools": NOW, "tool_choice": "any"}, "tool_choice", "invalid_value"),
         ({"response_format": {"type": "xml"}}, "response_format.type", "invalid_value"),
         (

@@ -24,7 +24,7 @@ def turns(*messages: tuple[str, Any]) -> Any:
     return json.loads(parse_messages(body).chat.body)["messages"]
 
 
-def test_results_stand_before_the_words_of_their_turn_and_images_behind_them() -> None:
+def test_results_stand_before_the_words_of_their_turn_with_the_images_in_them() -> None:
     other = USE | {"id": "b"}
     shown = {"type": "tool_result", "tool_use_id": "b", "content": [{"type": "text", "text": "see"}, IMAGE]}
     words = {"type": "text", "text": "and now?"}
@@ -33,8 +33,8 @@ def test_results_stand_before_the_words_of_their_turn_and_images_behind_them() -
     assert [call["function"]["arguments"] for call in made[1]["tool_calls"]] == ['{"x": 1}'] * 2
     assert made[2:] == [
         {"role": "tool", "tool_call_id": "a", "content": "fine"},
-        {"role": "tool", "tool_call_id": "b", "content": "see"},
-        {"role": "user", "content": [{"type": "text", "text": "Shown by the result of b:"}, SEEN, words]},
+        {"role": "tool", "tool_call_id": "b", "content": [{"type": "text", "text": "see"}, SEEN]},
+        {"role": "user", "content": "and now?"},
     ]
 
 
@@ -117,7 +117,27 @@ def test_the_services_own_sources_go_back_and_what_stood_beside_the_text() -> No
 )
 def test_each_block_of_a_user_has_its_part(block: dict[str, Any], expected: dict[str, Any]) -> None:
     made = turns(("user", [{"type": "text", "text": "hi"}, block]))
+    if expected["type"] == "text":  # what was put into other words stays beside them
+        expected = expected | {"anthropic_block": block}
     assert made[0]["content"][1] == expected
+
+
+def test_what_a_part_does_not_say_of_its_block_stays_beside_it() -> None:
+    odd = {"type": "text", "text": "a", "odd": 1}
+    assert turns(("user", [odd]))[0]["content"] == [
+        {"type": "text", "text": "a", "anthropic_block": {"odd": 1}}
+    ]
+    source = {"type": "base64", "media_type": "application/pdf", "data": "JVBE"}
+    document = {"type": "document", "source": source, "title": "T", "citations": {"enabled": False}}
+    made = turns(("user", [document]))
+    assert made[0]["content"][0]["anthropic_block"] == {"title": "T"}
+
+
+def test_marks_of_calls_and_results_stay() -> None:
+    mark = {"cache_control": {"type": "ephemeral"}}
+    made = turns(("user", "hi"), ("assistant", [USE | mark]), ("user", [RESULT | mark]))
+    assert made[1]["tool_calls"][0]["cache_control"] == {"type": "ephemeral"}
+    assert made[2]["cache_control"] == {"type": "ephemeral"}
 
 
 def test_a_system_turn_in_the_midst_stays_there() -> None:

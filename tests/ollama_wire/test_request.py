@@ -103,8 +103,8 @@ def test_a_conversation_with_tools_goes_on() -> None:
     assert [tool["function"]["name"] for tool in body["tools"]] == ["f", "g"]
     assert body["tools"][1]["function"]["parameters"] == {"type": "object", "properties": {}}
     assert warnings == (
-        "the names of messages were left out",
         "parallel_tool_calls was left out: this model may call several tools at once",
+        "name of messages was left out",
     )
 
 
@@ -142,11 +142,9 @@ def test_structured_output_is_a_format(fields: dict[str, Any], format: Any) -> N
 @pytest.mark.parametrize(
     ("name", "fields", "think"),
     [
-        ("qwen3", {"reasoning_effort": "high"}, True),
         ("qwen3", {"reasoning_effort": "none"}, False),
         ("qwen3", {}, None),
-        ("gpt-oss:20b", {"reasoning_effort": "minimal"}, "low"),
-        ("gpt-oss:20b", {"reasoning_effort": "xhigh"}, "high"),
+        ("gpt-oss:20b", {"reasoning_effort": "low"}, "low"),
         ("gpt-oss:20b", {"think": "medium"}, "medium"),
         ("qwen3", {"think": False, "reasoning_effort": "high"}, False),
     ],
@@ -154,6 +152,21 @@ def test_structured_output_is_a_format(fields: dict[str, Any], format: Any) -> N
 def test_effort_is_thinking(name: str, fields: dict[str, Any], think: Any) -> None:
     body, warnings = made(name=name, **fields)
     assert (body.get("think"), warnings) == (think, ())
+
+
+@pytest.mark.parametrize(
+    ("name", "effort", "think", "told"),
+    [
+        ("qwen3", "high", True, "reasoning_effort was changed to on: this model knows no levels"),
+        ("gpt-oss:20b", "minimal", "low", "reasoning_effort was changed to low"),
+        ("gpt-oss:20b", "xhigh", "high", "reasoning_effort was changed to high"),
+    ],
+)
+def test_effort_of_a_level_that_is_not_there_is_changed_and_told(
+    name: str, effort: str, think: Any, told: str
+) -> None:
+    body, warnings = made(name=name, reasoning_effort=effort)
+    assert (body["think"], warnings) == (think, (told,))
 
 
 def test_effort_that_cannot_be_told_is_left_out() -> None:
@@ -219,7 +232,9 @@ def test_messages_that_cannot_be_told_are_refused(message: dict[str, Any], param
     [
         ({"reasoning_effort": "huge"}, "reasoning_effort"),
         ({"options": [1]}, "options"),
-        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema.schema"),
+        ({"think": 3}, "think"),
+        ({"top_logprobs": 2}, "top_logprobs"),
     ],
 )
 def test_odd_values_are_named(fields: dict[str, Any], param: str) -> None:

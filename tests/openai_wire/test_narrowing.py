@@ -9,6 +9,7 @@ import pytest
 
 from server.chat import ChatRequest, JsonObject
 from server.openai_wire import narrowed
+from server.openai_wire.narrowing import MOVED
 
 MARK = {"type": "ephemeral"}
 
@@ -32,7 +33,7 @@ def test_marks_for_a_cache_are_taken_out_wherever_they_stand() -> None:
         "messages": [{"role": "user", "content": [part, part]}],
         "tools": [tool] * 2,
     }
-    assert warnings == ()
+    assert warnings == ("cache_control was left out",)
 
 
 def test_anthropics_sources_of_a_text_are_taken_out() -> None:
@@ -72,4 +73,51 @@ def test_a_result_that_is_an_error_says_so(content: str, expected: str) -> None:
 
 def test_signed_thoughts_are_for_their_own_service_alone() -> None:
     turn = {"role": "assistant", "content": "a", "reasoning_content": "b"}
-    assert narrow(messages=[turn | {"thinking_blocks": [{"type": "thinking"}]}])[0]["messages"] == [turn]
+    made, warnings = narrow(messages=[turn | {"thinking_blocks": [{"type": "thinking"}]}])
+    assert made["messages"] == [turn]
+    assert warnings == ("thinking_blocks of messages was left out",)
+
+
+def test_what_only_a_block_says_is_taken_out_and_told() -> None:
+    part = {"type": "text", "text": "T\nbody"}
+    cited = {"citations": {"enabled": True}}
+    whole = {"type": "document", "title": "T", "source": {"type": "text", "data": "body"}}
+    for block, told in (
+        (whole, ("documents were put into text",)),
+        (whole | cited, ("documents were put into text", "citations of messages was left out")),
+        ({"type": "search_result"}, ("search results were put into text",)),
+        (
+            {"context": "c"} | cited,
+            ("citations of messages was left out", "context of messages was left out"),
+        ),
+    ):
+        asked = {"role": "user", "content": [part | {"anthropic_block": block}]}
+        made, warnings = narrow(messages=[asked])
+        assert made["messages"] == [{"role": "user", "content": [part]}]
+        assert warnings == told
+
+
+def test_what_stands_beside_a_tool_is_taken_out_and_told() -> None:
+    tool = {"type": "function", "function": {"name": "f"}}
+    made, warnings = narrow(tools=[tool | {"defer_loading": True}, tool], anthropic_beta=["a"])
+    assert made["tools"] == [tool, tool]
+    assert warnings == ("the header anthropic-beta was left out", "defer_loading of tools was left out")
+
+
+def test_what_results_show_is_put_behind_them() -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    words = {"type": "text", "text": "Shown by the result of a:"}
+    result = {"role": "tool", "tool_call_id": "a", "content": [{"type": "text", "text": "see"}, image]}
+    plain = {"role": "tool", "tool_call_id": "b", "content": "b"}
+    told = {"role": "tool", "tool_call_id": "a", "content": "see"}
+    shown = {"role": "user", "content": [words, image]}
+    made, warnings = narrow(messages=[result, plain])
+    assert made["messages"] == [told, plain, shown]
+    assert warnings == (MOVED,)
+    said = {"role": "assistant", "content": "so"}
+    assert narrow(messages=[result, said])[0]["messages"] == [told, shown, said]
+    for content in ("so?", [{"type": "text", "text": "so?"}]):
+        asked = narrow(messages=[result, {"role": "user", "content": content}])[0]["messages"]
+        assert asked == [told, {"role": "user", "content": [words, image, {"type": "text", "text": "so?"}]}]
+    seen = {"role": "user", "content": [image]}
+    assert narrow(messages=[seen])[0]["messages"] == [seen]

@@ -79,20 +79,17 @@ def test_words_behind_a_call_do_not_part_it_from_its_output() -> None:
     assert [turn["role"] for turn in twice] == ["user", "assistant", "assistant"]
 
 
-def test_images_in_an_output_follow_it() -> None:
+def test_images_in_an_output_stay_in_it() -> None:
     shown = {
         "type": "function_call_output",
         "call_id": "a",
         "output": [{"type": "input_text", "text": "see"}, IMAGE],
     }
-    words = {"type": "text", "text": "Shown by the result of a:"}
-    made = turns(user("hi"), CALL, shown)
-    assert made[2:] == [
-        {"role": "tool", "tool_call_id": "a", "content": "see"},
-        {"role": "user", "content": [words, SEEN]},
-    ]
-    asked = turns(user("hi"), CALL, shown, user([{"type": "input_text", "text": "so?"}]))
-    assert asked[3]["content"] == [words, SEEN, {"type": "text", "text": "so?"}]
+    given = [(json.dumps(item).encode(), "input") for item in (user("hi"), CALL, shown)]
+    made, _, wide = all_turns([], given, missing)
+    assert wide
+    content = [{"type": "text", "text": "see"}, SEEN]
+    assert made[2:] == [{"role": "tool", "tool_call_id": "a", "content": content}]
 
 
 def test_signed_thoughts_go_back_by_their_own_name() -> None:

@@ -112,7 +112,14 @@ def test_an_id_may_be_used_anew() -> None:
 def test_calls_that_are_none_are_a_400() -> None:
     with pytest.raises(InvalidRequest, match="tool_calls") as caught:
         shaped(turn("assistant", "x", tool_calls=[{"type": "custom"}]), turn("user", "a"))
-    assert caught.value.param == "messages[0].tool_calls"
+    assert caught.value.param == "messages[0].tool_calls[0]"
+
+
+def test_a_refusal_is_what_was_said() -> None:
+    refused = [{"type": "refusal", "refusal": "Never."}]
+    told = shaped(turn("user", "a"), turn("assistant", None, refusal="No."), turn("user", "b"))
+    assert told[1] == ("assistant", "No.")
+    assert shaped(turn("user", "a"), turn("assistant", refused), turn("user", "b"))[1][1] == "Never."
 
 
 @pytest.mark.parametrize("role", ["robot", ""])

@@ -221,9 +221,24 @@ def test_what_is_left_out_or_clamped_is_told_in_names_and_no_values() -> None:
 
 
 def test_what_is_carried_out_or_asks_for_nothing_is_not_told() -> None:
-    asked: dict[str, Any] = {"temperature": 0, "stop": ["x"], "tools": [TOOL], "parallel_tool_calls": False}
+    tool = {"type": "function", "function": {"name": "f"}}
+    asked: dict[str, Any] = {"temperature": 0, "stop": ["x"], "tools": [tool]}
     asked |= {"logprobs": False, "seed": None, "user": "u", "stream": True, "n": 1, "max_tokens": 5}
     assert adapted(chat(**asked), MODELS["spark-max"]) == ()
+
+
+def test_what_is_asked_for_otherwise_is_told() -> None:
+    asked: dict[str, Any] = {"response_format": {"type": "json_object"}, "parallel_tool_calls": False}
+    asked |= {"tools": [{"type": "function", "function": {"name": "f", "strict": True}}]}
+    asked |= {"thinking": {"type": "enabled", "budget_tokens": 9}}
+    asked |= {"web_search_options": {"search_context_size": "low"}}
+    assert adapted(chat(**asked), MODELS["spark-x1"]) == (
+        "response_format was put into words: Spark is held to no format",
+        "parallel_tool_calls was left out: Spark calls one function at a time",
+        "web_search_options.search_context_size was left out",
+        "thinking.budget_tokens was left out",
+        "strict of tools was left out",
+    )
 
 
 def test_audio_as_an_answer_is_refused() -> None:

@@ -18,7 +18,7 @@ from server.errors import (
 from server.simulators.anthropic import AnthropicSimulator
 from server.simulators.anthropic_said import AnthropicScript
 from server.simulators.script import ToolCall
-from server.upstreams.base import Upstream
+from server.upstreams.base import Call, Upstream
 from tests.anthropic_wire.messages import calls_of, text_of, thought_of
 from tests.channels import answer, chat, deltas, failure
 from tests.upstreams.openai_cases import KEY, TEXT, upstream
@@ -58,6 +58,26 @@ async def test_a_stream_and_a_whole_answer_say_the_same(sim: AnthropicSimulator)
             usage = next(delta.usage for delta in told if type(delta) is UsageDelta)
             assert usage.prompt_tokens == 8
     assert [request.json().get("stream", False) for request in sim.requests] == [True, False]
+
+
+@pytest.mark.parametrize(("passed", "expected"), [(True, "one,two"), (False, "one")])
+async def test_features_that_a_client_names_go_along_if_the_channel_lets_them(
+    sim: AnthropicSimulator, passed: bool, expected: str
+) -> None:
+    call = Call()
+    async with speaking(sim, anthropic={"beta": ["one"], "pass_beta": passed}) as channel:
+        await deltas(channel, call, chat(anthropic_beta=["two", "one"]))
+        assert sim.requests[0].header("anthropic-beta") == expected
+        assert "anthropic_beta" not in sim.requests[0].json()
+        told = None if passed else ("a", ("the header anthropic-beta was left out",))
+        assert call.warnings == told
+
+
+async def test_what_is_no_name_of_a_feature_is_refused(sim: AnthropicSimulator) -> None:
+    async with speaking(sim) as channel:
+        refused = await failure(channel, request=chat(anthropic_beta=["a\r\nb: c"]))
+        assert (refused.status, refused.param) == (400, "anthropic_beta")
+    assert not sim.requests
 
 
 async def test_what_goes_out(sim: AnthropicSimulator) -> None:
