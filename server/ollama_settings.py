@@ -18,11 +18,13 @@ class OllamaModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 class Ollama(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How the server is spoken to. ``models`` is by its names.
 
-    ``options`` go with each request, below those that the request has itself. ``keep_alive`` is a time such
-    as ``10m``, or seconds; -1: for ever.
+    ``pull``: a model that the server does not have is pulled when it is first asked for. ``options`` go with
+    each request, below those that the request has itself. ``keep_alive`` is a time such as ``10m``, or
+    seconds; -1: for ever.
     """
 
     num_ctx: Annotated[int, Meta(ge=1)] | None = None  # tokens
     keep_alive: str | int | None = None
+    pull: bool = False
     options: dict[str, Any] = {}
     models: dict[str, OllamaModel] = {}

@@ -13,13 +13,13 @@ from server.simulators.answers import JSON, plain_answer
 from server.simulators.asked import Asked, refuse
 from server.simulators.connection import Connection
 from server.simulators.errors import Fault, Refused, fault_of, retry_headers
-from server.simulators.ollama_asked import bad, read_embed, read_request
-from server.simulators.ollama_said import LineForm, OllamaScript, Wire, embedded, loaded, tags
+from server.simulators.ollama_asked import bad, read_embed, read_pull, read_request
+from server.simulators.ollama_said import LineForm, OllamaScript, Wire, embedded, loaded, pulling, tags
 from server.simulators.playing import Answer
 from server.simulators.record import RecordedRequest
 from server.simulators.said import say
 from server.simulators.simulator import Simulator
-from server.simulators.steps import Piece, Step, event_steps, plain_steps
+from server.simulators.steps import Piece, Step, event_steps, part_steps, plain_steps
 
 LINES = "application/x-ndjson"
 DIMENSIONS = 8
@@ -53,7 +53,7 @@ class OllamaSimulator(Simulator[OllamaScript]):
     """
 
     scripts = OllamaScript
-    routes = ("chat", "tags", "embed")
+    routes = ("chat", "tags", "embed", "pull")
     help = HELP
     title = "An Ollama"
     default_port = 18906
@@ -64,23 +64,30 @@ class OllamaSimulator(Simulator[OllamaScript]):
         host: str = "127.0.0.1",
         *,
         models: tuple[str, ...] | None = None,
+        pullable: tuple[str, ...] = (),
         ssl_context: ssl.SSLContext | None = None,
         default: OllamaScript | None = None,
     ) -> None:
-        """``port`` 0 takes a free one. ``models``: those that are pulled; None: whichever is asked for."""
+        """``port`` 0 takes a free one. ``models``: those that are pulled; None: whichever is asked for.
+
+        ``pullable``: those that can be.
+        """
         super().__init__(port, host, default, ssl_context)
         self.models = models
+        self.pullable = pullable
 
     async def _chosen(self, record: RecordedRequest, path: str, connection: Connection) -> Answer:
         if path == "/api/tags" and record.method == "GET":
             listed = ("sim:latest",) if self.models is None else self.models
             return Answer(200, JSON, [], lambda: plain_steps(self.default, tags(listed)))
-        if path not in ("/api/chat", "/api/embed"):
+        if path not in ("/api/chat", "/api/embed", "/api/pull"):
             raise Refused(Fault(404, "404 page not found"))
         if record.method != "POST":
             raise Refused(Fault(405, "405 method not allowed"))
         if path == "/api/embed":
             return self._embedded(record)
+        if path == "/api/pull":
+            return self._pulled(record)
         asked, fields = read_request(record.body)
         record.model = asked.model
         self._check_pulled(asked.model)
@@ -90,6 +97,28 @@ class OllamaSimulator(Simulator[OllamaScript]):
         if not fields.get("messages"):
             return Answer(200, JSON, [], lambda: plain_steps(script, loaded(asked.model)))
         return _play(script, asked, record.number)
+
+    def _pulled(self, record: RecordedRequest) -> Answer:
+        """A pull: it is told in lines, and the model is there when the last of them is on its way."""
+        model, stream = read_pull(record.body)
+        record.model = model
+        script = record.script = self._script_for(record, "pull", model, "")
+        if script.status >= 400:
+            return _error(script, fault_of(script))
+        if script.body is not None or script.redirect is not None:
+            return plain_answer(script, lambda: b"", record.number, datetime.now(UTC))
+        if model not in self.pullable:
+            told = [_line(Fault(500, "pull model manifest: file does not exist"))]
+            return Answer(200, LINES, [], lambda: part_steps(script, [line + b"\n" for line in told]))
+
+        def steps() -> Iterator[Step]:
+            told = pulling() if stream else pulling()[-1:]
+            for step in part_steps(script, [line + b"\n" for line in told]):
+                if isinstance(step, Piece) and b'"success"' in step.data and self.models is not None:
+                    self.models = (*self.models, model if ":" in model else f"{model}:latest")
+                yield step
+
+        return Answer(200, LINES, [], steps, streamed=True)
 
     def _embedded(self, record: RecordedRequest) -> Answer:
         model, texts, fields = read_embed(record.body)

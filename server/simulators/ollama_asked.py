@@ -66,6 +66,15 @@ def read_embed(body: bytes) -> tuple[str, list[str], dict[str, Any]]:
     return model, [text for text in texts if text or not isinstance(given, str)], asked
 
 
+def read_pull(body: bytes) -> tuple[str, bool]:
+    """What a request to ``/api/pull`` asks for: the model, and is it told as it goes? Raises Refused."""
+    asked = _object(body, "api.PullRequest")
+    model = _typed(asked, "model", str, "string")
+    if not model:
+        raise bad("model is required")
+    return model, _typed(asked, "stream", bool, "bool") is not False
+
+
 def _object(body: bytes, of: str) -> dict[str, Any]:
     if not body.strip():
         raise bad("missing request body")

@@ -125,3 +125,17 @@ def embedded(model: str, texts: list[str], size: int) -> bytes:
     count = sum(len(text.split()) for text in texts)
     times = {"total_duration": 14143917, "load_duration": 1019500}
     return orjson.dumps({"model": model, "embeddings": vectors, **times, "prompt_eval_count": count})
+
+
+def pulling() -> list[bytes]:
+    """How a pull is told that ends well, a line each."""
+    layer = {"status": "pulling c6eb396dbd59", "digest": "sha256:c6eb396dbd59", "total": 9608}
+    told: list[dict[str, Any]] = [
+        {"status": "pulling manifest"},
+        {**layer, "completed": 4804},
+        {**layer, "completed": 9608},
+        {"status": "verifying sha256 digest"},
+        {"status": "writing manifest"},
+        {"status": "success"},
+    ]
+    return [orjson.dumps(line) for line in told]

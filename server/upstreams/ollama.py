@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from yarl import URL
 
 from server.chat import ChatRequest
+from server.deltas import Batch
 from server.embeddings import EmbeddingsAsked
-from server.errors import ServerError
+from server.errors import ServerError, UpstreamRefused
 from server.foreign import NativeRequest
 from server.ollama_wire import MAX_ANSWER_BYTES, OllamaReader, chat_request, ollama_error
 from server.ollama_wire.embeddings import embed_request, read_embedded
@@ -25,6 +28,7 @@ from server.upstreams.http_upstream import channel_target
 from server.upstreams.image_fitting import Bounds
 from server.upstreams.image_source import ImageSource
 from server.upstreams.inlining import InliningUpstream
+from server.upstreams.ollama_pull import OllamaPulls
 from server.upstreams.surfaces import EmbeddingsUpstream
 
 log = logging.getLogger("antiphon.upstream")
@@ -48,6 +52,49 @@ class OllamaUpstream(InliningUpstream):
         super().__init__(channel, client, images, lambda url: False)
         self.surfaces = _OllamaEmbeddings(channel, client, uploader)
         self._target = ollama_target(channel, "/api/chat")
+        self._pulls: OllamaPulls | None = None
+        if channel.ollama.pull:
+            self._pulls = OllamaPulls(channel.name, client, ollama_target(channel, "/api/pull"))
+
+    def stream(self, chat: ChatRequest, call: Call) -> AsyncGenerator[Batch, None]:
+        """Yield the answer's batches; see ``upstreams.base.Upstream``."""
+        if self._pulls is None or not chat.stream:
+            return super().stream(chat, call)
+        return self._stream_of_pulled(self._pulls, chat, call)
+
+    async def whole(self, chat: ChatRequest, call: Call) -> Batch:
+        """The answer to a plain request, as one batch; see ``upstreams.base.whole``."""
+        if self._pulls is None:
+            return await super().whole(chat, call)
+        try:
+            return await super().whole(chat, call)
+        except UpstreamRefused as error:
+            await self._pull(self._pulls, chat, call, error)
+        return await super().whole(chat, call)
+
+    async def _stream_of_pulled(
+        self, pulls: OllamaPulls, chat: ChatRequest, call: Call
+    ) -> AsyncGenerator[Batch, None]:
+        try:
+            async with aclosing(super().stream(chat, call)) as batches:
+                async for batch in batches:
+                    yield batch
+            return
+        except UpstreamRefused as error:  # its status, so nothing was said yet
+            await self._pull(pulls, chat, call, error)
+        async with aclosing(super().stream(chat, call)) as batches:
+            async for batch in batches:
+                yield batch
+
+    async def _pull(self, pulls: OllamaPulls, chat: ChatRequest, call: Call, error: UpstreamRefused) -> None:
+        """Have the model pulled if that is what was missing; else raise the error again."""
+        if error.upstream_code != NOT_PULLED:
+            raise error
+        try:
+            theirs = self._names.get(chat.model, chat.model)
+            await pulls.pull(theirs, self._timeouts.of(call), call.deadline)
+        except ServerError as failure:
+            raise self._told(failure, chat.model) from failure
 
     def target(self, chat: ChatRequest, call: Call) -> Target:
         """The same for every call."""

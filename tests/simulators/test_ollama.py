@@ -138,3 +138,20 @@ async def test_embeddings_can_be_scripted(sim: OllamaSimulator) -> None:
     sim.script(OllamaScript(status=503), OllamaScript(body="{}"), route="embed")
     assert [(await embed(sim))[0], (await embed(sim))[1]] == [503, {}]
     assert (await embed(sim, truncate=True, input="a " * 3000))[0] == 200
+
+
+async def test_what_is_in_the_library_can_be_pulled() -> None:
+    async with OllamaSimulator(models=(), pullable=("a", "b:1b")) as sim, ClientSession() as session:
+
+        async def pull(model: str, **more: Any) -> tuple[int, list[str]]:
+            async with session.post(f"{sim.url}/api/pull", json={"model": model, **more}) as answer:
+                lines = [orjson.loads(line) for line in (await answer.read()).splitlines()]
+                return answer.status, [line.get("status") or line["error"] for line in lines]
+
+        assert (await pull("a"))[1][-1] == "success"
+        assert await pull("b:1b", stream=False) == (200, ["success"])
+        assert sim.models == ("a:latest", "b:1b")
+        assert await pull("c") == (200, ["pull model manifest: file does not exist"])
+        assert (await pull(""))[0] == 400
+        sim.script(OllamaScript(status=500), route="pull")
+        assert (await pull("a"))[0] == 500
