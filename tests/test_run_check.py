@@ -9,7 +9,7 @@ import pytest
 
 from server.events import Event, ModelDelta, ModelRetrying, RunInProgress, decode
 from server.run_check import RunChecker, check_run
-from tests.test_events import DOCUMENTED, documented
+from tests.events.test_envelope import DOCUMENTED, documented
 
 
 def straggler() -> list[Event]:

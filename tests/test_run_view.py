@@ -8,7 +8,7 @@ import pytest
 
 from server.events import Event, ModelDelta, ModelProgress, RunFailed, SummaryDelta, decode
 from server.run_view import RunView
-from tests.test_events import DOCUMENTED, documented
+from tests.events.test_envelope import DOCUMENTED, documented
 
 
 def events_of(name: str) -> list[Event]:
