@@ -26,7 +26,7 @@ from server.deltas import (
 )
 from server.errors import UpstreamCut, UpstreamEmpty, UpstreamError, UpstreamInvalid
 from server.openai_wire import chunks
-from server.openai_wire.chunks import Choice, Chunk, RawObject, Said, ToolCall, UsageFields, raw_of
+from server.openai_wire.chunks import MAX_INDEX, Choice, Chunk, RawObject, Said, ToolCall, UsageFields, raw_of
 from server.openai_wire.errors import is_error_object, upstream_error
 from server.openai_wire.json_text import MAX_DEPTH, is_too_deep, one_line
 from server.openai_wire.mending import ChoiceState, ended_by_calls, in_order, mended
@@ -63,7 +63,7 @@ class ChunkDecoder:
     def chunk(self, data: bytes) -> list[Delta]:
         """The deltas of one event's data, oldest first.
 
-        Raises a ``ServerError`` if the event tells of an error.
+        Raises a ``ServerError`` if the event tells of an error, or is beyond what is read.
         """
         if self.done:
             return []
@@ -151,7 +151,11 @@ class ChunkDecoder:
         if shaped is None:
             self.skipped += 1
             return []
-        return self._any(chunks.decode_chunk(shaped), one_line(shaped))
+        try:
+            chunk = chunks.decode_chunk(shaped)
+        except msgspec.ValidationError:  # an index of thousands, say
+            raise UpstreamInvalid("The upstream sent a chunk that cannot be read; try again later.") from None
+        return self._any(chunk, one_line(shaped))
 
     def _any(self, chunk: Chunk, data: bytes) -> list[Delta]:
         """Any chunk at all, step by step."""
@@ -162,6 +166,10 @@ class ChunkDecoder:
             data = without_usage(data)
         if not chunk.choices:
             return self._without_choices(chunk, data)
+        if (
+            len(chunk.choices) > MAX_INDEX + 1
+        ):  # each is mended within the whole chunk: the time is its square
+            raise UpstreamInvalid("The upstream's chunk holds far too many choices.")
         if broken := BROKEN.intersection(choice.finish_reason or "" for choice in chunk.choices):
             raise UpstreamError(f"The upstream broke its answer off ({min(broken)}); try again.")
         if self._stops_at_calls and any(choice.finish_reason == "stop" for choice in chunk.choices):

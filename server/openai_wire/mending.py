@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import UNSET, Raw
 
+from server.errors import UpstreamInvalid
 from server.openai_wire import chunks
-from server.openai_wire.chunks import Choice, RawObject, Said, ToolCall, raw_of
+from server.openai_wire.chunks import MAX_INDEX, Choice, RawObject, Said, ToolCall, raw_of
 from server.openai_wire.json_text import Nesting
 
 _NULL = Raw(b"null")
@@ -88,6 +89,8 @@ class ToolCalls:
         return fields | {"function": raw_of(function)}
 
     def _add(self, id: str, index: int | None, *, named: bool) -> None:
+        if len(self._ids) > MAX_INDEX:
+            raise UpstreamInvalid("The upstream's answer holds far too many tool calls.")
         if index is not None:
             self._by_index[index] = len(self)
         self._ids.append(id)

@@ -311,3 +311,21 @@ def test_nothing_but_our_errors_comes_out_whatever_comes_in(data: bytes) -> None
             take(data)
         except ServerError:
             continue
+
+
+def test_thousands_of_choices_or_calls_are_no_answer() -> None:
+    choices = [{"index": 0, "delta": {"content": "a"}}] * 1025
+    with pytest.raises(UpstreamInvalid, match="too many choices"):
+        ChunkDecoder().chunk(json.dumps({"choices": choices}).encode())
+    function = {"name": "f", "arguments": "{}"}
+    calls = [{"index": n, "id": f"c{n}", "type": "function", "function": function} for n in range(1025)]
+    with pytest.raises(UpstreamInvalid, match="too many tool calls"):
+        ChunkDecoder().chunk(json.dumps({"choices": [{"index": 0, "delta": {"tool_calls": calls}}]}).encode())
+    *good, last = [
+        json.dumps({"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]}).encode() for call in calls
+    ]
+    decoder = ChunkDecoder()
+    for data in good:
+        assert decoder.chunk(data)
+    with pytest.raises(UpstreamInvalid, match="too many tool calls"):
+        decoder.chunk(last)
