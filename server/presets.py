@@ -259,6 +259,11 @@ def usage_of(channel: Channel) -> Literal["ask", "given", "refused"]:
     return channel.stream_usage or preset_of(channel).stream_usage
 
 
+def takes_json(channel: Channel) -> bool:
+    """Do its vendor's pages promise ``response_format: json_object``, or what it is made into?"""
+    return channel.kind in ("gemini", "ollama") or channel.preset in ("openai", "deepseek", "mistral")
+
+
 def table() -> str:
     """All presets as a table in Markdown, from the data alone."""
     lines = ["| preset | address | rules |", "|---|---|---|"]

@@ -28,6 +28,7 @@ from server.errors import (
     UpstreamTimeout,
 )
 from server.prices import Prices, Rate
+from server.routing.abilities import Abilities
 from server.routing.budget import RetryBudget
 from server.routing.channel import ChannelState, Lane
 from server.routing.choice import Candidate, Chooser
@@ -51,7 +52,7 @@ class Failed:
         self.error = error
 
 
-class RoutedModel:
+class RoutedModel(Abilities):
     """One public model over its channels; an ``Upstream``."""
 
     def __init__(
@@ -82,22 +83,6 @@ class RoutedModel:
     def served(self) -> bool:
         """Is there a channel that could be asked, now or when it has cooled down?"""
         return any(one.state.able() for one in self._chooser.candidates)
-
-    @property
-    def vision(self) -> bool | None:
-        """Can it see? None where no channel says."""
-        return _said([model.vision for _, model in self.channels])
-
-    @property
-    def tools(self) -> bool | None:
-        """May it call tools? None where no channel says."""
-        return _said([model.tools for _, model in self.channels])
-
-    @property
-    def context_length(self) -> int | None:
-        """Tokens of context that every channel offers, if they say so."""
-        lengths = [model.context_length for _, model in self.channels if model.context_length]
-        return min(lengths) if lengths else None
 
     async def stream(self, chat: ChatRequest, call: Call) -> AsyncGenerator[Batch, None]:
         """Yield the answer of the first channel that gives one; see ``upstreams.base.Upstream``."""
@@ -368,11 +353,6 @@ def _once_more(failed: list[Failed]) -> Candidate | None:
         ),
         None,
     )
-
-
-def _said(words: Sequence[bool | None]) -> bool | None:
-    """Is it so for some channel? None where that is not known."""
-    return True if True in words else (False if words and None not in words else None)
 
 
 def _given_up(failed: list[Failed], candidate: Candidate, call: Call, reason: str) -> ServerError:

@@ -132,6 +132,10 @@ class Coordinator:
         """Does the model see images? None: nobody says."""
         return sight(self.models, model)
 
+    def takes_json(self, model: str) -> bool:
+        """Is the model known to take ``response_format: json_object``?"""
+        return _ability(self.models, model, "json_mode") is True
+
     def prices(self, model: str) -> Prices | None:
         """What the model costs; None if nobody has said."""
         return prices_by_name(self.models, model)
@@ -251,7 +255,9 @@ class Coordinator:
         if draft.text:
             said.append(RefusalDelta(draft.text) if draft.refusal else TextDelta(draft.text))
         said += [
-            ToolCallDelta(place, call.id, call.name, call.arguments) for place, call in enumerate(draft.calls)
+            # Some models give no ids; a client must be able to answer each call.
+            ToolCallDelta(place, call.id or f"call_{self.book.run.id[4:]}_{place}", call.name, call.arguments)
+            for place, call in enumerate(draft.calls)
         ]
         await self.answer.send([*said, Finished(reason)])
         return Answer(draft.call.id, reason, (draft.call.id,))

@@ -123,6 +123,7 @@ class Recording:
                 name,
                 vision=getattr(upstream, "vision", None),
                 tools=getattr(upstream, "tools", None),
+                json_mode=getattr(upstream, "json_mode", None),
                 context_length=getattr(upstream, "context_length", None),
                 max_cost=getattr(upstream, "max_cost", None),
                 rates=None if prices is None else msgspec.to_builtins(prices.rates),

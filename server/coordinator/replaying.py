@@ -224,6 +224,7 @@ class _Player:
         self.name = name
         self.vision: bool | None = facts.get("vision")
         self.tools: bool | None = facts.get("tools")
+        self.json_mode: bool | None = facts.get("json_mode")
         self.context_length: int | None = facts.get("context_length")
         self.max_cost: float | None = facts.get("max_cost")
         rates = facts.get("rates")

@@ -176,9 +176,16 @@ class _Thinker:
             ]
             chat = chat.with_messages([*chat.raw_messages(), _assistant("\n".join(told)), user_turn(NEXT)])
         chat = draft_request(chat, run.plan, planned, blind=run.sight(self._model) is False)
-        if self._settings.json_mode == "always":
+        if self._wants_json():
             chat = chat.with_values(response_format={"type": "json_object"})
         return chat
+
+    def _wants_json(self) -> bool:
+        """Is JSON asked for by ``response_format``? Vendors refuse that where no turn speaks of JSON."""
+        if self._settings.json_mode != "auto":
+            return self._settings.json_mode == "always"
+        speaks = self._settings.prompt is None or "json" in self._settings.prompt.lower()
+        return speaks and self._run.takes_json(self._model)
 
     async def _conclude(self) -> Answer:
         run = self._run

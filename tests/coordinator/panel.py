@@ -92,6 +92,7 @@ class Scripted:
         self.steps = list(steps)
         self.vision = vision
         self.tools: bool | None = None
+        self.json_mode: bool | None = None
         self.context_length = context
         rate = None if price is None else Rate.of(price, bills_cancelled=bills_cancelled)
         self.prices = Prices.of([("channel", rate)])

@@ -211,3 +211,12 @@ async def test_a_request_without_tools_is_as_ever(strategy: Strategy) -> None:
     told = await panel(strategy, members, says(VERDICT)).ask()
     assert told.error is None
     assert "tools" not in members[0].body
+
+
+async def test_calls_without_ids_get_some() -> None:
+    two: list[Delta] = [ToolCallDelta(0, None, "now", ""), ToolCallDelta(1, None, "weather", PARIS)]
+    script: list[Step] = [[Opening()], two, [Finished("tool_calls")]]
+    told = await ask(Panel([Scripted("a", script), Scripted("b", script)]))
+    ids = [id for id, _, _ in called(told)]
+    assert len(set(ids)) == 2
+    assert all(id and id.startswith("call_") for id in ids)

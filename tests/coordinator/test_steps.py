@@ -104,6 +104,27 @@ async def test_tokens_are_limited_for_each_step_and_for_the_answer() -> None:
     assert "response_format" not in model.asked_for(2)
 
 
+@pytest.mark.parametrize(
+    ("known", "settings", "asked"),
+    [
+        (True, {}, True),
+        (True, {"prompt": "Answer with JSON."}, True),
+        (True, {"prompt": "Reason."}, False),
+        (True, {"json_mode": "never"}, False),
+        (None, {}, False),
+        (None, {"json_mode": "always"}, True),
+    ],
+)
+async def test_json_is_asked_for_where_the_model_is_known_to_take_that(
+    known: bool | None, settings: dict[str, Any], asked: bool
+) -> None:
+    panel, model = thinking(*TWO, **settings)
+    model.json_mode = known
+    await panel.ask()
+    assert ("response_format" in model.asked_for(0)) is asked
+    assert "response_format" not in model.asked_for(2)
+
+
 async def test_the_number_of_steps_is_exact_and_a_missing_next_action_goes_on() -> None:
     scripts = [says(json.dumps({"title": str(n), "content": f"thought {n}"})) for n in range(3)]
     panel, model = thinking(*scripts, says("Done."), max_steps=3)
