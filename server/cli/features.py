@@ -36,11 +36,14 @@ Maker: TypeAlias = Callable[[ChatRequest], Made]
 
 YES, RELAYED, ADAPTED, LEFT_OUT, REFUSED = "yes", "as it came", "changed", "left out", "400"
 
+# What is no more than left out is in the first table.
+_LEFT_OUT = " was left out"
 BEGIN, END = "<!-- features -->\n", "<!-- end of features -->\n"
 
 _PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 _SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
-_TOOL = {"type": "function", "function": {"name": "look", "parameters": _SCHEMA}}
+_FUNCTION = {"name": "look", "parameters": _SCHEMA}
+_TOOL = {"type": "function", "function": _FUNCTION}
 _TOOLS = {"tools": [_TOOL]}
 
 
@@ -55,17 +58,31 @@ class Feature(NamedTuple):
     beside: Mapping[str, Any] = {}
 
 
+def _shown(**part: Any) -> Mapping[str, Any]:
+    return {"messages": [{"role": "user", "content": [part, {"type": "text", "text": "hi"}]}]}
+
+
 def _part(**part: Any) -> Feature:
-    content = [part, {"type": "text", "text": "hi"}]
-    return Feature({"messages": [{"role": "user", "content": content}]})
+    return Feature(_shown(**part))
+
+
+_IMAGE = {"url": f"data:image/png;base64,{_PIXEL}"}
 
 
 FEATURES = {
     "a system prompt": Feature({"messages": [{"role": "system", "content": "Be brief."}, _HI]}),
-    "an image (data URI)": _part(type="image_url", image_url={"url": f"data:image/png;base64,{_PIXEL}"}),
+    "an image (data URI)": _part(type="image_url", image_url=_IMAGE),
+    "an image's `detail`": Feature(
+        _shown(type="image_url", image_url={**_IMAGE, "detail": "low"}),
+        _shown(type="image_url", image_url=_IMAGE),
+    ),
+    "a message's `name`": Feature({"messages": [{**_HI, "name": "bob"}]}),
     "a PDF file": _part(type="file", file={"file_data": "data:application/pdf;base64,JVBERi0="}),
     "a sound": _part(type="input_audio", input_audio={"data": "UklGRg==", "format": "wav"}),
     "`tools`": Feature(_TOOLS),
+    "a tool's `strict`": Feature(
+        {"tools": [{"type": "function", "function": {**_FUNCTION, "strict": True}}]}, _TOOLS
+    ),
     "calls and their results": Feature(
         {
             "messages": [
@@ -86,10 +103,18 @@ FEATURES = {
     "`max_completion_tokens`": Feature({"max_completion_tokens": 2000}),
     "`temperature`": Feature({"temperature": 0.5}),
     "`top_p`": Feature({"top_p": 0.5}),
+    "`top_k`": Feature({"top_k": 4}),
     "`stop`": Feature({"stop": ["."]}),
     "`seed`": Feature({"seed": 1}),
     "`presence_penalty`": Feature({"presence_penalty": 0.5}),
+    "`frequency_penalty`": Feature({"frequency_penalty": 0.5}),
     "`logit_bias`": Feature({"logit_bias": {"1": 1}}),
+    "`user`": Feature({"user": "somebody"}),
+    "`metadata`": Feature({"metadata": {"task": "a"}}),
+    "`service_tier`": Feature({"service_tier": "flex"}),
+    "`verbosity`": Feature({"verbosity": "low"}),
+    "`prediction`": Feature({"prediction": {"type": "content", "content": "a"}}),
+    "`web_search_options`": Feature({"web_search_options": {}}),
     "several choices (`n`)": Feature({"n": 2}),
     "`logprobs`": Feature({"logprobs": True}),
     "audio as an answer": Feature(
@@ -119,7 +144,9 @@ def _ollama(chat: ChatRequest) -> Made:
 
 
 def _spark(chat: ChatRequest) -> Made:
-    request = request_frame(chat, MODELS["spark-ultra"], Credentials(app_id="", api_key="", api_secret=""))
+    request = request_frame(
+        chat, MODELS["spark-ultra"], Credentials(app_id="", api_key="", api_secret=""), uid=chat.fields.user
+    )
     # Stops are carried out here, on the answer.
     return request.data + repr(request.stops).encode(), request.warnings
 
@@ -186,6 +213,26 @@ def _offers(channel: Channel, surface: SurfaceName) -> str:
     return RELAYED if channel.kind in ("openai", "azure") else YES
 
 
+def words_table() -> str:
+    """Kind by kind, in which words the header tells what was changed, or left out for a reason."""
+    rows = []
+    for kind, make in KINDS.items():
+        words = dict.fromkeys(word for one in FEATURES.values() for word in told_of(make, one))
+        if said := [word for word in words if not word.endswith(_LEFT_OUT)]:
+            rows.append([kind, "<br>".join(said)])
+    return _table(["", "in the words of `x-antiphon-warnings`"], rows)
+
+
+def told_of(make: Maker, feature: Feature) -> list[str]:
+    """What is told of a feature where requests are made so; nothing where it is refused."""
+    try:
+        _, before = make(_chat(feature.beside))
+        _, warnings = make(_chat({**feature.beside, **feature.uses}))
+    except InvalidRequest:
+        return []
+    return [word for word in warnings if word not in before]
+
+
 def presets_table() -> str:
     """What each preset does not send on as it came; the others send all."""
     rows = []
@@ -199,12 +246,12 @@ def presets_table() -> str:
 
 
 def document() -> str:
-    """Both tables, as they stand in docs/providers.md."""
-    return f"{kinds_table()}\n\n{presets_table()}\n"
+    """The tables, as they stand in docs/providers.md."""
+    return f"{kinds_table()}\n\n{words_table()}\n\n{presets_table()}\n"
 
 
 def put_into(page: str) -> str:
-    """The page with both tables between their marks. Raises ValueError for a page without these."""
+    """The page with the tables between their marks. Raises ValueError for a page without these."""
     before, begin, after = page.partition(BEGIN)
     _, end, rest = after.partition(END)
     if not begin or not end:

@@ -7,7 +7,18 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from server.cli.features import ADAPTED, FEATURES, KINDS, LEFT_OUT, REFUSED, RELAYED, YES, put_into, verdict
+from server.cli.features import (
+    ADAPTED,
+    FEATURES,
+    KINDS,
+    LEFT_OUT,
+    REFUSED,
+    RELAYED,
+    YES,
+    put_into,
+    told_of,
+    verdict,
+)
 from server.settings import Channel
 
 PAGE = Path(__file__).parents[2] / "docs" / "providers.md"
@@ -42,3 +53,9 @@ def test_every_kind_is_asked() -> None:
 )
 def test_a_verdict_is_what_the_request_shows(kind: str, feature: str, what: str) -> None:
     assert verdict(KINDS[kind], FEATURES[feature]) == what
+
+
+def test_the_words_are_those_of_the_feature_alone() -> None:
+    assert told_of(KINDS["anthropic"], FEATURES["`seed`"]) == ["seed was left out"]
+    assert told_of(KINDS["anthropic"], FEATURES["`temperature`"]) == []
+    assert told_of(KINDS["anthropic"], FEATURES["several choices (`n`)"]) == []
