@@ -96,7 +96,8 @@ def without_images(turn: Turn) -> Turn:
 def tools_as_text(turns: Sequence[Turn]) -> list[Turn]:
     """The turns with calls of tools, and their results, told in words, for a model that gets no tools.
 
-    Results that follow each other become one user turn.
+    Results that follow each other become one user turn, and one with the user turn behind them: roles
+    alternate, as strict chat templates want it.
     """
     told: list[Turn] = []
     results: list[str] = []
@@ -110,6 +111,10 @@ def tools_as_text(turns: Sequence[Turn]) -> list[Turn]:
         if turn.view.role in ("tool", "function"):
             results.append(f"[Result of a tool]\n{turn.view.text}")
             continue
+        if results and turn.view.role == "user":
+            told.append(_behind("\n\n".join(results), turn))
+            results.clear()
+            continue
         end_results()
         if turn.view.tool_calls:
             calls = [f"[Call of a tool] {_call_text(call)}" for call in turn.view.tool_calls]
@@ -117,6 +122,16 @@ def tools_as_text(turns: Sequence[Turn]) -> list[Turn]:
         told.append(turn)
     end_results()
     return told
+
+
+def _behind(text: str, turn: Turn) -> Turn:
+    """The turn with ``text`` before what it says."""
+    content = turn.view.content
+    if isinstance(content, list):
+        data = _edit(turn.data, content=Raw(_json([{"type": "text", "text": text}, *raw_parts(turn)])))
+    else:
+        data = _edit(turn.data, content=Raw(_json(f"{text}\n\n{content or ''}".rstrip())))
+    return Turn(data, msgspec.json.decode(data, type=Message))
 
 
 def _call_text(call: Raw) -> str:

@@ -16,6 +16,7 @@ from server.coordinator.turns import (
     leading,
     parts_beside_text,
     raw_parts,
+    tools_as_text,
     turns_of,
     user_turn,
     with_system,
@@ -151,3 +152,37 @@ def test_whatever_the_talk_all_turns_but_one_stay_and_the_text_is_in_the_system(
     told = values(after)[max(0, leading(before) - 1)]
     assert told["role"] in ("system", "developer")
     assert text in json.dumps(told["content"], ensure_ascii=False)
+
+
+def call(arguments: str) -> dict[str, Any]:
+    return {"id": "c", "type": "function", "function": {"name": "look", "arguments": arguments}}
+
+
+def test_calls_and_results_are_told_in_words_and_roles_still_alternate() -> None:
+    told = tools_as_text(
+        turns(
+            turn("user", "Look."),
+            turn("assistant", "I look.", tool_calls=[call("{}"), call('{"at": 1}')]),
+            turn("tool", "a cat", tool_call_id="c"),
+            turn("tool", "a dog", tool_call_id="c"),
+            turn("user", "And now?", name="ada"),
+            turn("assistant", None, tool_calls=[call("{}")]),
+            turn("tool", "a cow", tool_call_id="c"),
+            turn("user", [TEXT, IMAGE]),
+        )
+    )
+    results = "[Result of a tool]\na cat\n\n[Result of a tool]\na dog"
+    assert values([one.data for one in told]) == [
+        turn("user", "Look."),
+        turn("assistant", 'I look.\n[Call of a tool] look({})\n[Call of a tool] look({"at": 1})'),
+        turn("user", f"{results}\n\nAnd now?", name="ada"),
+        turn("assistant", "[Call of a tool] look({})"),
+        turn("user", [{"type": "text", "text": "[Result of a tool]\na cow"}, TEXT, IMAGE]),
+    ]
+    assert told[-1].view.images
+
+
+def test_results_at_the_end_are_a_turn_of_their_own() -> None:
+    told = tools_as_text(turns(turn("user", "Look."), turn("tool", "a cat", tool_call_id="c")))
+    assert [one.view.role for one in told] == ["user", "user"]
+    assert tools_as_text(turns(turn("user", "a"), turn("user", "b")))[1].view.text == "b"
