@@ -88,6 +88,8 @@ class Turn(msgspec.Struct):
     function_call: Raw = Raw()
     extra_content: Raw = Raw()
     cache_control: Raw = Raw()
+    images: Raw = Raw()
+    native_parts: Raw = Raw()
 
 
 class Function(msgspec.Struct):

@@ -256,10 +256,11 @@ class SparkProtocol:
         """Sources as OpenAI's annotations; they say nothing, so a failure may still be a status."""
         if not sources:
             return []
-        self.sources += sources
         cited = [
-            {"type": "url_citation", "url_citation": {"url": one.url, "title": one.title}} for one in sources
+            {"index": at, "type": "url_citation", "url_citation": {"url": one.url, "title": one.title}}
+            for at, one in enumerate(sources, len(self.sources))  # for clients that join the pieces
         ]
+        self.sources += sources
         chunk = {"choices": [{"index": 0, "delta": {"annotations": cited}, "finish_reason": None}]}
         return [Extra(Original("openai.chunk", msgspec.json.encode(chunk)))]
 

@@ -150,7 +150,7 @@ def test_a_plugin_frame_without_choices_brings_sources_and_is_no_first_delta() -
     assert [type(delta) for delta in first] == [Opening, Extra]
     assert [(one.url, one.title, one.index) for one in wire.sources] == [("https://a", "甲", 1)]
     body = completion([*first, *wire.receive(text("a", 2))])
-    cited = {"type": "url_citation", "url_citation": {"url": "https://a", "title": "甲"}}
+    cited = {"index": 0, "type": "url_citation", "url_citation": {"url": "https://a", "title": "甲"}}
     assert body["choices"][0]["message"]["annotations"] == [cited]
     assert body["choices"][0]["message"]["content"] == "a"
 

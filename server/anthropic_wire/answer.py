@@ -97,7 +97,7 @@ class MessagesReader(ForeignReader):
             self.quiet = False
         if event.type == "content_block_delta" and event.delta is not None:
             said = self._blocks.piece(event.index, event.delta)
-            return self._begun(_unknown(data) if said is None else said)
+            return self._begun(self._tell(data) if said is None else said)
         return self._other(event, data)
 
     def _other(self, event: Event, data: bytes) -> Sequence[Delta]:
@@ -126,7 +126,7 @@ class MessagesReader(ForeignReader):
             case "ping":
                 return ()
         self._unknown += 1
-        return self._begun(_unknown(data))
+        return self._begun(self._tell(data))
 
     def _pass_over(self, data: bytes) -> Sequence[Delta]:
         """Pass over what is no JSON; an event of a type that is not known is told as it came.
@@ -142,7 +142,15 @@ class MessagesReader(ForeignReader):
         if kind in _EVENTS:
             raise UpstreamInvalid("The upstream sent an event that cannot be read; try again.")
         self._unknown += 1
-        return self._begun(_unknown(data))
+        return self._begun(self._tell(data))
+
+    def _tell(self, data: bytes) -> Sequence[Delta]:
+        """An event that nobody knows, with all that it holds."""
+        try:
+            event = {"index": self.skipped - 1} | msgspec.json.decode(data, type=dict[str, Any])
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return ()
+        return [extra({"native_events": [event]})]
 
     def _begun(self, deltas: Sequence[Delta]) -> Sequence[Delta]:
         if self._opened:
@@ -212,14 +220,6 @@ def _native_finish(reason: str, native: str, sequence: str | None, beside: dict[
         choice["stop_sequence"] = sequence
     chunk = {"choices": [choice | beside]}
     return Finished(reason, original=Original("openai.chunk", msgspec.json.encode(chunk)))
-
-
-def _unknown(data: bytes) -> Sequence[Delta]:
-    """An event that nobody knows, with all that it holds."""
-    try:
-        return [extra({"native_events": [msgspec.json.decode(data)]})]
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return ()
 
 
 def usage_of(native: dict[str, Any]) -> Usage:

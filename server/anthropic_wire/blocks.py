@@ -37,6 +37,7 @@ class Blocks:
         self._open: dict[int, _Open] = {}
         self._calls = 0
         self._kept = 0  # blocks that were handed on
+        self._citations = 0  # citations that were
         self._texts = 0
         self._length = 0  # of the text, in characters
 
@@ -125,9 +126,11 @@ class Blocks:
     def _cited(self, block: _Open) -> Sequence[Delta]:
         """Where a text comes from: as OpenAI's annotations, and in the service's own words."""
         place = {"start_index": block.start, "end_index": self._length}
+        told = [*enumerate(block.citations, self._citations)]
+        self._citations += len(told)
         delta: dict[str, Any] = {
-            "annotations": [_annotation(citation, place) for citation in block.citations],
-            "native_citations": block.citations,
+            "annotations": [{"index": at} | _annotation(citation, place) for at, citation in told],
+            "native_citations": [{"index": at} | citation for at, citation in told],
         }
         return [extra(delta | ({"native_block": True} if block.begins else {}))]
 
@@ -158,7 +161,8 @@ def _annotation(citation: dict[str, Any], place: dict[str, int]) -> dict[str, An
     source = citation.get("source")
     url = citation.get("url") or (source if isinstance(source, str) and "://" in source else None)
     if isinstance(url, str):
-        return {"type": "url_citation", "url_citation": {"url": url, "title": title or url, **place}}
+        said = {"content": citation["cited_text"]} if citation.get("cited_text") else {}
+        return {"type": "url_citation", "url_citation": {"url": url, "title": title or url, **said, **place}}
     index = citation.get("document_index", citation.get("search_result_index", 0))
     named = {"file_id": citation.get("file_id") or f"document_{index}", "filename": title or source or ""}
     where = {key: value for key, value in citation.items() if key.startswith(("start_", "end_", "cited_"))}
@@ -174,7 +178,10 @@ def _value(text: str) -> Any:
 
 
 def extra(delta: dict[str, Any]) -> Delta:
-    """What has a name in no delta, as fields of a chat's."""
+    """What has a name in no delta, as fields of a chat's.
+
+    Objects in lists have an ``index``: clients that join the pieces of a stream want one.
+    """
     return Extra(_chunk(delta))
 
 

@@ -124,11 +124,32 @@ def _add(
 
 
 def _said(turn: Turn, place: int) -> list[NativePart]:
-    """The text of an assistant's turn; the signature that came with it stands on its last part."""
-    parts = _parts(turn, place)
+    """What an assistant said; the signature that came with it stands on its last part.
+
+    Pictures, and parts of kinds that nobody here knows, come back where the answer had put them.
+    """
+    parts = [*_parts(turn, place), *_pictures(turn), *_objects(turn.native_parts)]
     if parts and (signature := _signature(turn.extra_content)):
         parts[-1]["thoughtSignature"] = signature
     return parts
+
+
+def _pictures(turn: Turn) -> list[NativePart]:
+    made: list[NativePart] = []
+    for image in _objects(turn.images):
+        inner = image.get("image_url")
+        url = inner.get("url") if isinstance(inner, dict) else None
+        if isinstance(url, str) and url.startswith("data:"):
+            media, data = read_data_uri(url, "images")
+            made.append({"inlineData": {"mimeType": media, "data": data}})
+    return made
+
+
+def _objects(raw: Raw) -> list[dict[str, Any]]:
+    """The objects of a list, if it is one, without their ``index``, which was ours."""
+    value = msgspec.json.decode(raw) if bytes(raw) else None
+    found = [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+    return [{key: value for key, value in one.items() if key != "index"} for one in found]
 
 
 def _calls(turn: Turn, place: int) -> list[NativePart]:

@@ -23,6 +23,27 @@ class Blob(msgspec.Struct, rename="camel"):
     data: str
 
 
+class FileData(msgspec.Struct, rename="camel"):
+    """A file that the service holds."""
+
+    file_uri: str
+    mime_type: str = ""
+
+
+class Code(msgspec.Struct):
+    """A program that the service is about to run."""
+
+    code: str = ""
+    language: str = ""
+
+
+class Outcome(msgspec.Struct):
+    """What became of it: ``OUTCOME_OK`` and what it wrote, or what went wrong."""
+
+    outcome: str = ""
+    output: str = ""
+
+
 class Part(msgspec.Struct, rename="camel"):
     """A piece of what is said. ``thought``: of what is thought. It may be nothing but a signature."""
 
@@ -31,12 +52,15 @@ class Part(msgspec.Struct, rename="camel"):
     thought_signature: str | None = None
     function_call: FunctionCall | None = None
     inline_data: Blob | None = None
+    file_data: FileData | None = None
+    executable_code: Code | None = None
+    code_execution_result: Outcome | None = None
 
 
 class Content(msgspec.Struct):
-    """What one candidate says."""
+    """What one candidate says; its parts are kept as they came, for those that are only passed on."""
 
-    parts: list[Part] | None = None
+    parts: list[Raw] | None = None
 
 
 class Token(msgspec.Struct, rename="camel"):
@@ -60,12 +84,15 @@ class Probabilities(msgspec.Struct, rename="camel"):
 
 
 class Candidate(msgspec.Struct, rename="camel"):
-    """One of the answers."""
+    """One of the answers, as far as it is read; ``CANDIDATE`` names what is."""
 
     index: int | None = None
     content: Content | None = None
     finish_reason: str | None = None
     logprobs_result: Probabilities | None = None
+
+
+CANDIDATE = frozenset({"index", "content", "finishReason", "logprobsResult"})
 
 
 class Feedback(msgspec.Struct, rename="camel"):
@@ -80,11 +107,14 @@ class Said(msgspec.Struct, rename="camel"):
     The usage is kept as it came: it is in every event, and only the last one counts.
     """
 
-    candidates: list[Candidate] | None = None
+    candidates: list[Raw] | None = None
     prompt_feedback: Feedback | None = None
     usage_metadata: Raw = Raw()
     error: Fault | None = None
 
 
+decode_candidate = msgspec.json.Decoder(Candidate).decode
+decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+decode_part = msgspec.json.Decoder(Part).decode
 decode_said = msgspec.json.Decoder(Said).decode
 decode_list = msgspec.json.Decoder(list[Said]).decode

@@ -10,8 +10,10 @@ from msgspec import Raw
 
 from server.deltas import (
     Delta,
+    Extra,
     Finished,
     Opening,
+    Original,
     ReasoningDelta,
     TextDelta,
     ToolCallDelta,
@@ -47,6 +49,7 @@ class _Message(msgspec.Struct):
     content: str | None = None
     thinking: str | None = None
     tool_calls: list[_Call] | None = None
+    images: list[str] | None = None
 
 
 class _Line(msgspec.Struct):
@@ -57,6 +60,23 @@ class _Line(msgspec.Struct):
 
 
 _LINE = msgspec.json.Decoder(_Line)
+_OBJECT = msgspec.json.Decoder(dict[str, Raw])
+# Of a line what is read, and what tells of the server and not of the answer.
+_KNOWN = frozenset(
+    {
+        *_FIGURES,
+        "message",
+        "done",
+        "done_reason",
+        "error",
+        "model",
+        "created_at",
+        "remote_model",
+        "remote_host",
+    }
+)
+_KNOWN_MESSAGE = frozenset({"role", "content", "thinking", "tool_calls", "images"})
+_NOTHING = (b"null", b"[]", b"{}", b'""')
 
 
 class OllamaReader:
@@ -79,6 +99,8 @@ class OllamaReader:
         self._calls = 0
         self._opened = False
         self._spoken = False
+        self._unknown: dict[str, Any] = {}  # fields that nobody knows, as they came last
+        self._images = 0
         self._last: tuple[str, dict[str, int]] | None = None  # the reason, and the figures
         self._failed: ServerError | None = None
 
@@ -116,6 +138,8 @@ class OllamaReader:
         if not self._spoken and reason == "stop" and not figures.get("eval_count"):
             raise UpstreamEmpty("The upstream answered without any content; try again later.")
         self.done = True
+        if self._unknown:
+            deltas.append(_extra({"native_fields": self._unknown}))
         deltas.append(Finished("tool_calls" if self._calls and reason == "stop" else reason))
         return [*deltas, UsageDelta(_usage(figures))] if figures else deltas
 
@@ -157,6 +181,7 @@ class OllamaReader:
         deltas: list[Delta] = [] if self._opened else [Opening()]
         self._opened = True
         deltas += self._said(line.message or _Message())
+        self._unknown |= _unknown(data)
         if line.done:
             self.done = True
             self._last = ("length" if line.done_reason == "length" else "stop", _figures(data))
@@ -173,8 +198,36 @@ class OllamaReader:
             arguments = bytes(call.function.arguments).decode()
             deltas.append(ToolCallDelta(self._calls, id, call.function.name, arguments))
             self._calls += 1
+        if message.images:
+            pictures = [
+                {"index": at, "type": "image_url", "image_url": {"url": _uri(data)}}
+                for at, data in enumerate(message.images, self._images)
+            ]
+            self._images += len(pictures)
+            deltas.append(_extra({"images": pictures}))
         self._spoken |= bool(deltas)
         return deltas
+
+
+def _uri(data: str) -> str:
+    """A picture as a data URI; its first bytes tell its type."""
+    kinds = {"iVBORw0KGgo": "png", "/9j/": "jpeg", "R0lGOD": "gif", "UklGR": "webp"}
+    kind = next((kind for begins, kind in kinds.items() if data.startswith(begins)), "png")
+    return f"data:image/{kind};base64,{data}"
+
+
+def _unknown(data: bytes) -> dict[str, Any]:
+    """The fields of a line that nobody knows."""
+    fields = _OBJECT.decode(data)
+    more = {key: value for key, value in fields.items() if key not in _KNOWN}
+    if bytes(message := fields.get("message", Raw(b"null"))).startswith(b"{"):
+        more |= {key: value for key, value in _OBJECT.decode(message).items() if key not in _KNOWN_MESSAGE}
+    return {key: msgspec.json.decode(value) for key, value in more.items() if bytes(value) not in _NOTHING}
+
+
+def _extra(delta: dict[str, Any]) -> Delta:
+    chunk = {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
+    return Extra(Original("openai.chunk", msgspec.json.encode(chunk)))
 
 
 def _figures(data: bytes) -> dict[str, int]:

@@ -44,6 +44,7 @@ _SAID = frozenset({
     "images", "function_call", "thinking_blocks", "extra_content", "native_citations", "native_block",
     "native_metadata",
 })
+_METADATA = frozenset({"safetyRatings", "avgLogprobs", "tokenCount"})
 # fmt: on
 # Where vendors put what they have found, beside the answer itself.
 _FOUND = ("search_results", "citations", "web_search", "references", "search_info")
@@ -168,16 +169,16 @@ def _read_choice(choice: dict[str, Any], seed: bytes, kept: Kept) -> None:
     if not isinstance(said, dict):
         return
     kept.left += _left(said, _SAID)
-    kept.blocks += [
-        {key: value for key, value in block.items() if key != "index"}  # which is ours, for clients that join
-        for block in _objects(said.get("thinking_blocks"))
-    ]
+    kept.blocks += _own(said.get("thinking_blocks"))
     for at, call in enumerate(_objects(said.get("tool_calls"))):
         if call.get("extra_content"):
             kept.extras[call["index"] if isinstance(call.get("index"), int) else at] = call["extra_content"]
     kept.extra = said.get("extra_content") or kept.extra
-    kept.sources += _objects(said.get("annotations"))
-    kept.citations += _objects(said.get("native_citations"))
+    kept.sources += [
+        source if isinstance(source.get("file_id"), str) else own
+        for source, own in zip(_objects(said.get("annotations")), _own(said.get("annotations")), strict=True)
+    ]
+    kept.citations += _own(said.get("native_citations"))
     kept.begins |= said.get("native_block") is True
     kept.images += _images(said)
     if isinstance(audio := said.get("audio"), dict) and isinstance(audio.get("transcript"), str):
@@ -185,7 +186,7 @@ def _read_choice(choice: dict[str, Any], seed: bytes, kept: Kept) -> None:
     if isinstance(legacy := said.get("function_call"), dict):
         kept.calls.append(_legacy_call(legacy, seed))
     if isinstance(metadata := said.get("native_metadata"), dict):
-        kept.left += [key for key in metadata if key != "safetyRatings"]
+        kept.left += [key for key in metadata if key not in _METADATA]
 
 
 def _left(fields: dict[str, Any], known: frozenset[str]) -> list[str]:
@@ -195,6 +196,11 @@ def _left(fields: dict[str, Any], known: frozenset[str]) -> list[str]:
 
 def _objects(value: object) -> list[dict[str, Any]]:
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def _own(value: object) -> list[dict[str, Any]]:
+    """The objects without their ``index``, which is for clients that join the pieces of a stream."""
+    return [{key: value for key, value in one.items() if key != "index"} for one in _objects(value)]
 
 
 def _images(said: dict[str, Any]) -> Iterator[str]:
@@ -209,7 +215,7 @@ def _images(said: dict[str, Any]) -> Iterator[str]:
 def _legacy_call(call: dict[str, Any], seed: bytes) -> ToolCallDelta:
     name, arguments = call.get("name"), call.get("arguments")
     return ToolCallDelta(
-        0,
+        -1,  # beside the others, if there are any
         made_id(seed, 0) if name else None,
         name if isinstance(name, str) else None,
         arguments if isinstance(arguments, str) else "",

@@ -52,6 +52,13 @@ class AnthropicScript(Script, frozen=True, kw_only=True, forbid_unknown_fields=T
     ping_between: bool = False  # one before each chunk
     signature: str = "EqSim=="  # of the thoughts; "": none
     stop_reason: str | None = None  # None: by ``finish``
+    blocks: tuple[dict[str, Any], ...] = ()  # whole blocks before the text, of the service's own tools
+    citations: tuple[
+        dict[str, Any], ...
+    ] = ()  # of a second block of text, which holds all but the first word
+    stop_details: dict[str, Any] | None = None
+    container: dict[str, Any] | None = None
+    odd: dict[str, Any] | None = None  # an event of a type that nobody knows, behind the blocks
     cache_read: int = 0  # tokens
     cache_creation: int = 0
     usage_at_end: Literal["output", "all"] = "output"  # what message_delta counts: newer servers say all
@@ -95,16 +102,18 @@ class Wire:
 
     def message(self) -> bytes:
         """The plain answer."""
-        said = self._said
+        script, said = self._script, self._said
         content: list[dict[str, Any]] = []
         if said.reasoning:
             thought = {"type": "thinking", "thinking": "".join(said.reasoning)}
             content.append(thought | {"signature": self._script.signature})
-        if said.text:
-            content.append({"type": "text", "text": "".join(said.text)})
+        content += script.blocks
+        for text, citations in self._texts():
+            cited = {"citations": list(citations)} if citations else {}
+            content.append({"type": "text", "text": "".join(text), **cited})
         content += [{**_tool(call), "input": _input(call)} for call in said.tools]
         whole = self._envelope(content, self._reason(), said.completion_tokens)
-        return orjson.dumps(whole)
+        return orjson.dumps(whole | self._beside_the_end())
 
     def events(self) -> Iterator[Chunk]:
         """The stream, event by event."""
@@ -118,14 +127,16 @@ class Wire:
             for delta in deltas:
                 if script.ping_between:
                     yield _quiet("ping")
-                counts = delta["type"] != "signature_delta"
+                counts = delta["type"] not in ("signature_delta", "citations_delta")
                 yield Chunk({"type": "content_block_delta", "index": index, "delta": delta}, counts)
             yield _quiet("content_block_stop", index=index)
         usage = {"output_tokens": said.completion_tokens}
         if script.usage_at_end == "all":
             usage = self._usage(said.completion_tokens)
         if script.finish_form != "missing":
-            delta = {"stop_reason": self._reason(), "stop_sequence": None}
+            if script.odd is not None:
+                yield Chunk(script.odd, False)
+            delta = {"stop_reason": self._reason(), "stop_sequence": None, **self._beside_the_end()}
             yield _quiet("message_delta", delta=delta, usage=usage)
         yield _quiet("message_stop")
 
@@ -137,14 +148,34 @@ class Wire:
             if script.signature:
                 thoughts.append({"type": "signature_delta", "signature": script.signature})
             yield {"type": "thinking", "thinking": "", "signature": ""}, thoughts
-        if said.text:
-            yield {"type": "text", "text": ""}, [{"type": "text_delta", "text": piece} for piece in said.text]
+        for block in script.blocks:
+            given = orjson.dumps(block["input"]).decode() if "input" in block else ""
+            pieces = ["", *_slices(given, 2)] if given else []
+            started = {**block, "input": {}} if given else block
+            yield started, [{"type": "input_json_delta", "partial_json": piece} for piece in pieces]
+        for text, citations in self._texts():
+            started = {"type": "text", "text": "", **({"citations": []} if citations else {})}
+            told: list[dict[str, Any]] = [{"type": "citations_delta", "citation": one} for one in citations]
+            yield started, [*told, *({"type": "text_delta", "text": piece} for piece in text)]
         for call in said.tools:
             pieces = ["", *_slices(call.arguments, script.tool_pieces)] if script.tool_pieces else []
             yield (
                 {**_tool(call), "input": {}},
                 [{"type": "input_json_delta", "partial_json": piece} for piece in pieces],
             )
+
+    def _texts(self) -> Iterator[tuple[tuple[str, ...], tuple[dict[str, Any], ...]]]:
+        """The blocks of text: their pieces, and where they come from."""
+        text, citations = self._said.text, self._script.citations
+        if citations:
+            yield text[:1], ()
+            yield text[1:], citations
+        elif text:
+            yield text, ()
+
+    def _beside_the_end(self) -> dict[str, Any]:
+        told = {"stop_details": self._script.stop_details, "container": self._script.container}
+        return {key: value for key, value in told.items() if value is not None}
 
     def _envelope(self, content: list[dict[str, Any]], reason: str | None, tokens: int) -> dict[str, Any]:
         return {

@@ -44,6 +44,10 @@ class GeminiScript(Script, frozen=True, kw_only=True, forbid_unknown_fields=True
     call_ids: bool = False  # newer models give calls an id
     block: str | None = None  # the prompt is blocked for this reason, with status 200
     finish_reason: str | None = None  # None: by ``finish``
+    parts: tuple[dict[str, Any], ...] = ()  # further parts behind the text, as they are
+    metadata: dict[str, Any] = msgspec.field(
+        default_factory=dict
+    )  # further fields of the candidate, where it ends
     cached: int = 0  # tokens
     retry_delay: str | None = None  # of the RetryInfo in an error, such as "34s"
     error_reason: str | None = None  # of the ErrorInfo in it, such as API_KEY_INVALID
@@ -99,6 +103,7 @@ class Wire:
             parts.append({"text": "".join(said.reasoning), "thought": True})
         if said.text:
             parts.append({"text": "".join(said.text)})
+        parts += self._script.parts
         parts += [*self._calls(), *self._last()]
         if self._script.block is not None:
             return orjson.dumps(self._blocked())
@@ -115,6 +120,7 @@ class Wire:
             *([{"text": piece}] for piece in said.text),
         ]
         first = len(said.reasoning)
+        told += [[part] for part in script.parts]
         if said.tools:
             told.append(list(self._calls()))
         for count, parts in enumerate(told, 1):
@@ -147,6 +153,8 @@ class Wire:
         candidate: dict[str, Any] = {"content": {"parts": parts, "role": "model"}}
         if words and self._said.logprobs:
             candidate["logprobsResult"] = _probabilities(words)
+        if end:
+            candidate |= self._script.metadata
         if end and self._script.finish_form != "missing":
             candidate["finishReason"] = self._script.finish_reason or _REASONS.get(
                 self._said.finish, self._said.finish

@@ -18,7 +18,7 @@ _CREATED = "2023-11-14T22:13:20.123456789Z"
 class OllamaScript(Script, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """One answer of Ollama: ``Script``, a line a chunk and without ``[DONE]``, and fields of its own.
 
-    Of ``usage`` only ``never`` and ``zero`` count.
+    Of ``usage`` only ``never`` and ``zero`` count; ``images`` are base64 and no URLs.
     """
 
     done: int = 0
@@ -53,6 +53,8 @@ class Wire:
             message["thinking"] = "".join(said.reasoning)
         if said.tools:
             message["tool_calls"] = [self._call(at, call) for at, call in enumerate(said.tools)]
+        if self._script.images:
+            message["images"] = list(self._script.images)
         return orjson.dumps({**self._line(message), **self._ending()})
 
     def lines(self) -> Iterator[Chunk]:
@@ -65,6 +67,8 @@ class Wire:
         for at, call in enumerate(said.tools):
             message = {"role": "assistant", "content": "", "tool_calls": [self._call(at, call)]}
             yield Chunk(self._line(message), True)
+        for image in self._script.images:
+            yield Chunk(self._line({"role": "assistant", "content": "", "images": [image]}), True)
         last = {**self._line({"role": "assistant", "content": ""}), **self._ending()}
         if self._script.finish_form != "missing":
             yield Chunk(last, False)

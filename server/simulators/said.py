@@ -18,6 +18,9 @@ CREATED = 1_700_000_000
 ECHOED_CHARACTERS = 4_000
 """So much of a user message is echoed, not ten megabytes of it."""
 
+SOUND = ("UklGRiQA", "AABXQVZF")
+"""A sound in base64, in two pieces."""
+
 _BIG = {
     "x_big": orjson.Fragment(b"123456789012345678901234567890"),
     "x_negative": orjson.Fragment(b"-98765432109876543210"),
@@ -60,7 +63,7 @@ def say(script: Script, asked: Asked, number: int) -> Said:
         text = _by_words(script.text) if script.chunks is None else _slices(script.text, script.chunks)
     elif script.chunks is not None:
         text = words(script.chunks)
-    elif not script.tools and script.refusal is None:
+    elif not (script.tools or script.refusal or script.spoken or script.images or script.function_call):
         text = _by_words(f"You said: {asked.last_user[:ECHOED_CHARACTERS]}")
     refusal = () if script.refusal is None else _by_words(script.refusal)
     n = asked.n if script.n is None else script.n
@@ -77,11 +80,17 @@ def say(script: Script, asked: Asked, number: int) -> Said:
         text=text,
         refusal=refusal,
         tools=tools,
-        finish=script.finish if script.finish is not None else "tool_calls" if tools else "stop",
+        finish=script.finish or _finish_of(script),
         logprobs=asked.logprobs if script.logprobs is None else script.logprobs,
         prompt_tokens=asked.prompt_tokens,
         completion_tokens=(len(script.reasoning) + len(text) + len(refusal) + calls) * n,
     )
+
+
+def _finish_of(script: Script) -> str:
+    if script.function_call is not None:
+        return "function_call"
+    return "tool_calls" if script.tools else "stop"
 
 
 def usage_of(script: Script, said: Said) -> dict[str, Any]:
@@ -126,7 +135,41 @@ def message_of(script: Script, said: Said) -> dict[str, Any]:
     if said.tools:
         calls = [_tool(call, call.arguments) for call in said.tools]
         message["tool_calls"] = calls[0] if script.tool_form == "object" else calls
-    return {**message, "annotations": [], "x_message": {"deep": [{}]}} if script.extras else message
+    if script.extras:
+        message |= {"annotations": [], "x_message": {"deep": [{}]}}
+    return message | _beside(script)
+
+
+def _beside(script: Script) -> dict[str, Any]:
+    """What a message holds beside words, whole."""
+    made: dict[str, Any] = {}
+    if script.annotations:
+        made["annotations"] = list(script.annotations)
+    if script.images:
+        made["images"] = [{"type": "image_url", "image_url": {"url": url}} for url in script.images]
+    if script.spoken is not None:
+        sound = {"id": "audio_sim", "data": SOUND[0] + SOUND[1], "expires_at": CREATED + 3600}
+        made["audio"] = {**sound, "transcript": script.spoken}
+    if (call := script.function_call) is not None:
+        made["function_call"] = {"name": call.name, "arguments": call.arguments}
+    return made
+
+
+def _beside_deltas(script: Script) -> Iterator[dict[str, Any]]:
+    """The same, piece by piece."""
+    if script.annotations:
+        yield {"annotations": list(script.annotations)}
+    for at, url in enumerate(script.images):
+        yield {"images": [{"index": at, "type": "image_url", "image_url": {"url": url}}]}
+    if script.spoken is not None:
+        yield {"audio": {"id": "audio_sim"}}
+        yield from ({"audio": {"transcript": piece}} for piece in _by_words(script.spoken))
+        yield from ({"audio": {"data": piece}} for piece in SOUND)
+        yield {"audio": {"expires_at": CREATED + 3600}}
+    if (call := script.function_call) is not None:
+        yield {"function_call": {"name": call.name, "arguments": ""}}
+        pieces = _slices(call.arguments, script.tool_pieces)
+        yield from ({"function_call": {"arguments": piece}} for piece in pieces)
 
 
 def chunks(script: Script, asked: Asked, said: Said) -> Iterator[Chunk]:
@@ -210,6 +253,7 @@ def _deltas(script: Script, said: Said) -> Iterator[dict[str, Any]]:
         yield {"content": piece}
     for piece in said.refusal:
         yield {"refusal": piece}
+    yield from _beside_deltas(script)
     yield from _tool_deltas(script, said.tools)
 
 
@@ -246,6 +290,7 @@ def _envelope(script: Script, said: Said, kind: str, number: int) -> dict[str, A
     envelope["object"] = kind
     if script.created:
         envelope["created"] = CREATED
+    envelope |= script.found
     envelope |= {"model": said.model, "service_tier": "default", "system_fingerprint": "fp_sim"}
     if script.extras:
         envelope["x_sim"] = {"nested": [1, None, {"key": "\u2028"}]}

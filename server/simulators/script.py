@@ -9,7 +9,7 @@ usage travel in events of their own, as OpenAI sends them, and are not counted.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 
@@ -73,6 +73,11 @@ class Script(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     tool_pieces: Count = 3  # each call's arguments come in so many pieces
     tool_form: Literal["streamed", "interleaved", "whole", "object"] = "streamed"  # object: one, not a list
     tool_index: bool = True
+    images: tuple[str, ...] = ()  # pictures behind the text: data URIs, or links
+    spoken: str | None = None  # said aloud behind the text, with a sound
+    annotations: tuple[dict[str, Any], ...] = ()  # sources behind the text
+    function_call: ToolCall | None = None  # a call of the form that tools have replaced
+    found: dict[str, Any] = {}  # fields beside the choices, as those who search the web put them there
     finish: str | None = None  # None: stop, or tool_calls
     n: Count | None = None  # choices; None: as asked
     logprobs: bool | None = None  # None: as asked

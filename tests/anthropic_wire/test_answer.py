@@ -216,7 +216,10 @@ def test_sources_on_the_web_are_annotations() -> None:
     cited = {"type": "web_search_result_location", "url": "https://example.com", "title": "Example"}
     deltas = streamed(BEGIN, HELLO, piece(0, type="citations_delta", citation=cited), ending())
     source = {"url": "https://example.com", "title": "Example", "start_index": 0, "end_index": 6}
-    told = {"annotations": [{"type": "url_citation", "url_citation": source}], "native_citations": [cited]}
+    told = {
+        "annotations": [{"index": 0, "type": "url_citation", "url_citation": source}],
+        "native_citations": [{"index": 0, **cited}],
+    }
     assert extras_of(deltas) == [told]
 
 
@@ -224,7 +227,7 @@ def test_events_and_pieces_that_nobody_knows_are_told_as_they_came() -> None:
     odd = event("content_block_sniff", index=0, smell="tea")
     deltas = streamed(BEGIN, HELLO, odd, piece(0, type="smell_delta", smell="tea"), stop(0), ending())
     assert extras_of(deltas) == [
-        {"native_events": [{"type": "content_block_sniff", "index": 0, "smell": "tea"}]},
+        {"native_events": [{"index": 0, "type": "content_block_sniff", "smell": "tea"}]},
         {
             "native_events": [
                 {"type": "content_block_delta", "index": 0, "delta": {"type": "smell_delta", "smell": "tea"}}

@@ -137,12 +137,13 @@ def test_where_a_text_comes_from_is_told_when_it_has_ended_with_its_place(at_onc
     assert said.original is not None
     assert json.loads(said.original.data)["choices"][0]["delta"] == {"content": "of it", "native_block": True}
     (delta,) = extras_of(list(blocks.stop(1)))
-    assert delta["native_citations"] == given
+    assert delta["native_citations"] == [{"index": at, **one} for at, one in enumerate(given)]
+    assert [one.pop("index") for one in delta["annotations"]] == [0, 1, 2], "for clients that join"
     web, page, found = delta["annotations"]
     place = {"start_index": 4, "end_index": 9}
     assert web == {
         "type": "url_citation",
-        "url_citation": {"url": "https://e.com", "title": "https://e.com", **place},
+        "url_citation": {"url": "https://e.com", "title": "https://e.com", "content": "x", **place},
     }
     assert page["file_citation"] == {
         "file_id": "document_1",

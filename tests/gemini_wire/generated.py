@@ -44,9 +44,16 @@ def request(
     return json.loads(made.body), made.warnings
 
 
-def said(*parts: dict[str, Any], finish: str | None = None, index: int = 0, **fields: Any) -> dict[str, Any]:
-    """One answer, or one event of it."""
+def said(
+    *parts: dict[str, Any],
+    finish: str | None = None,
+    index: int = 0,
+    beside: dict[str, Any] | None = None,
+    **fields: Any,
+) -> dict[str, Any]:
+    """One answer, or one event of it; ``beside`` are further fields of the candidate."""
     candidate: dict[str, Any] = {"content": {"role": "model", "parts": list(parts)}, "index": index}
+    candidate |= beside or {}
     if finish is not None:
         candidate["finishReason"] = finish
     return {"candidates": [candidate], "modelVersion": "gemini-sim", **fields}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
 
-from server.deltas import Finished
+from server.deltas import Finished, TextDelta
 from server.errors import UpstreamInvalid
 from server.gemini_wire import GeminiReader
 from tests.gemini_wire.generated import calls_of, event, finish_of, originals_of, read, said
@@ -108,12 +109,78 @@ def test_an_image_is_handed_on_as_a_data_uri() -> None:
     image = {"inlineData": {"mimeType": "image/png", "data": "iVBORw0KGgo="}}
     (choice,) = originals_of(read(event(said(image, finish="STOP"))))
     url = "data:image/png;base64,iVBORw0KGgo="
-    assert choice["delta"] == {"images": [{"type": "image_url", "image_url": {"url": url}}]}
+    assert choice["delta"] == {"images": [{"index": 0, "type": "image_url", "image_url": {"url": url}}]}
 
 
-def test_parts_that_nobody_knows_are_passed_over_and_counted() -> None:
+def test_parts_that_nobody_knows_are_counted_and_told_as_they_came() -> None:
+    odd, file = {"smell": "roses"}, {"fileData": {"mimeType": "text/csv", "fileUri": "https://e.com/f"}}
     reader = GeminiReader("a")
-    reader.feed(
-        event(said({"executableCode": {"code": "1"}}, {"smell": "roses"}, {"text": ""}, {"text": "a"}))
+    reader.feed(event(said(odd, {"text": ""}, {"thoughtSignature": "s"}, {"text": "a"})))
+    assert reader.skipped == 1
+    told = read(event(said(odd, file, {"text": "a"}, finish="STOP")))
+    assert [choice["delta"] for choice in originals_of(told)] == [
+        {"native_parts": [{"index": 0, **odd}]},
+        {"native_parts": [{"index": 1, **file}]},
+    ]
+
+
+def test_a_part_that_cannot_be_read_is_no_answer() -> None:
+    with pytest.raises(UpstreamInvalid):
+        read(event(said({"text": 7}, finish="STOP")))
+
+
+def test_a_program_and_what_became_of_it_stand_in_the_text_as_code() -> None:
+    code = {"executableCode": {"language": "PYTHON", "code": "print(1)\n"}, "thoughtSignature": "s"}
+    fine = {"codeExecutionResult": {"outcome": "OUTCOME_OK", "output": "1\n```\nx\n"}}
+    late = {"codeExecutionResult": {"outcome": "OUTCOME_DEADLINE_EXCEEDED", "output": ""}}
+    deltas = read(event(said(code, fine, {"text": "So."}, late, finish="STOP")))
+    text = "".join(delta.text for delta in deltas if isinstance(delta, TextDelta))
+    assert text == (
+        "```python\nprint(1)\n```\n\n````output\n1\n```\nx\n````\nSo.\n```output (deadline_exceeded)\n\n```\n"
     )
-    assert reader.skipped == 2
+    assert finish_of(read(event(said(code, finish="STOP")))) == ["stop"], "it says something"
+
+
+def test_sounds_and_files_have_fields_of_their_own() -> None:
+    pieces = [base64.b64encode(data).decode() for data in (b"abcd", b"ef", b"gh")]
+    sounds = [{"inlineData": {"mimeType": "audio/L16;rate=24000", "data": piece}} for piece in pieces]
+    file = {"inlineData": {"mimeType": "text/csv", "data": "YQ=="}}
+    link = {"fileData": {"mimeType": "image/png", "fileUri": "https://e.com/a.png"}}
+    told = [
+        choice["delta"]
+        for choice in originals_of(read(event(said(*sounds)), event(said(file, link, finish="STOP"))))
+    ]
+    head = {"id": "audio_a1_0", "format": "audio/L16;rate=24000", "expires_at": 0, "transcript": ""}
+    assert {**told[0]["audio"], "data": ""} == {**head, "data": ""}
+    joined = "".join(one["audio"]["data"] for one in told if "audio" in one)
+    assert base64.b64decode(joined) == b"abcdefgh"
+    uri = {"file_data": "data:text/csv;base64,YQ=="}
+    assert {"files": [{"index": 0, "type": "file", "file": uri}]} in told
+    seen = {"index": 0, "type": "image_url", "image_url": {"url": "https://e.com/a.png"}}
+    assert {"images": [seen]} in told
+    broken = {"inlineData": {"mimeType": "audio/wav", "data": "A"}}
+    (kept,) = originals_of(read(event(said(broken, finish="STOP"))))
+    assert kept["delta"]["audio"]["data"] == "A"
+
+
+def test_what_the_service_tells_beside_the_answer_comes_at_the_end_as_it_was_last() -> None:
+    early = {"groundingMetadata": {"webSearchQueries": ["a"]}, "safetyRatings": []}
+    first = event(said({"text": "Pari"}, beside=early))
+    web = {"web": {"uri": "https://e.com", "title": "E"}}
+    grounding = {
+        "groundingChunks": [web],
+        "groundingSupports": [{"segment": {"endIndex": 9, "text": "Paris"}, "groundingChunkIndices": [0]}],
+    }
+    late = {"groundingMetadata": grounding, "avgLogprobs": 1.5}
+    deltas = read(first, event(said({"text": "s"}, beside=late, finish="STOP")))
+    (choice,) = originals_of(deltas)
+    assert choice["delta"] == {
+        "annotations": [
+            {
+                "index": 0,
+                "type": "url_citation",
+                "url_citation": {"url": "https://e.com", "title": "E", "start_index": 0, "end_index": 5},
+            }
+        ],
+        "native_metadata": {"groundingMetadata": grounding, "avgLogprobs": 1.5},
+    }

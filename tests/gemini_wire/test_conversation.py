@@ -43,6 +43,29 @@ def refusal(*messages: dict[str, Any]) -> tuple[str | None, str]:
     return raised.value.param, raised.value.code
 
 
+def test_pictures_and_parts_that_nobody_knows_go_back_to_the_model() -> None:
+    images = [
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}},
+        {"type": "image_url", "image_url": {"url": "https://e.com/a.png"}},
+        "odd",
+    ]
+    turn = {
+        "role": "assistant",
+        "content": "Look.",
+        "images": images,
+        "native_parts": [{"index": 0, "smell": "roses"}],
+        "extra_content": {"google": {"thought_signature": "Ej"}},
+    }
+    body, _ = request(user("draw"), turn, user("bluer"))
+    assert body["contents"][1]["parts"] == [
+        {"text": "Look."},
+        {"inlineData": {"mimeType": "image/png", "data": "iVBORw0KGgo="}},
+        {"smell": "roses", "thoughtSignature": "Ej"},
+    ]
+    body, _ = request(user("draw"), {"role": "assistant", "content": "x", "images": "odd"}, user("bluer"))
+    assert body["contents"][1]["parts"] == [{"text": "x"}]
+
+
 def test_system_prompts_at_the_start_are_an_instruction_in_order() -> None:
     body, warnings = request(system("one"), {"role": "developer", "content": "two"}, user("hello"))
     assert body["systemInstruction"] == {"parts": [{"text": "one"}, {"text": "two"}]}

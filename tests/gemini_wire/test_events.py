@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from server.gemini_wire.events import decode_list, decode_said
+from server.gemini_wire.events import decode_candidate, decode_list, decode_part, decode_said
 
 
 def test_names_are_read_as_the_service_writes_them() -> None:
@@ -15,10 +15,11 @@ def test_names_are_read_as_the_service_writes_them() -> None:
         b'"usageMetadata": {"promptTokenCount": 1}, "responseId": "r"}'
     )
     assert said.candidates is not None
-    (candidate,) = said.candidates
+    (raw,) = said.candidates
+    candidate = decode_candidate(raw)
     assert candidate.content is not None
     assert candidate.content.parts is not None
-    (part,) = candidate.content.parts
+    (part,) = map(decode_part, candidate.content.parts)
     assert (part.text, part.thought, part.thought_signature, candidate.finish_reason) == (
         "a",
         True,
@@ -35,7 +36,15 @@ def test_nulls_and_absence_are_alike() -> None:
     assert decode_list(b'[{"candidates": [{"content": {}, "finishReason": null}]}]')[0].candidates
 
 
-@pytest.mark.parametrize("data", [b'{"candidates": {}}', b'{"candidates": [{"index": "0"}]}', b"[]"])
+@pytest.mark.parametrize("data", [b'{"candidates": {}}', b"[]"])
 def test_other_shapes_are_refused(data: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
         decode_said(data)
+
+
+def test_other_shapes_within_a_candidate_are_refused() -> None:
+    for data in (b'{"index": "0"}', b'{"content": {"parts": {}}}'):
+        with pytest.raises(msgspec.DecodeError):
+            decode_candidate(data)
+    with pytest.raises(msgspec.DecodeError):
+        decode_part(b'{"text": 7}')

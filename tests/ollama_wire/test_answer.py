@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.deltas import Delta, Finished, Opening, ReasoningDelta, TextDelta, ToolCallDelta, UsageDelta
+from server.deltas import (
+    Delta,
+    Extra,
+    Finished,
+    Opening,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+    UsageDelta,
+)
 from server.errors import (
     ServerError,
     UpstreamCut,
@@ -179,3 +188,34 @@ def test_a_line_that_is_no_json_is_passed_over_and_counted() -> None:
     deltas = [one for piece in pieces for one in reader.feed(piece)]
     assert said([*deltas, *reader.eof()])[0] == "Hi"
     assert reader.skipped == 2
+
+
+def extras(deltas: Sequence[Delta]) -> list[dict[str, Any]]:
+    return [
+        json.loads(one.original.data)["choices"][0]["delta"]
+        for one in deltas
+        if type(one) is Extra and one.original is not None
+    ]
+
+
+def test_pictures_are_told_as_data_uris_by_their_first_bytes() -> None:
+    deltas = read(
+        line(message={"images": ["iVBORw0KGgoA", "/9j/4AAQ"]}),
+        line(message={"images": ["UklGRkoA", "R0lGODlh", "AAAA"]}),
+        line(done=True, done_reason="stop"),
+    )
+    first, second = extras(deltas)
+    told = [*first["images"], *second["images"]]
+    assert [one["index"] for one in told] == [0, 1, 2, 3, 4]
+    kinds = [one["image_url"]["url"].partition(";")[0].removeprefix("data:image/") for one in told]
+    assert kinds == ["png", "jpeg", "webp", "gif", "png"]
+
+
+def test_fields_that_nobody_knows_are_told_once_at_the_end_as_they_came_last() -> None:
+    known = {"model": "m", "remote_model": "far", "total_duration": 7}
+    deltas = read(
+        line(content="a", smell=["tea"], message={"mood": "good"}, odd=None),
+        line(done=True, done_reason="stop", smell=["rose"], **known),
+    )
+    assert extras(deltas) == [{"native_fields": {"smell": ["rose"], "mood": "good"}}]
+    assert [type(one) for one in deltas[-3:]] == [Extra, Finished, UsageDelta]

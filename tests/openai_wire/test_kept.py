@@ -77,7 +77,7 @@ def test_pictures_words_and_calls_of_the_legacy_form_are_found() -> None:
     )
     assert (kept.images, kept.transcript, kept.left) == (["data:,a", "https://e.com"], "Hi", ["audio"])
     (call,) = kept.calls
-    assert (call.position, call.name, call.arguments) == (0, "f", "{}")
+    assert (call.position, call.name, call.arguments) == (-1, "f", "{}")
     assert (kept.extra, kept.citations, kept.begins) == (EXTRA, [{"type": "page_location"}], True)
     (piece,) = found(function_call={"arguments": "x"}).calls
     assert (piece.id, piece.name, piece.arguments) == (None, None, "x")

@@ -129,3 +129,31 @@ def test_a_fault_has_the_vendors_words_unless_the_script_has_its_own() -> None:
     assert scripted_fault(AnthropicScript(), 529) == Fault(529, "Overloaded", type="overloaded_error")
     told = scripted_fault(AnthropicScript(status=429, error_message="slow", error_type="odd_error"), 500)
     assert told == Fault(429, "slow", type="odd_error")
+
+
+def test_blocks_of_the_services_own_tools_and_sources_come_as_it_sends_them() -> None:
+    search = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"query": "x"}}
+    found = {"type": "web_search_tool_result", "tool_use_id": "s", "content": []}
+    cited = {"type": "web_search_result_location", "url": "https://e.com", "cited_text": "b"}
+    said: dict[str, Any] = {"text": "a b", "blocks": (search, found), "citations": (cited,), "pings": False}
+    message = json.loads(wire(**said, container={"id": "c"}, stop_details={"type": "x"}).message())
+    assert message["content"] == [
+        search,
+        found,
+        {"type": "text", "text": "a"},
+        {"type": "text", "text": " b", "citations": [cited]},
+    ]
+    assert (message["container"], message["stop_details"]) == ({"id": "c"}, {"type": "x"})
+    events = [event.data for event in wire(**said, odd={"type": "odd"}).events()]
+    starts = [event["content_block"] for event in events if event["type"] == "content_block_start"]
+    assert starts[:2] == [search | {"input": {}}, found]
+    assert starts[3] == {"type": "text", "text": "", "citations": []}
+    given = [
+        event["delta"].get("partial_json", "")
+        for event in events
+        if event.get("index") == 0 and "delta" in event
+    ]
+    assert json.loads("".join(given)) == {"query": "x"}
+    deltas = [event["delta"] for event in events if event.get("index") == 3 and "delta" in event]
+    assert deltas == [{"type": "citations_delta", "citation": cited}, {"type": "text_delta", "text": " b"}]
+    assert events[-3] == {"type": "odd"}

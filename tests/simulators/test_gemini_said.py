@@ -89,3 +89,16 @@ def test_a_fault_has_the_vendors_words_unless_the_script_has_its_own() -> None:
         == "FAILED_PRECONDITION"
     )
     assert scripted_fault(GeminiScript(error_message="no"), 500) == Fault(500, "no", type="INTERNAL")
+
+
+def test_further_parts_stand_behind_the_text_and_fields_where_the_candidate_ends() -> None:
+    part, told = {"executableCode": {"language": "PYTHON", "code": "1"}}, {"groundingMetadata": {"a": 1}}
+    made = wire(text="a", parts=(part,), metadata=told)
+    (candidate,) = json.loads(made.whole())["candidates"]
+    assert (candidate["content"]["parts"], candidate["groundingMetadata"]) == (
+        [{"text": "a"}, part],
+        {"a": 1},
+    )
+    events = [event.data["candidates"][0] for event in made.events()]
+    assert events[1]["content"]["parts"] == [part]
+    assert ["groundingMetadata" in event for event in events] == [False, False, True]

@@ -238,3 +238,35 @@ def test_big_integers_are_written_as_they_are() -> None:
     for data in (*told, completion(script, say(script, HELLO, 1))):
         assert b'"x_big":123456789012345678901234567890' in data
         assert b'"x_exact":1.10' in data
+
+
+def test_what_is_said_beside_words_is_the_same_whole_and_in_pieces() -> None:
+    source = {"type": "url_citation", "url_citation": {"url": "https://e.com", "title": "E"}}
+    script = Script(
+        text="a",
+        images=("data:image/png;base64,AA", "https://e.com/b.png"),
+        spoken="one two",
+        annotations=(source,),
+        function_call=ToolCall(name="f", arguments='{"a": 1}'),
+        found={"citations": ["https://e.com"]},
+    )
+    made = whole(script)
+    message = made["choices"][0]["message"]
+    deltas = [choice["delta"] for choice in choices(script)]
+    joined: dict[str, str] = {}
+    for delta in deltas:
+        for key, value in (delta.get("audio") or delta.get("function_call") or {}).items():
+            joined[key] = joined.get(key, "") + str(value)
+    sound, call = message["audio"], message["function_call"]
+    assert joined == {**{key: str(value) for key, value in sound.items()}, **call}
+    assert (sound["transcript"], call) == ("one two", {"name": "f", "arguments": '{"a": 1}'})
+    pictures = [one for delta in deltas for one in delta.get("images", ())]
+    assert [one["image_url"] for one in pictures] == [one["image_url"] for one in message["images"]]
+    assert (
+        [one for delta in deltas for one in delta.get("annotations", ())]
+        == message["annotations"]
+        == [source]
+    )
+    assert made["choices"][0]["finish_reason"] == "function_call"
+    assert made["citations"] == streamed(script)[0]["citations"] == ["https://e.com"]
+    assert content(Script(spoken="x")) == "", "who speaks aloud echoes nothing"
