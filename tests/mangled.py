@@ -40,7 +40,7 @@ def mangled(draw: st.DrawFn, whole: dict[str, Any]) -> dict[str, Any]:
         for key in path:
             holder = holder[key]
         if draw(st.booleans()):
-            holder[last] = draw(_ODD)
+            holder[last] = copy.deepcopy(draw(_ODD))  # it may be mangled in its turn
         else:
             del holder[last]
     return made
