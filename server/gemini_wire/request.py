@@ -43,7 +43,9 @@ _SAME = {
     "presence_penalty": "presencePenalty",
     "frequency_penalty": "frequencyPenalty",
 }
-_CARRIED = Carried(turns=frozenset(("extra_content",)), calls=frozenset(("extra_content",)))
+_CARRIED = Carried(
+    turns=frozenset(("extra_content", "images", "native_parts")), calls=frozenset(("extra_content",))
+)
 MOST_STOPS = 5
 _MODALITIES = {"text": "TEXT", "image": "IMAGE"}
 # All that is read here, or that is between the client and us.

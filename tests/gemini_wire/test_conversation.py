@@ -56,7 +56,8 @@ def test_pictures_and_parts_that_nobody_knows_go_back_to_the_model() -> None:
         "native_parts": [{"index": 0, "smell": "roses"}],
         "extra_content": {"google": {"thought_signature": "Ej"}},
     }
-    body, _ = request(user("draw"), turn, user("bluer"))
+    body, warnings = request(user("draw"), turn, user("bluer"))
+    assert warnings == ()
     assert body["contents"][1]["parts"] == [
         {"text": "Look."},
         {"inlineData": {"mimeType": "image/png", "data": "iVBORw0KGgo="}},
