@@ -22,7 +22,7 @@ from server.coordinator.channel import AnswerChannel
 from server.coordinator.coordinator import Answer, Coordinator, refuse_tools_for_nobody, sight
 from server.coordinator.one_call import MEMBER, OneCall, created_for
 from server.coordinator.patience import Patience
-from server.coordinator.plan import Plan, cost_limit, expand, make_plan, refuse_overrides
+from server.coordinator.plan import Plan, cost_limit, expand, make_plan, refuse_overrides, takes_tools
 from server.coordinator.recording import Recording, Recordings, recorded
 from server.coordinator.relay import relay, relay_whole
 from server.coordinator.requests import direct_request
@@ -117,6 +117,11 @@ class Combination:
             return bool(self.settings.vision_members)
         model = self.settings.vision_model or self.settings.model
         return None if model is None else sight(self._models, model)
+
+    @property
+    def tools(self) -> bool | None:
+        """May it call tools? None: that is for its models to say."""
+        return None if takes_tools(self.settings, self.settings.strategy, "tools") else False
 
     async def stream(self, chat: ChatRequest, call: Call) -> AsyncGenerator[Batch, None]:
         """Answer as a member of another combination: with a run of its own, told of in the parent's."""

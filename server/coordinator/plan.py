@@ -169,9 +169,9 @@ def tools_field(chat: ChatRequest) -> str | None:
     return None
 
 
-def _takes(settings: Combination, strategy: str, field: str) -> bool:
+def takes_tools(settings: Combination, strategy: str, field: str) -> bool:
     """Are tools, which came under this field's name, of use?"""
-    if strategy in (*PASSING, "steps"):
+    if strategy in (*PASSING, "direct", "steps"):
         return True
     # What members call by the older field is relayed, and cannot be compared.
     agree = settings.tools == "agree" and field == "tools"
@@ -191,7 +191,7 @@ def _refuse_what_it_cannot(chat: ChatRequest, settings: Combination, strategy: s
             code="unsupported_parameter",
         )
     field = tools_field(chat)
-    if field is not None and not _takes(settings, strategy, field):
+    if field is not None and not takes_tools(settings, strategy, field):
         raise InvalidRequest(
             f"This combination does not take {field}; leave them out, or ask a plain model.",
             param=field,

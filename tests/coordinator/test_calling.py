@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from server.coordinator import Combination
 from server.deltas import Delta, Finished, Opening, TextDelta, ToolCallDelta
-from server.errors import AllMembersFailed, InvalidRequest
-from server.settings import Strategy
+from server.errors import AllMembersFailed, InvalidRequest, ServerError
+from server.settings import Combination as CombinationSettings
+from server.settings import Member, Strategy, Summary
 from server.strategy_settings import Accept, Cascade, Steps
 from tests.coordinator.panel import Panel, Scripted, Step, Told, broken, never, says
 from tests.coordinator.test_every_strategy import GATHERING, VERDICT, panel
@@ -213,6 +218,30 @@ async def test_a_request_without_tools_is_as_ever(strategy: Strategy) -> None:
     assert "tools" not in members[0].body
 
 
+@pytest.mark.parametrize(("tools", "call"), [("agree", True), ("refuse", False)])
+async def test_a_combination_within_another_calls_or_advises_as_it_is_configured(
+    tools: Any, call: bool
+) -> None:
+    inner = Scripted("x", calls(id="inner") if call else says("Call weather."))
+    one = Panel(
+        [Scripted("a", calls(id="outer"))],
+        others=[inner],
+        members=(Member(model="nested", weight=2), Member(model="a")),
+        strategy="best_of",
+    )
+    nested = CombinationSettings(
+        name="nested", members=(Member(model="x"),), summary=Summary(model="writer"), tools=tools
+    )
+    one.upstreams["nested"] = Combination(nested, one.find, one.tasks)
+    told = await ask(one)
+    assert told.error is None
+    assert ("tools" in inner.body) is call
+    if call:
+        assert called(told) == [("inner", "weather", PARIS)]
+    else:
+        assert told.text == "Call weather."
+
+
 async def test_calls_without_ids_get_some() -> None:
     two: list[Delta] = [ToolCallDelta(0, None, "now", ""), ToolCallDelta(1, None, "weather", PARIS)]
     script: list[Step] = [[Opening()], two, [Finished("tool_calls")]]
@@ -220,3 +249,49 @@ async def test_calls_without_ids_get_some() -> None:
     ids = [id for id, _, _ in called(told)]
     assert len(set(ids)) == 2
     assert all(id and id.startswith("call_") for id in ids)
+
+
+KINDS: dict[str, list[Step]] = {
+    "calls": calls(),
+    "other calls": calls(ROME, id="c2"),
+    "calls with text": calls(text="Let me look."),
+    "wrong calls": calls("{}"),
+    "unknown": calls(name="nothing"),
+    "cut calls": [[ToolCallDelta(0, "c", "weather", '{"ci')], broken()],
+    "words": says("one\n1"),
+    "empty": says(),
+    "failed": [broken()],
+}
+
+
+@given(
+    kinds=st.lists(st.tuples(st.integers(0, 3), st.sampled_from(sorted(KINDS))), min_size=1, max_size=5),
+    strategy=st.sampled_from(GATHERING),
+    needed=st.booleans(),
+    quorum=st.integers(1, 5),
+    min_success=st.integers(1, 2),
+)
+def test_whoever_calls_what_the_answer_is_valid_calls_of_a_member_or_words_or_an_error(
+    kinds: list[tuple[int, str]], strategy: Strategy, needed: bool, quorum: int, min_success: int
+) -> None:
+    members = [Scripted(f"a{place}", [before, *KINDS[kind]]) for place, (before, kind) in enumerate(kinds)]
+
+    async def check() -> None:
+        one = panel(
+            strategy, members, quorum=min(quorum, len(members)), min_success=min_success, grace_s=0.01
+        )
+        told = await ask(one, **({"tool_choice": "required"} if needed else {}))
+        assert told.error is None or isinstance(told.error, ServerError), repr(told.error)
+        if told.error is not None or strategy in ("race", "fallback", "all"):
+            return  # what goes out while it comes is the client's to judge
+        made = called(told)
+        assert made or told.text
+        assert all(arguments in (PARIS, ROME) for _, _, arguments in made)
+        assert len(made) <= 1
+        assert told.reasons() == {0: "tool_calls" if made else "stop"}
+        if needed:
+            assert made
+        if made:
+            assert told.data("run.completed").answer_by != "summary"
+
+    asyncio.run(check())
