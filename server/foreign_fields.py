@@ -41,17 +41,17 @@ class Carried(msgspec.Struct, frozen=True):
 def lost_fields(chat: ChatRequest, carried: Carried) -> list[str]:
     """In ASCII words, each field once, what is not ``carried``. The turns and tools can be read."""
     lost = _Lost()
-    for raw in chat.raw_messages():
-        turn = _decode(raw)
+    of_turns, of_calls = _TURN | carried.turns, _CALL | carried.calls
+    for turn in _objects(chat.json.raw("messages")):
         calls = _objects(turn.get("tool_calls"))
         if _is_signed(turn, calls, carried):
             turn.pop("reasoning_content", None)  # what is signed stands for it
-        lost.note(turn, _TURN | carried.turns, "messages")
+        lost.note(turn, of_turns, "messages")
         for part in _objects(turn.get("content")):
             _note_part(part, carried, lost)
         for call in calls:
-            lost.note(call, _CALL | carried.calls, "tool calls")
-    for tool in _objects(Raw(chat.json.raw("tools") or b"")):
+            lost.note(call, of_calls, "tool calls")
+    for tool in _objects(chat.json.raw("tools")):
         lost.note(tool, _TOOL | carried.tools, "tools")
         lost.note(_object(tool.get("function")), _FUNCTION | carried.functions, "tools")
     return list(lost.told)
@@ -82,8 +82,12 @@ def _is_signed(turn: dict[str, Raw], calls: list[dict[str, Raw]], carried: Carri
 
 
 def _object(raw: Raw | None) -> dict[str, Raw]:
-    return _decode(raw) if raw is not None and bytes(raw).startswith(b"{") else {}
+    return _decode(raw) if raw is not None and _begins(raw, b"{") else {}
 
 
-def _objects(raw: Raw | None) -> list[dict[str, Raw]]:
-    return _decode_list(raw) if raw is not None and bytes(raw).startswith(b"[") else []
+def _objects(raw: Raw | bytes | None) -> list[dict[str, Raw]]:
+    return _decode_list(raw) if raw is not None and _begins(raw, b"[") else []
+
+
+def _begins(raw: Raw | bytes, with_: bytes) -> bool:
+    return memoryview(raw)[:1] == with_  # not copied: it may be megabytes

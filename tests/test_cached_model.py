@@ -85,6 +85,17 @@ async def test_an_equal_request_is_answered_from_what_is_kept() -> None:
     assert house.counts == {"miss": 1, "hit": 1}
 
 
+async def test_what_was_adapted_for_an_answer_is_told_each_time_that_it_is_given() -> None:
+    house = House(channel("a"))
+    played(house.state).warnings = ("seed was left out",)
+    for outcome_ in ("miss", "hit"):
+        made = call()
+        made.observer = listener = Listener()
+        assert await answer(house.model, made) == "hello"
+        assert (outcome(made), made.warnings) == (outcome_, ("a", ("seed was left out",)))
+        assert listener.adaptations == [("a", ("seed was left out",))]
+
+
 async def test_batches_are_replayed_as_they_came() -> None:
     house = House(channel("a", says("he", "llo")))
     await answer(house.model, call())
