@@ -166,7 +166,7 @@ def chat_models(channel: Channel) -> list[str]:
 # What a kind that is not OpenAI's can offer, in OpenAI's shape.
 _OFFERED: dict[str, tuple[SurfaceName, ...]] = {
     "azure": ("embeddings", "speech", "images", "transcriptions", "translations"),
-    "gemini": ("embeddings",),
+    "gemini": ("embeddings", "images"),
     "ollama": ("embeddings",),
 }
 

@@ -13,7 +13,7 @@ from server.simulators.answers import JSON, plain_answer
 from server.simulators.asked import Asked, refuse
 from server.simulators.connection import Connection
 from server.simulators.errors import Fault, Refused, retry_headers
-from server.simulators.gemini_asked import read_generate
+from server.simulators.gemini_asked import draws, read_generate
 from server.simulators.gemini_embeddings import EMBED, EMBED_ALL, embedded
 from server.simulators.gemini_said import (
     ArrayForm,
@@ -107,7 +107,9 @@ class GeminiSimulator(Simulator[GeminiScript]):
         record.model = asked.model
         script = record.script = self._script_for(record, "generate", asked.model, asked.last_user)
         refuse(script, asked)
-        return _play(script, asked, record.number, array=stream and query.get("alt") != ["sse"])
+        drawn = script.draws and draws(record.body)
+        array = stream and query.get("alt") != ["sse"]
+        return _play(script, asked, record.number, array=array, drawn=drawn)
 
     def _embedded(self, record: RecordedRequest, model: str, method: str) -> Answer:
         record.model = model
@@ -139,12 +141,12 @@ _HEADERS = [
 ]
 
 
-def _play(script: GeminiScript, asked: Asked, number: int, *, array: bool) -> Answer:
+def _play(script: GeminiScript, asked: Asked, number: int, *, array: bool, drawn: bool) -> Answer:
     if script.body is not None or script.redirect is not None:
         return plain_answer(script, lambda: b"", number, datetime.now(UTC), streamed=asked.stream)
     if script.status >= 400:
         return _error(script, scripted_fault(script, 500), array=array)
-    wire = Wire(script, told_in_all(say(script, asked, number)), number)
+    wire = Wire(script, told_in_all(say(script, asked, number)), number, drawn=drawn)
     streamed = script.answer_as == "sse" or (script.answer_as == "asked" and asked.stream)
     if not streamed:
         if script.error_after is not None:

@@ -85,6 +85,13 @@ def read_generate(body: bytes, model: str, *, stream: bool) -> Asked:
     )
 
 
+def draws(body: bytes) -> bool:
+    """Does a request ask for an image? It is one that ``read_generate`` took."""
+    generation = read_object(body).get("generationConfig") or {}
+    wanted = generation.get("responseModalities", generation.get("response_modalities")) or ()
+    return "IMAGE" in wanted
+
+
 def bad(message: str, field: str | None = None) -> Refused:
     """A request that is at fault; ``field`` is where."""
     return Refused(Fault(400, message, type="INVALID_ARGUMENT", param=field))

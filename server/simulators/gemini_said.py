@@ -13,6 +13,7 @@ from server.simulators.said import Chunk, Said
 from server.simulators.script import Script, ToolCall
 from server.simulators.steps import EventForm
 
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 _REASONS = {"stop": "STOP", "tool_calls": "STOP", "length": "MAX_TOKENS", "content_filter": "SAFETY"}
 _STATUS = {
     400: "INVALID_ARGUMENT",
@@ -49,6 +50,7 @@ class GeminiScript(Script, frozen=True, kw_only=True, forbid_unknown_fields=True
         default_factory=dict
     )  # further fields of the candidate, where it ends
     cached: int = 0  # tokens
+    draws: bool = True  # where an image is asked for
     retry_delay: str | None = None  # of the RetryInfo in an error, such as "34s"
     error_reason: str | None = None  # of the ErrorInfo in it, such as API_KEY_INVALID
 
@@ -92,8 +94,9 @@ def scripted_fault(script: GeminiScript, default: int) -> Fault:
 class Wire:
     """One answer, whole or as events."""
 
-    def __init__(self, script: GeminiScript, said: Said, number: int) -> None:
-        self._script, self._said, self._number = script, said, number
+    def __init__(self, script: GeminiScript, said: Said, number: int, *, drawn: bool = False) -> None:
+        """``drawn``: there is an image, whole, behind the text."""
+        self._script, self._said, self._number, self._drawn = script, said, number, drawn
 
     def whole(self) -> bytes:
         """The plain answer: neighbours of one kind are one part."""
@@ -104,6 +107,8 @@ class Wire:
         if said.text:
             parts.append({"text": "".join(said.text)})
         parts += self._script.parts
+        if self._drawn:
+            parts.append({"inlineData": {"mimeType": "image/png", "data": PIXEL}})
         parts += [*self._calls(), *self._last()]
         if self._script.block is not None:
             return orjson.dumps(self._blocked())

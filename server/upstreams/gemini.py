@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import re
 import secrets
+import time
+from functools import partial
 
 from yarl import URL
 
-from server.chat import ChatRequest
+from server.chat import ChatRequest, JsonObject
 from server.embeddings import EmbeddingsAsked
+from server.errors import SurfaceNotOffered
 from server.foreign import NativeRequest
 from server.gemini_wire import GeminiModel, GeminiReader, gemini_error, generate_request, model_of
 from server.gemini_wire.embeddings import embed_request, read_embedded
+from server.gemini_wire.images import image_request, read_image
 from server.settings import Channel
-from server.surfaces import SurfaceRequest
+from server.surfaces import SurfaceRequest, Upload
 from server.upstreams.base import Call
 from server.upstreams.http import HttpClient, Target, Uploader
 from server.upstreams.http_upstream import channel_target, with_own
 from server.upstreams.image_fitting import Bounds
 from server.upstreams.image_source import ImageSource
 from server.upstreams.inlining import InliningUpstream
-from server.upstreams.surfaces import EmbeddingsUpstream
+from server.upstreams.surfaces import EmbeddingsUpstream, InOurWords
 
 BASE_URL = "https://generativelanguage.googleapis.com"
 # A request may have 20 MB in all; larger sides are scaled there anyway.
@@ -44,7 +48,7 @@ class GeminiUpstream(InliningUpstream):
 
     def __init__(self, channel: Channel, client: HttpClient, images: ImageSource, uploader: Uploader) -> None:
         super().__init__(channel, client, images, _held)
-        self.surfaces = _GeminiEmbeddings(channel, client, uploader)
+        self.surfaces = _GeminiSurfaces(channel, client, uploader)
         self._targets = {
             (theirs, stream): generate_target(channel, theirs, stream=stream)
             for theirs in self._names.values()
@@ -69,17 +73,35 @@ class GeminiUpstream(InliningUpstream):
         return GeminiReader(secrets.token_hex(8))
 
 
-class _GeminiEmbeddings(EmbeddingsUpstream):
-    """Embeddings, all texts of a request at once."""
+class _GeminiSurfaces(EmbeddingsUpstream):
+    """Embeddings, all texts of a request at once, and images, which models draw as an answer of a chat."""
 
     read_refusal = staticmethod(gemini_error)
 
     def target(self, request: SurfaceRequest, theirs: str) -> Target:
         """By the model, which stands in the URL."""
-        known = self._targets.get(theirs)
+        method = "generateContent" if request.surface.name == "images" else "batchEmbedContents"
+        known = self._targets.get(place := f"{_resource(theirs)}:{method}")
         if known is None:
-            known = self._targets[theirs] = _target(self._channel, f"{_resource(theirs)}:batchEmbedContents")
+            known = self._targets[place] = _target(self._channel, place)
         return known
+
+    def prepared(
+        self, request: SurfaceRequest, theirs: str, call: Call
+    ) -> tuple[bytes | Upload, InOurWords | None]:
+        """See ``SurfaceUpstream``."""
+        if request.surface.name != "images":
+            return super().prepared(request, theirs, call)
+        body = request.body(theirs)
+        if not isinstance(body, bytes):
+            raise SurfaceNotOffered(
+                f"{request.path} cannot be had of this model; show it the image in a chat, and ask for "
+                'another with modalities: ["text", "image"].',
+                param="model",
+            )
+        native = image_request(JsonObject(body))
+        self.tell_adapted(call, native)
+        return native.body, partial(read_image, created=int(time.time()))
 
     def in_dialect(self, asked: EmbeddingsAsked, theirs: str) -> NativeRequest:
         """See ``EmbeddingsUpstream``."""

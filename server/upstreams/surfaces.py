@@ -198,14 +198,18 @@ class EmbeddingsUpstream(SurfaceUpstream):
         assert isinstance(body, bytes)  # embeddings are asked for by a JSON object
         asked = read_embeddings(JsonObject(body))
         native = self.in_dialect(asked, theirs)
-        if native.warnings:
-            call.warnings = (self._channel.name, native.warnings)
+        self.tell_adapted(call, native)
 
         def in_our_words(said: bytes) -> bytes:
             vectors, count = self.read_vectors(said)
             return embeddings_answer(asked, vectors, theirs, count)
 
         return native.body, in_our_words
+
+    def tell_adapted(self, call: Call, native: NativeRequest) -> None:
+        """What had to be adapted in a request, in names of fields alone."""
+        if native.warnings:
+            call.adapted(self._channel.name, native.warnings)
 
 
 def _type_of(answer: HttpAnswer, request: SurfaceRequest) -> str:

@@ -14,7 +14,7 @@ from server.settings import Channel, Settings
 from server.simulators.answers import vector
 from server.simulators.azure import AzureScript, AzureSimulator
 from server.simulators.gemini import GeminiSimulator
-from server.simulators.gemini_said import GeminiScript
+from server.simulators.gemini_said import PIXEL, GeminiScript
 from server.simulators.ollama import OllamaSimulator
 from server.simulators.ollama_said import OllamaScript
 from server.simulators.openai import OpenAISimulator
@@ -191,3 +191,23 @@ async def test_what_a_kind_does_not_have_is_refused_in_words(kind: str, path: st
         answer = await post(server, {"model": "m", **body}, path=path)
         assert error_of(answer, 400)["code"] == "surface_not_offered"
         assert not sim.requests
+
+
+async def test_a_gemini_draws() -> None:
+    async with before("gemini") as (server, sim, client):
+        drawn = await client.images.generate(model="m", prompt="a cat", size="1024x1024")
+        assert drawn.data
+        assert drawn.data[0].b64_json == PIXEL
+        assert drawn.usage is not None
+        assert drawn.usage.input_tokens == 2
+        assert sim.requests[-1].path == "/v1beta/models/theirs:generateContent"
+        with pytest.raises(openai.BadRequestError) as raised:
+            await client.images.generate(model="m", prompt="a cat", n=2)
+        assert raised.value.param == "n"
+        with pytest.raises(openai.BadRequestError) as unknown:
+            await client.images.edit(model="m", image=("a.png", b"1"), prompt="b")
+        assert unknown.value.code == "surface_not_offered"
+        assert len(sim.requests) == 1
+        sim.script(GeminiScript(draws=False, finish_reason="IMAGE_SAFETY", text=""))
+        filtered = await post(server, {"model": "m", "prompt": "x"}, path="/v1/images/generations")
+        assert error_of(filtered, 400)["code"] == "content_filter"
