@@ -325,11 +325,7 @@ class Session:
         topic = self._runs.bus.topic(ALL if everyone else topic_of(principal.name))
         talk = conversation_in(asked.topic)
         active = self._runs.active(principal, everyone=everyone, limit=ACTIVE_RUNS, conversation_id=talk)
-        place = (
-            int(asked.offset)
-            if asked.offset is not None and asked.offset.isascii() and asked.offset.isdigit()
-            else -1
-        )
+        place = int(asked.offset) if asked.offset is not None and _OFFSET.fullmatch(asked.offset) else -1
         resuming = asked.offset is not None
         same_epoch = asked.epoch == self._runs.bus.epoch
         recovered = resuming and same_epoch and topic.first - 1 <= place <= topic.head
