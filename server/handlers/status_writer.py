@@ -192,7 +192,7 @@ class Writer:
         """Write until the connection closes."""
         socket = self._socket
         while socket.open:
-            if socket.writing_paused or self._farewell is not None or len(self.subscriptions) > 1:
+            if socket.writing_paused or self._farewell is not None:
                 for subscription in tuple(self.subscriptions.values()):
                     subscription.stand_up()
             if socket.writing_paused and not await self._drained():
@@ -326,10 +326,10 @@ class Writer:
                 feed.unsleep(self)
 
     def _sit_down(self, now: float) -> None:
-        """An only subscription, told all that there was so far, shares a feed with others like it."""
-        if len(self.subscriptions) != 1 or self._farewell is not None or self._socket.writing_paused:
+        """What is told all that there was so far shares a feed with subscriptions like it."""
+        if self._farewell is not None or self._socket.writing_paused:
             return
-        for subscription in self.subscriptions.values():
+        for subscription in tuple(self.subscriptions.values()):
             if subscription.audience is None and now >= subscription.alone_until:
                 subscription.audience = self._audiences.join(
                     subscription, subscription.feed, subscription.known, self._settings.outbox_events

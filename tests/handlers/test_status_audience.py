@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 
 from server.bus import ALL
 from server.events import ModelRetrying
-from server.handlers.status_audience import AT_ONCE, Audience, Audiences, Known
+from server.handlers.status_audience import AT_ONCE, AUDIENCES, Audience, Audiences, Known
 from server.handlers.status_feed import Feed, RunFeed, TopicFeed
 from server.handlers.status_texts import Item
 from server.run_log import Runs
 from server.settings import Runs as RunsSettings
-from tests.scripted_runs import DRAFT, M1, M2, Script
+from tests.behaviour.asking import until
+from tests.handlers.status_client import client, numbers, text_of, told
+from tests.scripted_runs import DRAFT, M1, M2, Script, site
 
 TEXT = frozenset({"answer", "drafts"})
 Open = Callable[[Script], Feed]
@@ -246,6 +248,50 @@ async def test_who_does_not_keep_up_goes_on_alone_and_the_others_stay() -> None:
     assert slow.items == fast.items
     fast.drop()
     slow.drop()
+
+
+async def test_each_subscription_of_a_connection_shares_with_its_like_and_misses_nothing() -> None:
+    async with site() as shown:
+        async with client(shown) as many, client(shown) as another:
+            script = shown.script()
+            run = script.begin()
+            audiences = shown.app[AUDIENCES]
+            asked: dict[str, dict[str, Any]] = {
+                "all": {"topic": "self"},
+                "run": {"topic": f"run:{run.id}", "include": ["drafts", "answer"]},
+                "ends": {"topic": f"run:{run.id}", "types": ["*.finished", "run.*"]},
+            }
+            for watcher in (many, another):
+                await watcher.begin()
+                for id, fields in asked.items():
+                    await watcher.subscribe(id=id, **fields)
+            await until(lambda: len(audiences) == 3)
+            script.say(M1, "draft of m1")
+            script.finish(M1)
+            await many.send("complete", id="all")
+            await many.send("ping")
+            heard = await many.until("pong")
+            script.finish(M2)
+            script.begin_summary()
+            script.summarise("the answer")
+            script.end()
+            while sum(message["type"] == "complete" for message in heard) < 2:
+                heard.append(await many.get())
+            by_id = {id: [one for one in heard if one.get("id") == id] for id in asked}
+            log = [event.sequence_number for event in run.events_after(5)]
+            assert numbers(by_id["run"]) == log
+            assert text_of(by_id["run"], "m1") == "draft of m1"
+            assert text_of(by_id["run"], "summary") == "the answer"
+            assert [event["type"] for event in told(by_id["ends"])] == [
+                "model.finished",
+                "model.finished",
+                "stage.finished",
+                "summary.finished",
+                "stage.finished",
+                "run.completed",
+            ]
+            assert set(numbers(by_id["all"])) <= set(log[:2])
+        await until(lambda: not len(audiences))
 
 
 async def test_only_those_who_may_see_the_same_share() -> None:
