@@ -208,7 +208,10 @@ class CallLog(ABC):
                 if self._parts is not None and not delta.index:
                     self._keep(delta.text)
             case ToolCallDelta():
-                self._note("tool_call", (delta.name or "") + delta.arguments, delta.index)
+                # For people to read, call by call.
+                name = f"{delta.name} " if delta.name else ""
+                begins = "\n" if name and delta.position else ""
+                self._note("tool_call", begins + name + delta.arguments, delta.index)
             case _:
                 pass
 

@@ -137,6 +137,7 @@ class Page extends Component {
       lang=${state.lang}
       run=${shown ? shown.run : run}
       extra=${extra}
+      prompt=${state.prompts[run.id]}
       selected=${state.open?.run === run.id ? state.open.lane : null}
       clock=${runs ? performance.now() : extra.heard}
       replay=${shown}
@@ -152,6 +153,7 @@ class Page extends Component {
       t=${t}
       run=${open ? (shown ? shown.run : state.runs[open.run]) : null}
       lane=${open?.lane}
+      prompt=${open ? state.prompts[open.run] : undefined}
       texts=${open ? state.texts[open.lane] : undefined}
       textState=${state.textState}
       lost=${open ? Boolean(state.extra[open.run]?.lost) : false}

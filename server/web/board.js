@@ -28,6 +28,7 @@ export function initial(settings) {
     replay: null, // {id, run, events, next, at, speed, length}
     models: [],
     model: "",
+    prompts: {}, // id → what this page asked; no event tells of it
     asked: 0, // requests of this page that are under way
     askError: null, // {told (what the server said, or null), prompt}
     notes: [], // {id, kind, detail}
@@ -66,7 +67,8 @@ function bounded(state) {
   const id = oldest.find(ended) ?? oldest[0];
   const { [id]: _run, ...runs } = state.runs;
   const { [id]: _extra, ...extra } = state.extra;
-  return { ...state, runs, extra, order: state.order.filter((one) => one !== id) };
+  const { [id]: _prompt, ...prompts } = state.prompts;
+  return { ...state, runs, extra, prompts, order: state.order.filter((one) => one !== id) };
 }
 
 // An event of the runs that are followed. Of a run that is not known only its beginning is taken.

@@ -5,9 +5,16 @@ const STEPS_MS = [1000, 2000, 3000, 5000, 8000, 12000, 20000, 30000, 45000, 6000
 
 export function seconds(ms) {
   if (ms === null || ms === undefined) return "";
+  if (ms < 100) return `${Math.round(ms)} ms`;
   if (ms < 10_000) return `${(ms / 1000).toFixed(2)} s`;
   if (ms < 600_000) return `${(ms / 1000).toFixed(1)} s`;
   return `${Math.floor(ms / 60_000)} min ${Math.floor(ms / 1000) % 60} s`;
+}
+
+// The end of a scale: without the noughts that say nothing.
+export function axis(ms) {
+  const text = seconds(ms);
+  return text.includes(".") ? text.replace(/\.?0+ s$/, " s") : text;
 }
 
 // What a whole bar stands for while a run is under way: it grows by steps, so that bars grow and do not shrink.

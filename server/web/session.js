@@ -212,7 +212,10 @@ export class Session {
   async ask(model, prompt) {
     const mine = api.newRunId();
     this.leave();
-    this.change((now) => ({ ...board.open(now, mine, null), asked: now.asked + 1, askError: null, replay: null }));
+    this.change((now) => {
+      const prompts = { ...now.prompts, [mine]: prompt };
+      return { ...board.open(now, mine, null), prompts, asked: now.asked + 1, askError: null, replay: null };
+    });
     this.read(mine, false, { wait: true });
     try {
       await api.start(mine, model, prompt);
@@ -221,7 +224,7 @@ export class Session {
       // A run that began tells its own end.
       if (!this.now().runs[mine]) {
         if (this.now().open?.run === mine) this.close();
-        this.change((now) => ({ ...now, askError: { told, prompt } }));
+        this.change(({ prompts: { [mine]: _prompt, ...prompts }, ...now }) => ({ ...now, prompts, askError: { told, prompt } }));
       }
     }
     this.change((now) => ({ ...now, asked: now.asked - 1 }));

@@ -28,6 +28,13 @@ export function append(text, offset, added) {
     start += codePoints(gone);
     first++; // pieces keep their numbers, which are their keys on the page
   }
+  if (units > MAX_UNITS) { // one piece that is too long by itself
+    let gone = units - MAX_UNITS;
+    if (/[\udc00-\udfff]/.test(pieces[0][gone])) gone++; // not through the midst of a character
+    start += codePoints(pieces[0].slice(0, gone));
+    pieces[0] = pieces[0].slice(gone);
+    units -= gone;
+  }
   return { start, end: offset + codePoints(added), units, first, pieces };
 }
 

@@ -122,6 +122,27 @@ async def test_a_long_text_loses_its_head_and_keeps_its_place(seen: Visit) -> No
     assert count < 100
 
 
+async def test_one_piece_that_is_too_long_by_itself_loses_its_head_too(seen: Visit) -> None:
+    code = """({append, NO_TEXT, MAX_UNITS, whole}) => {
+        const text = append(append(NO_TEXT, 0, "x"), 1, "🎈".repeat(300_000) + "y");
+        const kept = whole(text);
+        return [kept.length <= MAX_UNITS, kept.isWellFormed(), text.end, text.start + [...kept].length];
+    }"""
+    assert await seen.reads("texts.js", code) == [True, True, 300_002, 300_002]
+
+
+async def test_times_are_told_as_shortly_as_they_are_true(seen: Visit) -> None:
+    code = "({seconds, axis}) => [4, 99, 100, 2500, 61_000, 720_000].map((ms) => [seconds(ms), axis(ms)])"
+    assert await seen.reads("format.js", code) == [
+        ["4 ms", "4 ms"],
+        ["99 ms", "99 ms"],
+        ["0.10 s", "0.1 s"],
+        ["2.50 s", "2.5 s"],
+        ["61.0 s", "61 s"],
+        ["12 min 0 s", "12 min 0 s"],
+    ]
+
+
 async def test_the_page_keeps_so_many_runs_and_lets_the_oldest_ended_go_first(seen: Visit) -> None:
     code = """({initial, hear, MAX_RUNS}) => {
         let state = initial({lang: "en", theme: "auto"});

@@ -155,7 +155,7 @@ async def test_what_can_be_pressed_has_a_name_and_what_is_said_is_announced(show
         nameless = """() => [...document.querySelectorAll("button, input, select, textarea")].filter((one) =>
             !(one.textContent.trim() || one.getAttribute("aria-label") || one.labels?.length)).length"""
         assert await seen.page.evaluate(nameless) == 0
-        label = "m1 deepseek-flash, finished, First 0.01 s · ~3 tokens · 0.01 s"
+        label = "m1 deepseek-flash, finished, First 5 ms · ~3 tokens · 9 ms"
         await expect(seen.page.get_by_role("button", name=label)).to_be_visible()
         shown.script().whole()
         await expect(seen.page.locator("[aria-live=polite]")).to_have_text(

@@ -11,7 +11,7 @@ from playwright.async_api import expect
 
 from server.settings import Combination, Member, Settings, Summary
 from server.simulators.openai import OpenAISimulator
-from server.simulators.script import Script
+from server.simulators.script import Script, ToolCall
 from tests.behaviour.running import QUIET, Antiphon, antiphon, ask, channel
 from tests.scripted_runs import M1, M2, Site, site
 from tests.web.browser import CUT_ANSWER, PATIENCE_S, visit
@@ -108,6 +108,17 @@ async def test_a_click_on_a_lane_opens_its_text_which_grows(shown: Site) -> None
         script.run.cancel("shutdown")
 
 
+async def test_calls_of_tools_are_read_like_a_text() -> None:
+    calls = Script(tools=(ToolCall("get_weather", '{"city": "Oslo"}'), ToolCall("get_time", "{}")))
+    async with house(caller=calls) as server, visit(server.url) as seen:
+        await seen.is_live()
+        await seen.ask("caller")
+        await expect(seen.lane("m1")).to_contain_text("calls tools")
+        said = seen.reader.locator(".calls")
+        await expect(said).to_contain_text('get_weather {"city": "Oslo"}')
+        assert (await said.inner_text()).splitlines()[1] == "get_time {}"
+
+
 async def test_what_a_model_says_is_shown_as_text_and_never_obeyed(shown: Site) -> None:
     evil = '<img src=x onerror="document.title=1"><script>document.title=2</script>'
     async with visit(address(shown)) as seen:
@@ -133,6 +144,8 @@ async def test_a_prompt_starts_a_run_whose_answer_is_read_at_once() -> None:
         await expect(seen.reader.locator("h2")).to_contain_text("summary")
         await expect(seen.reader.locator(".text")).to_have_text("The answer.")
         await expect(seen.page.get_by_label("Prompt")).to_have_value("")
+        for place in (seen.run(), seen.reader):  # the page alone knows what it asked
+            await expect(place.get_by_text("Why is the sky blue?")).to_be_visible()
         await seen.ask("thinker")
         await expect(seen.reader.locator(".body > .text")).to_have_text("It is the air.")
         await seen.reader.locator("summary").click()

@@ -88,7 +88,7 @@ async def test_more_missed_than_the_server_keeps_is_told() -> None:
 
 
 async def test_after_a_restart_the_page_is_live_again_and_says_what_is_gone(tmp_path: Path) -> None:
-    slow = Script(text="and so on " * 400, chunks=400, stall_after=40)
+    slow = Script(text="and so on " * 400, chunks=400, stall_after=40, pace_ms=20)
     quick = Script(text="All of it.")
     async with (
         OpenAISimulator(models={"slow": slow}, default=quick) as sim,
@@ -105,7 +105,7 @@ async def test_after_a_restart_the_page_is_live_again_and_says_what_is_gone(tmp_
             await expect(seen.run()).to_have_attribute("data-status", "completed")
             await seen.ask("slow")
             await expect(seen.lane("m1")).to_have_attribute("data-state", "writing")
-            await expect(seen.reader.locator(".text")).to_contain_text("and so on and so on")
+            await expect(seen.reader.locator(".text")).to_contain_text("and so on " * 9)
             first.process.kill()
             await first.process.wait()
             await expect(seen.page.locator('[data-phase="waiting"]')).to_contain_text("Line lost")
@@ -115,6 +115,9 @@ async def test_after_a_restart_the_page_is_live_again_and_says_what_is_gone(tmp_
                 await expect(note).to_contain_text("The server has restarted")
                 await expect(seen.run(0)).to_have_attribute("data-status", "lost")
                 await expect(seen.lane("m1")).to_have_attribute("data-state", "lost")
+                seen_last = await seen.lane("m1").locator(".part.text").bounding_box()
+                assert seen_last is not None
+                assert seen_last["width"] > 20  # its bar stays as long as it was
                 await expect(seen.run(1)).to_have_attribute("data-status", "completed")
                 await expect(seen.run(1)).to_contain_text("before the restart")
                 for name in ("Replay", "Cancel"):

@@ -8,7 +8,8 @@ import { html, Still } from "./html.js";
 
 const AT_ONCE = new Set(["direct", "fallback"]); // nothing is gathered that could be answered from
 
-// props: t, lang, run, extra, selected (lane or null), clock (changes while it runs), act, replay
+// props: t, lang, run, extra, prompt (if it was asked here), selected (lane or null), clock (changes while it runs),
+// act, replay
 export class RunCard extends Still {
   render({ t, run, extra, selected, clock, act, replay }) {
     const now = replay ? replay.at : elapsed(run, extra, clock);
@@ -22,7 +23,7 @@ export class RunCard extends Still {
       html`<div class="lanes" role="group" aria-labelledby=${`${run.id}-name`}>
           <div class="columns" aria-hidden="true">
             <span></span><span>${t("column_call")}</span>
-            <span class="axis"><span>0</span><span>${format.seconds(scale).replace(/\.?0+ s$/, " s")}</span></span>
+            <span class="axis"><span>0</span><span>${format.axis(scale)}</span></span>
             <span>${t("column_state")}</span><span class="number">${t("column_first")}</span>
             <span class="number">${t("column_tokens")}</span><span class="number">${t("column_rate")}</span>
           </div>
@@ -33,7 +34,7 @@ export class RunCard extends Still {
               run=${run.id}
               lane=${lane}
               state=${extra.lost && !LANE_ENDED.has(lane.state) ? "lost" : stateOf(run, lane)}
-              now=${over || LANE_ENDED.has(lane.state) || lane.state === "pending" ? 0 : Math.floor(now / 100) * 100}
+              now=${ENDED.has(run.status) || LANE_ENDED.has(lane.state) || lane.state === "pending" ? 0 : Math.floor(now / 100) * 100}
               scale=${scale}
               marks=${run.marks}
               winner=${run.answerBy === lane.id}
@@ -47,7 +48,7 @@ export class RunCard extends Still {
   }
 
   headline(state, now) {
-    const { t, lang, run, extra, act, replay } = this.props;
+    const { t, lang, run, extra, prompt, act, replay } = this.props;
     const over = ENDED.has(run.status) || extra.lost;
     const by = run.cancelledBy ? ` ${t(`by_${run.cancelledBy}`)}` : "";
     const count = Object.keys(run.lanes).length;
@@ -62,13 +63,13 @@ export class RunCard extends Still {
       </button>
       <span class="dot" aria-hidden="true"></span>
       <h3 id=${`${run.id}-name`}>${run.model || run.id.slice(0, 12)}</h3>
-      <span class="strategy">${run.strategy}${count > 1 ? ` · ${count}` : ""}</span>
+      <span class="strategy">${run.strategy}${count > 1 ? ` · ${t("calls", count)}` : ""}</span>
       <span class="status">${t(`status_${state}`)}${by}</span>
       <span class="elapsed number">${over && extra.lost ? "" : format.seconds(Math.round(now))}</span>
-      ${run.level !== "none" && html`<span class="chip warn" title=${run.why}>${t(`level_${run.level}`)}</span>`}
+      ${run.level !== "none" && html`<span class="chip warn" title=${run.why && t(`reason_${run.why}`)}>${t(`level_${run.level}`)}</span>`}
       ${replay && html`<span class="chip">${t("replaying")}</span>`}
       ${extra.gone && html`<span class="chip">${t("earlier")}</span>`}
-      <span class="space"></span>
+      <span class="asked" title=${prompt && prompt.slice(0, 1000)}>${prompt && prompt.slice(0, 200)}</span>
       ${run.createdAt && html`<time class="when">${format.clockTime(run.createdAt, lang)}</time>`}
       <code class="id" title=${run.id}>${run.id.slice(4, 10)}</code>
       <span class="buttons">${this.buttons(over)}</span>
@@ -202,9 +203,9 @@ export function noteOf(t, lane, state) {
     const what = [http, code].filter(Boolean).join(" ");
     words.push(lane.message && state === "failed" ? `${what}: ${lane.message}` : what);
   } else if (lane.reason) {
-    words.push(lane.reason.replaceAll("_", " "));
+    words.push(t(`reason_${lane.reason}`));
   } else if (lane.finish && lane.finish !== "stop") {
-    words.push(lane.finish.replaceAll("_", " "));
+    words.push(t(`reason_${lane.finish}`));
   }
   if (lane.attempt > 1) words.push(t("attempt", lane.attempt));
   if (lane.partial) words.push(t("used_partial"));
