@@ -102,7 +102,7 @@ async def test_an_image_that_cannot_be_sent_is_named_by_the_clients_own_field(na
     turns = [HI, {"role": "assistant", "content": "yes?"}, {"role": "user", "content": [block]}]
     told = await refused(name, MESSAGES, {"max_tokens": 9, "system": "Be brief.", "messages": turns})
     assert told["param"] == "messages[2].content"
-    assert "image_url" not in told["message"]
+    assert "messages[3]" not in told["message"]
     item = {"role": "user", "content": [{"type": "input_image", "image_url": BROKEN}]}
     told = await refused(name, RESPONSES, {"instructions": "Be brief.", "input": [item]})
     assert told["param"] == "input"
