@@ -284,7 +284,8 @@ class Work:
         if call.caching is not None and call.parts:
             self._record.cache = drafts_told(call)
         if call.warnings is not None or call.parts or self._untold:
-            told = (*self.run.warnings, *warnings_told(call), *self._untold)
+            adapted = warnings_told(call, self._dialect.own_param)
+            told = (*self.run.warnings, *adapted, *self._untold)
             self._record.warnings = "; ".join(told)
 
     def _antiphon(self) -> bytes | None:

@@ -33,6 +33,10 @@ class ChatDialect:
     heartbeat = KEEP_ALIVE
     chats = True
 
+    def own_param(self, param: str) -> str:
+        """The same."""
+        return param
+
     def encoder(self, run: Run, chat: ChatRequest, *, own: bool) -> ChunkEncoder:
         """Writes the chunks of a stream."""
         return ChunkEncoder(

@@ -33,6 +33,10 @@ class CompletionDialect:
     def __init__(self, echo: str) -> None:
         self._echo = echo
 
+    def own_param(self, param: str) -> str:
+        """What it is called in a completion."""
+        return own_param(param)
+
     def encoder(self, run: Run, chat: ChatRequest, *, own: bool) -> CompletionEncoder:
         """Writes the events of a stream."""
         return CompletionEncoder(

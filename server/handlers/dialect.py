@@ -55,6 +55,9 @@ class Dialect(Protocol):
     heartbeat: bytes
     chats: bool
 
+    def own_param(self, param: str) -> str:
+        """The client's name for a field of the chat that was made of its request."""
+
     def encoder(self, run: Run, chat: ChatRequest, *, own: bool) -> Encoder:
         """For a stream. ``own``: the answer is the run's, and not one model's that is relayed."""
 

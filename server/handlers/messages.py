@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import msgspec
 from aiohttp import web
 
@@ -13,7 +11,7 @@ from server.deltas import Batch
 from server.handlers.answering import begin
 from server.handlers.body import read_body
 from server.handlers.own_words import in_own_words
-from server.messages_wire import PING, MessageCollector, MessagesEncoder, own_param, parse_messages
+from server.messages_wire import PING, Asked, MessageCollector, MessagesEncoder, own_param, parse_messages
 from server.middlewares import REQUEST_ID_THERE
 from server.run_log import Run
 from server.token_estimates import tokens_of_chat
@@ -27,8 +25,8 @@ async def create_message(request: web.Request) -> web.StreamResponse:
     beta = ",".join(request.headers.getall("anthropic-beta", ()))
     need_model = request[SNAPSHOT].settings.unknown_model != "default"
     asked = parse_messages(body, beta=beta, need_model=need_model)
-    dialect = MessagesDialect(record.request_id, thoughts=asked.thoughts)
-    with in_own_words(partial(own_param, asked.chat)):
+    dialect = MessagesDialect(record.request_id, asked)
+    with in_own_words(dialect.own_param):
         return await begin(request, asked.chat, dialect, asked.warnings).carry_out()
 
 
@@ -45,15 +43,20 @@ async def count_tokens(request: web.Request) -> web.Response:
 
 
 class MessagesDialect:
-    """Anthropic's Messages; see ``dialect.Dialect``. ``thoughts``: does the client want to see them?"""
+    """Anthropic's Messages; see ``dialect.Dialect``."""
 
     prefix = "msg_"
     heartbeat = PING
     chats = False
 
-    def __init__(self, request_id: str, *, thoughts: bool) -> None:
+    def __init__(self, request_id: str, asked: Asked) -> None:
         self._request_id = request_id
-        self._thoughts = thoughts
+        self._chat = asked.chat
+        self._thoughts = asked.thoughts
+
+    def own_param(self, param: str) -> str:
+        """What it is called in a Messages request."""
+        return own_param(self._chat, param)
 
     def encoder(self, run: Run, chat: ChatRequest, *, own: bool) -> MessagesEncoder:
         """Writes the events of a stream."""

@@ -152,6 +152,10 @@ class ResponsesDialect:
         self._key = key
         self._kept_stream: KeptStream | None = None
 
+    def own_param(self, param: str) -> str:
+        """What it is called in a response."""
+        return own_param(param)
+
     def encoder(self, run: Run, chat: ChatRequest, *, own: bool) -> ResponseEncoder:
         """Writes the events of a stream."""
         return ResponseEncoder(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -18,22 +18,28 @@ MAX_ATTEMPTS_TOLD = 100
 MAX_WARNINGS_TOLD = 32
 
 
-def warnings_told(call: Call) -> list[str]:
-    """What was adapted in the request, in ASCII words.
+def warnings_told(call: Call, own_param: Callable[[str], str]) -> list[str]:
+    """What was adapted in the request, in ASCII words; ``own_param`` knows the client's names of fields.
 
     Of a combination, behind the ids of the calls that it is true of: ``m1, m3: seed was left out``; an id
     within a member that is a combination is ``m2/m1``.
     """
     if not call.parts:
-        return list(_of_call(call))
+        return [_in_own_words(warning, own_param) for warning in _of_call(call)]
     calls: dict[str, list[str]] = {}
     for id, warning in _of_parts(call, ""):
-        ids = calls.setdefault(warning, [])
+        ids = calls.setdefault(_in_own_words(warning, own_param), [])
         if id not in ids:
             ids.append(id)
     told = [f"{', '.join(ids)}: {warning}" for warning, ids in calls.items()]
     more = len(told) - MAX_WARNINGS_TOLD
     return [*told[:MAX_WARNINGS_TOLD], f"and {more} more"] if more > 0 else told
+
+
+def _in_own_words(warning: str, own_param: Callable[[str], str]) -> str:
+    """Most warnings begin with the name of a field."""
+    name, blank, rest = warning.partition(" ")
+    return own_param(name) + blank + rest
 
 
 def _of_parts(call: Call, within: str) -> Iterator[tuple[str, str]]:

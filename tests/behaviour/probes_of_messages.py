@@ -83,7 +83,7 @@ MESSAGES: tuple[Probe, ...] = (
     Probe(
         "output_config: effort",
         {"output_config": {"effort": "low"}},
-        ("effort", "reasoning_effort"),
+        ("output_config.effort",),
         {
             **openai("reasoning_effort", "low"),
             "anthropic": ("output_config.effort", "low"),
@@ -99,7 +99,7 @@ MESSAGES: tuple[Probe, ...] = (
     Probe(
         "output_config: format",
         {"output_config": {"format": {"type": "json_schema", "schema": SCHEMA}}},
-        ("response_format",),
+        ("output_config.format",),
         {
             **openai("response_format.json_schema.schema", SCHEMA),
             "anthropic": ("output_config.format.schema", SCHEMA),
@@ -147,7 +147,7 @@ MESSAGES: tuple[Probe, ...] = (
             "tool_choice": {"type": "tool", "name": "look", "disable_parallel_tool_use": True},
             "tools": [{"name": "look", "input_schema": SCHEMA}],
         },
-        ("tool_choice", "parallel_tool_calls"),
+        ("tool_choice",),
         {
             **openai("parallel_tool_calls", False),
             "anthropic": ("tool_choice.disable_parallel_tool_use", True),

@@ -71,7 +71,7 @@ RESPONSES: tuple[Probe, ...] = (
     Probe(
         "reasoning",
         {"reasoning": {"effort": "low"}},
-        ("reasoning_effort",),
+        ("reasoning.effort",),
         {
             **openai("reasoning_effort", "low"),
             "anthropic": ("output_config.effort", "low"),
@@ -90,7 +90,7 @@ RESPONSES: tuple[Probe, ...] = (
     Probe(
         "text: format",
         {"text": {"format": {"type": "json_schema", "name": "a", "schema": SCHEMA}}},
-        ("response_format",),
+        ("text.format",),
         {
             **openai("response_format.json_schema.schema", SCHEMA),
             "anthropic": ("output_config.format.schema", SCHEMA),

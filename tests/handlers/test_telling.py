@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from server.handlers.telling import MAX_WARNINGS_TOLD, warnings_told
+from server.handlers.telling import MAX_WARNINGS_TOLD
+from server.handlers.telling import warnings_told as told_by
 from server.upstreams.base import Call
 
 
@@ -20,6 +21,19 @@ def adapting(*warnings: str, parts: tuple[tuple[Log, Call], ...] = ()) -> Call:
     if warnings:
         call.adapted("c", warnings)
     return call
+
+
+def warnings_told(call: Call) -> list[str]:
+    return told_by(call, lambda param: param)
+
+
+def test_a_field_is_told_by_the_clients_own_name() -> None:
+    own = {"stop": "stop_sequences"}
+    call = adapting("stop was left out", "the stop")
+    expected = ["stop_sequences was left out", "the stop"]
+    assert told_by(call, lambda param: own.get(param, param)) == expected
+    told = told_by(adapting(parts=((Log("m1"), call),)), lambda param: own.get(param, param))
+    assert told == [f"m1: {one}" for one in expected]
 
 
 def test_of_one_call_what_it_adapted_is_told_as_it_is() -> None:
