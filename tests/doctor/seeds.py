@@ -116,7 +116,7 @@ PATCHES = (
           "candidate = self._chooser.choose(now, but=self._done_with(failed, call, now))",
           "candidate = last.candidate if len(failed) < 2 else self._chooser.choose(now)"),
     Patch("attempts are not counted", "routed_model.py",
-          "len(failed) >= (call.attempts or routing.attempts)", "len(failed) >= 9"),
+          "len(failed) + call.resent >= (call.attempts or routing.attempts)", "len(failed) >= 9"),
     Patch("certificates are not checked", "upstreams/http.py",
           "    if not tls.verify:\n", "    if True:\n"),
     Patch("an error within a 200 is no error", "openai_wire/decoder.py",
