@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from server.app_keys import METRICS, RUNS
-from server.settings import Combination, Member, Server, Settings, Summary
+from server.run_check import check_run
+from server.settings import Combination, Member, Server, Settings, Strategy, Summary
 from server.simulators.openai import OpenAISimulator
 from server.simulators.script import Script
+from server.strategy_settings import Accept, Cascade, Council, Judge, Vote
 from tests.behaviour.asking import asked, assert_nothing_left, both, chat_request, get, post, until
 from tests.behaviour.running import QUIET, Antiphon, ask, channel
 from tests.raw_http import RawClient
@@ -141,6 +143,79 @@ async def test_while_the_summary_writes(stream: bool) -> None:
         assert sim.requests[-1].aborted
         (run,) = (await get(server, "/v1/runs")).json()["data"]
         assert run["status"] == "cancelled"
+
+
+DRAFT = "Long enough to be a draft, and its last line is\n42"
+STAGES: dict[str, dict[str, Any]] = {
+    # who is silent → a combination that waits for that, and nothing else
+    "analysis": {"summary": Summary(model="s", mode="analysis")},
+    "judge": {"strategy": "best_of"},
+    "scorer": {"strategy": "cascade", "cascade": Cascade(accept=Accept(score=5))},
+    "critic": {"strategy": "critique"},
+    "chair": {"strategy": "council", "council": Council(chair="s")},
+    "summary of rounds": {"strategy": "moa"},
+    "tie": {"strategy": "vote", "vote": Vote(type="number", on_tie="synthesize", min_agreement=1)},
+}
+RUN = "run_" + "5" * 32
+DRAFTING: list[Strategy] = ["synthesize", "vote", "best_of", "race", "moa", "critique", "council", "all"]
+
+
+def one_panel(**fields: Any) -> Callable[[OpenAISimulator], Settings]:
+    given = {"members": MEMBERS, "summary": Summary(model="s"), "grace_s": 60, **fields}
+
+    def settings_of(sim: OpenAISimulator) -> Settings:
+        one = Combination(name="panel", **given)
+        return Settings(channels=(channel(sim, "m1", "m2", "m3", "s"),), combinations=(one,), logging=QUIET)
+
+    return settings_of
+
+
+async def left(server: Antiphon, sim: OpenAISimulator, stream: bool, calls: int) -> None:
+    """A client asks, and leaves when so many calls are open and silent."""
+    async with asked(server, chat_request(ask("panel", stream=stream), f"x-run-id: {RUN}")) as raw:
+        await sim.wait_until(live(sim, calls))
+        leave(raw, "reset")
+        await gone(server, sim)
+    run = server.app[RUNS].find(RUN)
+    assert run is not None
+    assert run.status == "cancelled"
+    assert check_run(run.events_after(0)) == []
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("strategy", [*DRAFTING, "fallback", "cascade"])
+async def test_while_members_of_any_strategy_are_silent(strategy: Strategy, stream: bool) -> None:
+    in_turn = strategy in ("fallback", "cascade")
+    own = {"vote": Vote(type="number"), "cascade": Cascade(accept=Accept(regex="x"))}
+    async with both(one_panel(strategy=strategy, **own)) as (server, sim):
+        for member in MEMBERS:
+            sim.script(Script(silent=True), model=member.model)
+        await left(server, sim, stream, 1 if in_turn else 3)
+        assert len(sim.requests) == (1 if in_turn else 3)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("stage", STAGES)
+async def test_while_whoever_judges_or_writes_is_silent(stage: str, stream: bool) -> None:
+    async with both(one_panel(judge=Judge(model="s"), **STAGES[stage])) as (server, sim):
+        for place, member in enumerate(MEMBERS):
+            sim.script(Script(text=f"{DRAFT}{place}"), model=member.model, times=3)
+        sim.script(Script(silent=True), model="s", times=10)
+        calls = {"judge": 6}.get(stage, 1)
+        await left(server, sim, stream, calls)
+        assert [request.model for request in sim.requests].count("s") == calls
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_while_a_step_is_silent(stream: bool) -> None:
+    steps = {"strategy": "steps", "model": "m1", "members": (), "summary": None}
+    async with both(one_panel(**steps)) as (server, sim):
+        sim.script(Script(text='{"title": "t", "content": "c", "next_action": "continue"}'), model="m1")
+        sim.script(Script(silent=True), model="m1")
+        async with asked(server, chat_request(ask("panel", stream=stream))):
+            await sim.wait_until(lambda: len(sim.requests) == 2)
+        await gone(server, sim)
+        assert len(sim.requests) == 2
 
 
 async def test_while_waiting_in_a_channels_queue() -> None:
