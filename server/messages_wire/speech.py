@@ -219,7 +219,8 @@ class Speech:
                 | ToolCallDelta()
                 | Finished()
             ):
-                pass
+                if isinstance(delta, Finished):
+                    self.left.note(["choices"], "but the first were left out")
             case _ as never:
                 assert_never(never)
 

@@ -59,6 +59,9 @@ class _PlainSaid(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     reasoning: Raw = Raw()
     refusal: Raw = Raw()
     tool_calls: Raw = Raw()
+    function_call: None = None
+    audio: None = None
+    annotations: None = None
 
 
 class _PlainChoice(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -66,6 +69,9 @@ class _PlainChoice(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     delta: _PlainSaid | None = None
     finish_reason: Raw = Raw()
     content_filter_results: Raw = Raw()
+    native_finish_reason: Raw = Raw()
+    stop_reason: Raw = Raw()
+    token_ids: None = None
     logprobs: None = None
 
 
@@ -82,6 +88,8 @@ class _PlainChunk(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     service_tier: Raw = Raw()
     obfuscation: Raw = Raw()
     provider: Raw = Raw()
+    request_id: Raw = Raw()
+    prompt_token_ids: None = None
 
 
 _PLAIN = msgspec.json.Decoder(_PlainChunk)

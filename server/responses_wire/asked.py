@@ -169,6 +169,8 @@ def _refuse(asked: _Body, json: JsonObject) -> None:
     for key in _REFUSED:
         if json.raw(key) not in _NOTHING:
             raise _unsupported(key, "cannot be had here; leave it out")
+    if json.raw("n") not in (*_NOTHING, b"1"):
+        raise _unsupported("n", "cannot be had: a response has one choice; ask by POST /v1/chat/completions")
     if asked.top_logprobs or _LOGPROBS in (asked.include or ()):
         raise _unsupported("top_logprobs", "cannot be had here; ask by POST /v1/chat/completions")
     if asked.max_output_tokens is not None and asked.max_output_tokens < 1:

@@ -350,3 +350,10 @@ def test_what_we_write_is_read_back_by_our_own_reader(
     for position, value in enumerate(calls[1]):
         pieces = [d.arguments for d in read if isinstance(d, ToolCallDelta) and d.position == position]
         assert json.loads("".join(pieces)) == value
+
+
+def test_further_choices_which_nobody_has_asked_for_are_told_to_be_missing() -> None:
+    deltas: list[Delta] = [TextDelta("a"), TextDelta("b", 1), Finished("stop"), Finished("stop", 1)]
+    made = both(deltas)
+    assert made["content"] == [{"type": "text", "text": "a"}]
+    assert made["antiphon"] == {"warnings": ["choices but the first were left out"]}

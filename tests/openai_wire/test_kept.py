@@ -128,3 +128,14 @@ def test_what_is_sealed_comes_out_as_it_went_in_and_nothing_else_does() -> None:
     for broken in ("antiphon:!", "antiphon:e30", "antiphon:"):
         with pytest.raises(ValueError, match="not as it was given"):
             unsealed(broken)
+
+
+def test_what_chunks_of_vendors_bear_by_habit_is_nothing() -> None:
+    said = {"role": "assistant", "content": "a", "reasoning": None, "function_call": None, "audio": None}
+    choice = {"index": 0, "delta": said, "logprobs": None, "native_finish_reason": None, "stop_reason": None}
+    top = {"id": "1", "provider": "p", "system_fingerprint": None, "usage": None, "prompt_token_ids": None}
+    assert kept_in(json.dumps({**top, "choices": [choice]}).encode()) is None
+    told = {**top, "choices": [choice | {"logprobs": {"content": [1]}}]}
+    kept = kept_in(json.dumps(told).encode())
+    assert kept is not None
+    assert kept.left == ["logprobs"]

@@ -143,6 +143,7 @@ def test_what_is_left_out_is_told() -> None:
         ({"conversation": "c"}, "conversation", "unsupported_parameter"),
         ({"prompt": {"id": "p"}}, "prompt", "unsupported_parameter"),
         ({"top_logprobs": 2}, "top_logprobs", "unsupported_parameter"),
+        ({"n": 2}, "n", "unsupported_parameter"),
     ],
 )
 def test_a_fault_names_its_field(fields: dict[str, Any], param: str, code: str) -> None:

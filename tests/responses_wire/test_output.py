@@ -206,3 +206,10 @@ def test_a_refusal_is_a_part_of_its_own() -> None:
 def test_each_reason_has_its_status(reason: str, status: str, why: object) -> None:
     made = both([TextDelta("a"), Finished(reason)])
     assert (made["status"], made["incomplete_details"], made["output"][0]["status"]) == (status, why, status)
+
+
+def test_further_choices_which_nobody_has_asked_for_are_told_to_be_missing() -> None:
+    deltas: list[Delta] = [TextDelta("a"), TextDelta("b", 1), Finished("stop"), Finished("stop", 1)]
+    made = both(deltas)
+    assert made["output"][0]["content"][0]["text"] == "a"
+    assert made["antiphon"] == {"warnings": ["choices but the first were left out"]}
