@@ -14,7 +14,7 @@ from msgspec import Raw
 
 from server.chat import ChatRequest, JsonObject
 from server.errors import InvalidRequest
-from server.foreign import plain_key
+from server.foreign import plain_key, shortened
 from server.messages_wire.turns import Turn, chat_turns, text_of_blocks
 from server.openai_wire import parse_chat, read_json
 
@@ -145,7 +145,7 @@ def parse_messages(body: bytes, *, beta: str = "", need_model: bool = True, to_c
     return Asked(
         ChatRequest(chat.json, chat.fields, wide=True),
         _wants_thoughts(asked),
-        tuple(f"{plain_key(key)} was left out" for key in unknown if json.raw(key) != b"null"),
+        shortened([f"{plain_key(key)} was left out" for key in unknown if json.raw(key) != b"null"]),
     )
 
 

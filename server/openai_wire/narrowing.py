@@ -7,13 +7,13 @@ what a tool's result shows is put behind it. All of it is told.
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import msgspec
 from msgspec import Raw
 
 from server.chat import ChatRequest
+from server.foreign import plain_key, shortened
 
 # None of them in the bytes: there is nothing to do.
 _MARKS = (b'"cache_control"', b'"thinking_blocks"', b'"is_error"', b'"citations"', b'"anthropic_block"')
@@ -28,7 +28,6 @@ _LEFT_OUT = {
 }
 _BLOCKS = {"document": "documents", "search_result": "search results"}
 MOVED = "images and files in results of tools were put behind them"
-_PLAIN_KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _decode = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_list = msgspec.json.Decoder(list[Raw]).decode
 _encode = msgspec.json.encode
@@ -55,7 +54,7 @@ def narrowed(chat: ChatRequest, *, keep: tuple[str, ...] = ()) -> tuple[ChatRequ
     if (tools := chat.json.raw("tools")) is not None and tools != b"null":
         changes["tools"] = _encode([_tool(tool, told) for tool in _decode_list(tools)])
     made_chat, moved = results_apart(chat.edit(changes))
-    return made_chat, (*told, *moved)
+    return made_chat, shortened([*told, *moved])
 
 
 def results_apart(chat: ChatRequest) -> tuple[ChatRequest, tuple[str, ...]]:
@@ -146,7 +145,7 @@ def _part(data: Raw, told: dict[str, None]) -> Raw:
     asked = set(block) if kind is None else {"citations"} & block.keys()
     if block.get("citations") in (None, [], {"enabled": False}):
         asked.discard("citations")
-    told.update(dict.fromkeys(f"{_name(key)} of messages was left out" for key in sorted(asked)))
+    told.update(dict.fromkeys(f"{plain_key(key)} of messages was left out" for key in sorted(asked)))
     return Raw(_encode(fields))
 
 
@@ -156,7 +155,7 @@ def _tool(data: Raw, told: dict[str, None]) -> Raw:
     if bytes(fields.get("type", b"")) == b'"function"':
         for key in [key for key in fields if key not in ("type", "function")]:
             del fields[key]
-            told[f"{_name(key)} of tools was left out"] = None
+            told[f"{plain_key(key)} of tools was left out"] = None
     return Raw(_encode(fields))
 
 
@@ -165,10 +164,6 @@ def _unmarked(fields: dict[str, Raw], told: dict[str, None]) -> dict[str, Raw]:
     if fields.pop("cache_control", None) is not None:
         told["cache_control was left out"] = None
     return fields
-
-
-def _name(key: str) -> str:
-    return key if _PLAIN_KEY.fullmatch(key) else "a field of an odd name"
 
 
 def _is_text(part: Raw) -> bool:

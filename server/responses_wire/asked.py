@@ -9,7 +9,7 @@ from msgspec import Raw
 
 from server.chat import ChatRequest, JsonObject
 from server.errors import InvalidRequest
-from server.foreign import plain_key
+from server.foreign import plain_key, shortened
 from server.openai_wire import parse_chat, read_json
 from server.responses_wire.items import all_turns, text_item
 
@@ -162,7 +162,7 @@ def _warnings(asked: _Body, json: JsonObject) -> tuple[str, ...]:
         told.append(f"include was left out but for {_INCLUDED}")
     fields = {key for raw in asked.tools or () for key in _FIELDS.decode(raw) if key not in _OF_TOOLS}
     told += [f"{plain_key(key)} of tools was left out" for key in sorted(fields)]
-    return tuple(told)
+    return shortened(told)
 
 
 def _refuse(asked: _Body, json: JsonObject) -> None:

@@ -136,3 +136,17 @@ async def test_a_model_that_a_combination_relays_tells_it_as_if_it_were_asked_it
     async with panel(strategy="direct", model="claude-x", members=(), summary=None, quorum=1) as server:
         answer = await post(server, ask("panel", seed=1))
         assert answer.headers[WARNINGS] == "seed was left out"
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+async def test_of_a_request_full_of_odd_fields_the_header_stays_short(path: str) -> None:
+    odd: dict[str, Any] = {f"odd_{at}": at for at in range(500)}
+    tool = {"name": "f", "input_schema": {"type": "object"}} | odd
+    if path == "/v1/chat/completions":
+        tool = {"type": "function", "function": {"name": "f", **odd}, **odd}
+    async with kind_of("ollama") as kind:
+        asked = ask(kind.model) | {"max_tokens": 9, "tools": [tool], **odd}
+        answer = await post(kind.server, asked, path=path)
+        assert answer.status == 200
+        assert len(answer.headers[WARNINGS]) < 4000
+        assert " more" in answer.headers[WARNINGS]
