@@ -163,8 +163,9 @@ async def stream_answer(
     ``shape`` changes what the client gets, ``keep`` keeps the text in the call. Raises ``FailedEarly``, with
     the stage still open, if the client has got nothing of it, else the ``ServerError``.
     """
-    # Text under a schema goes out only when it is known to fit; so it is kept.
-    whole = run.as_json == "json_schema"
+    # Text under a schema goes out only when it is known to fit; so it is kept. Any JSON of a plain answer can
+    # be looked at too: nobody waits for its beginning.
+    whole = run.as_json == "json_schema" or (run.as_json is not None and not run.chat.stream)
     prices = run.prices(told.model)
     log = SummaryLog(run.book.run, stage, told, request, keep=whole or keep, prices=prices)
     run.book.calls.append(log)

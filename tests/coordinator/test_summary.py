@@ -208,3 +208,17 @@ async def test_a_summary_that_sets_none_leaves_all_to_the_channel() -> None:
     writer = Scripted("writer", says("done"))
     await Panel([Scripted("a", says("one")), Scripted("b", says("two"))], writer).ask()
     assert writer.calls[0].timeouts is None
+
+
+@pytest.mark.parametrize(
+    ("stream", "text", "level"), [(False, '{"n": 1}', "best_draft"), (True, "Sure!", "none")]
+)
+async def test_json_without_a_schema_is_looked_at_where_nobody_waits_for_its_beginning(
+    stream: bool, text: str, level: str
+) -> None:
+    drafts = [Scripted(name, says('{"n": 1}')) for name in "ab"]
+    panel = Panel(drafts, Scripted("writer", says("Sure!")))
+    told = await panel.ask(response_format={"type": "json_object"}, stream=stream)
+    assert told.error is None
+    assert told.text == text
+    assert told.data("run.completed").level == level
