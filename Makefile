@@ -16,7 +16,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 	--custom-compile-command "make lock" --extra local --extra images --excludes requirements.exclude
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench check format install install-dev lock schemas clean
+.PHONY: help run test bench eval check format install install-dev lock schemas clean
 
 help: ## Show this list (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ test: $(VENV)/installed-dev ## Run the whole test suite
 
 bench: $(VENV)/installed ## Measure the speed beside a minimal relay (QUICK=1: two minutes; docs/speed.md)
 	@exec $(BIN)/python -m bench $(if $(filter-out 0,$(QUICK)),--quick) $(ARGS)
+
+eval: $(VENV)/installed-dev ## Compare combinations with their best member (QUICK=1: a minute; docs/evaluation.md)
+	@exec $(BIN)/python -m evaluation $(if $(filter-out 0,$(QUICK)),--quick) $(ARGS)
 
 check: $(VENV)/installed-dev ## Check format, lint, types and floors; changes nothing
 	$(BIN)/ruff format --check .
@@ -48,7 +51,7 @@ install-dev: $(VENV)/installed-dev ## Make .venv with the tools for checks and t
 
 lock: $(VENV)/installed-dev ## Write the lock files anew (ARGS=--upgrade: with the newest versions)
 	$(COMPILE) $(ARGS) setup.cfg requirements.in --output-file requirements.lock
-	$(COMPILE) $(ARGS) setup.cfg requirements.in --extra dev --constraints requirements.lock \
+	$(COMPILE) $(ARGS) setup.cfg requirements.in requirements-dev.in --extra dev --constraints requirements.lock \
 		--output-file requirements-dev.lock
 
 schemas: $(VENV)/installed-dev ## Write docs/*.json and the tables of features in docs/providers.md anew, from the code
@@ -59,7 +62,7 @@ schemas: $(VENV)/installed-dev ## Write docs/*.json and the tables of features i
 clean: ## Remove .venv and everything that was generated
 	rm -rf $(VENV) build dist antiphon.egg-info .coverage htmlcov
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
-	find bench server tests -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+	find bench evaluation server tests -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 # Each stamp is newer than what it was made from, so a second run installs nothing.
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 from dotenv import dotenv_values
 
+from server.config_accuracies import put_in_weights
 from server.config_cache import check_cache
 from server.config_channels import check_channels
 from server.config_checks import Findings, check_access, check_server, check_uploads, expiry, is_loopback
@@ -93,6 +94,7 @@ def load(
     stood_in = stand_ins(root, variables) if rehearsal and root is not None else {}
     if root is not None:
         substitute(root, (), variables | stood_in, faults)
+    accuracies = None if root is None else put_in_weights(root, path.parent, faults)
     reader = Reader(faults, Settings)
     settings: Settings = reader.read(root)
     unread = frozenset(faults.paths)
@@ -109,7 +111,8 @@ def load(
     check_access(found, others_can_read=others_can_read)
     if faults.found:
         raise ConfigError(_in_order(faults))
-    return Loaded(_with_full_times(settings), _in_order(warnings), (path, *env_files), tuple(stood_in))
+    files = (path, *env_files, *([accuracies] if accuracies is not None else []))
+    return Loaded(_with_full_times(settings), _in_order(warnings), files, tuple(stood_in))
 
 
 def _read(path: Path, faults: Faults) -> tuple[bytes | None, bool]:

@@ -361,6 +361,7 @@ class Settings(_Frozen, frozen=True):
     routing: Routing = Routing()
     aliases: dict[str, str] = {}
     combinations: tuple[Combination, ...] = ()
+    accuracies: str | None = None  # the file that a member's ``weight: measured`` takes its number from
     default_combination: str | None = None
     unknown_model: Literal["refuse", "default"] = "refuse"
     runs: Runs = Runs()

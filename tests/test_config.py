@@ -95,6 +95,7 @@ def test_what_is_commented_out_in_the_default_file_is_the_default(
     pair = (Path(__file__).parent / "localhost.pem").read_text("utf-8")
     for file in ("model.gguf", "ca.pem", "client.pem", "client.key"):
         (tmp_path / file).write_text(pair)
+    (tmp_path / "accuracies.json").write_text('{"accuracies": {}}')
     text = re.sub(r"^( *)#(?=- |[a-z_-]+:)", r"\1", DEFAULT.read_text(), flags=re.MULTILINE)
     variables = dict.fromkeys(re.findall(r"\$\{(\w+)\}", text), "k")
     settings = reader(tmp_path)(text, variables).settings

@@ -154,13 +154,14 @@ class Coordinator:
             self._fence = new_fence(self.rng)
         return self._fence
 
-    async def draft(self, live: Live | None = None) -> Gathered:
+    async def draft(self, live: Live | None = None, *, chooses: bool = False) -> Gathered:
         """Ask all members at once, and gather their drafts within quorum, grace and deadline.
 
-        Raises ``AllMembersFailed`` if there is nothing, or too little, to answer from.
+        ``chooses``: one of the whole drafts is to be the answer. Raises ``AllMembersFailed`` if there is
+        nothing, or too little, to answer from.
         """
         gathered = await self.gather([(one, self.request(one)) for one in self.plan.calls], live=live)
-        return self.accept(gathered, alone_is_whole=self.has_tools)
+        return self.accept(gathered, alone_is_whole=self.has_tools, chooses=chooses)
 
     async def gather(
         self,
@@ -192,11 +193,12 @@ class Coordinator:
         """Seconds until the deadline."""
         return self.deadline - self._loop.time()
 
-    def accept(self, gathered: Gathered, *, alone_is_whole: bool = False) -> Gathered:
+    def accept(self, gathered: Gathered, *, alone_is_whole: bool = False, chooses: bool = False) -> Gathered:
         """Note what the drafts are worth; calls of tools are weighed. Raises ``AllMembersFailed`` if that is
         too little.
 
-        ``alone_is_whole``: the one draft of a panel of one lacks nothing.
+        ``alone_is_whole``: the one draft of a panel of one lacks nothing. ``chooses``: cut drafts are not
+        used as long as there is a quorum of whole ones.
         """
         self.book.failures = told_failures(gathered.failures)
         gathered.require()
@@ -206,6 +208,8 @@ class Coordinator:
         level = gathered.level
         if alone_is_whole and level == "lone":
             level = "partial" if self.plan.quorum > 1 else "quorum"
+        if chooses and level == "partial" and len(gathered.complete) >= self.plan.quorum:
+            level = "quorum"
         whole = {draft.call.id for draft in gathered.complete}
         missing = [one.call.id for one in gathered.outcomes if one.call.id not in whole]
         self.book.degrade(level, gathered.reason, missing)

@@ -197,7 +197,7 @@ async def analyse(run: Coordinator, gathered: Gathered) -> str | None:
 
 async def best_of(run: Coordinator) -> Answer:
     """All members draft, a judge picks, the winner goes out word for word."""
-    gathered = await run.draft()
+    gathered = await run.draft(chooses=True)
     if gathered.called is not None:
         return await send_settled(run, gathered)
     drafts = gathered.complete

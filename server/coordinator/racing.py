@@ -270,7 +270,8 @@ async def _answer(run: Coordinator, contest: _Race) -> Answer:
     failed = [one for one in gathered.failures if one.code not in spared]
     book.failures = told_failures(failed)
     if winner is None:
-        refused = contest.refused
+        # At the deadline others were not asked for lack of time, whatever the last failure was.
+        refused = contest.refused if gathered.ended_by == "all" else None
         if refused is not None:
             raise refused
         usable = Gathered(run.plan, gathered.stage, (*gathered.drafts, *failed), gathered.ended_by)

@@ -61,7 +61,7 @@ async def vote(run: Coordinator) -> Answer:
     A tie, or an agreement below ``min_agreement``, is for ``on_tie`` to decide; so is a vote in which
     nobody said anything that counts.
     """
-    gathered = await run.draft()
+    gathered = await run.draft(chooses=True)
     if gathered.called is not None:
         return await send_settled(run, gathered)
     settings = run.plan.settings.vote
@@ -92,6 +92,9 @@ async def vote(run: Coordinator) -> Answer:
             run.book.degrade("best_draft", "no_votes", [chosen.call.id])
         return await run.send_draft(chosen)
     if synthesize:
+        cut = [draft.call.id for draft in gathered.drafts if not draft.complete]
+        if cut and run.book.level == "quorum":
+            run.book.degrade("partial", gathered.reason, cut)  # now they are used
         return await summarize(run, gathered)
     return await run.send_draft(gathered.drafts[0])
 

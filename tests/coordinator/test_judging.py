@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from server.coordinator.judging import read_ranking
+from server.deltas import Opening, TextDelta
+from server.errors import UpstreamCut
 from server.settings import Summary
 from server.strategy_settings import BestOf, Judge
 from tests.coordinator.panel import Panel, Replies, Scripted, broken, drafts, says
@@ -159,3 +161,15 @@ def test_a_ranking_names_each_draft_once_and_only_those_that_there_are() -> None
     assert read_ranking(["b", "B", "Z", 3, " a "], [a, b, c]) == [b, a]
     assert read_ranking("C > A > B", [a, b, c]) == [c, a, b]
     assert read_ranking({"A": 1}, [a, b, c]) == []
+
+
+async def test_a_cut_draft_that_is_not_judged_leaves_the_level_at_the_quorum() -> None:
+    cut = Scripted("a3", [[Opening()], [TextDelta("The beginning of")], UpstreamCut("It broke off.")])
+    judge = Replies("judge", lambda _: '{"winner": "A"}')
+    members = [Scripted("a1", says("one")), Scripted("a2", says("two")), cut]
+    panel = Panel(
+        members, others=[judge], strategy="best_of", judge=Judge(model="judge"), partial_min_chars=1
+    )
+    told = await panel.ask()
+    assert told.text in ("one", "two")
+    assert told.data("run.completed").level == "quorum"

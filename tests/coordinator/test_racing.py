@@ -207,3 +207,12 @@ async def test_fallback_takes_several_choices() -> None:
 async def test_a_prefilled_answer_may_race() -> None:
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     assert (await racing(Scripted("a", says(LONG))).ask(messages=turns)).text == LONG
+
+
+async def test_a_fallback_that_runs_out_of_time_names_all_that_it_asked() -> None:
+    last = Scripted("c", says("Too late."))
+    told = await falling(Scripted("a", [broken()]), Scripted("b", [never()]), last, deadline_s=0.05).ask()
+    assert isinstance(told.error, AllMembersFailed)
+    assert told.error.details is not None
+    assert [one["code"] for one in told.error.details["members"]] == ["upstream_error", "cancelled"]
+    assert not last.asked

@@ -8,7 +8,9 @@ import msgspec
 import pytest
 
 from server.coordinator.voting import count
-from server.errors import AllMembersFailed
+from server.deltas import Opening, TextDelta
+from server.errors import AllMembersFailed, UpstreamCut
+from server.events import RunDegraded
 from server.settings import Summary
 from server.strategy_settings import Vote
 from tests.coordinator.panel import Panel, Scripted, broken, drafts, never, says
@@ -107,3 +109,34 @@ def test_a_prompt_cannot_vote() -> None:
     result = count(drafts(greedy, "4", "4"), NUMBER)
     assert result.winner == "4"
     assert msgspec.structs.asdict(result)["tallies"] == {"9": 1.0, "4": 2.0}
+
+
+def cut(name: str, text: str) -> Scripted:
+    return Scripted(name, [[Opening()], [TextDelta(text)], UpstreamCut("It broke off.")])
+
+
+async def test_a_draft_that_broke_off_and_is_not_counted_leaves_the_level_at_the_quorum() -> None:
+    members = [Scripted("a1", says("7")), Scripted("a2", says("7")), cut("a3", "seven or so")]
+    told = await Panel(members, strategy="vote", vote=NUMBER, partial_min_chars=1).ask()
+    assert told.text == "7"
+    assert told.data("run.completed").level == "quorum"
+    assert told.data("run.degraded").members == ("m3",)
+
+
+async def test_a_vote_below_the_quorum_is_partial() -> None:
+    members = [Scripted("a1", says("7")), cut("a2", "seven or so"), cut("a3", "seven or so")]
+    told = await Panel(members, strategy="vote", vote=NUMBER, partial_min_chars=1).ask()
+    assert told.text == "7"
+    assert told.data("run.completed").level == "partial"
+
+
+async def test_a_tie_that_is_written_from_cut_drafts_too_is_partial() -> None:
+    members = [Scripted("a1", says("1")), Scripted("a2", says("2")), cut("a3", "three or so")]
+    vote = Vote(type="number", on_tie="synthesize")
+    told = await Panel(members, strategy="vote", vote=vote, partial_min_chars=1).ask()
+    assert told.text == "The answer."
+    assert told.data("run.completed").level == "partial"
+    assert [event.data.level for event in told.events if isinstance(event.data, RunDegraded)] == [
+        "quorum",
+        "partial",
+    ]
