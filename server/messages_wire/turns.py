@@ -17,6 +17,8 @@ from server.errors import InvalidRequest
 from server.messages_wire.beside import UNSIGNED
 from server.openai_wire import unsealed
 
+# What the service says beside words and calls, and wants back as it was.
+_KEPT = ("thinking", "redacted_thinking", "container_upload", "compaction")
 _MARK = (b"", b"null")
 # What a part says of a block; further fields stay beside it.
 _SAID = {
@@ -147,9 +149,7 @@ def _assistant(turn: Turn, param: str) -> dict[str, Any]:
             thoughts.append(block.thinking)
         elif (extras := _unsealed(block, here)) is not None:
             beside |= extras
-        elif block.type in ("thinking", "redacted_thinking", "server_tool_use") or block.type.endswith(
-            "_tool_result"
-        ):
+        elif block.type in _KEPT or block.type.endswith(("_tool_use", "_tool_result")):
             kept.append(raw)
         else:
             raise _unknown(block, here, "assistant")

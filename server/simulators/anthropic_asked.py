@@ -28,7 +28,12 @@ _FIELDS = frozenset(
 _IMAGES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 _BLOCKS = {
     "user": ("text", "image", "document", "search_result", "tool_result"),
-    "assistant": ("text", "thinking", "redacted_thinking", "tool_use"),
+    "assistant": (
+        *("text", "thinking", "redacted_thinking", "tool_use", "server_tool_use", "container_upload"),
+        *("web_search_tool_result", "web_fetch_tool_result", "code_execution_tool_result"),
+        *("bash_code_execution_tool_result", "text_editor_code_execution_tool_result"),
+        "tool_search_tool_result",
+    ),
 }
 _ID = re.compile("[a-zA-Z0-9_-]+")
 _BAD_ID = "String should match pattern '^[a-zA-Z0-9_-]+$'"

@@ -10,6 +10,8 @@ import pytest
 
 from server.messages_wire.beside import UNSIGNED
 from server.openai_wire import unsealed
+from tests.behaviour.anthropic_client import ASKED as ASKED_OF
+from tests.behaviour.anthropic_client import asking, message
 from tests.behaviour.asking import post
 from tests.behaviour.kinds import kind_of
 from tests.behaviour.rich import RICH, Rich
@@ -93,3 +95,27 @@ async def test_the_vendors_own_clients_read_such_an_answer(kind: str, dialect: s
         assert "mark-call" in [call.name for call in told.calls]
     if dialect != "completions":
         assert told.thought == "mark-thought"
+
+
+@both_forms
+async def test_anthropics_own_blocks_and_sources_come_to_its_own_clients_as_they_were_and_go_back(
+    stream: bool,
+) -> None:
+    said: dict[str, Any] = {key: RICH["anthropic"].script[key] for key in ("blocks", "citations", "text")}
+    async with asking("anthropic") as (client, kind):
+        kind.say(**said, reasoning=("hm",), signature="Eq")
+        told = await message(client, stream, model=kind.model, max_tokens=2000, messages=ASKED_OF)
+        content = json.loads(told.model_dump_json(exclude_unset=True))["content"]
+        first, rest = said["text"].split(" ", 1)
+        assert [block for block in content if block["type"] != "text"] == [
+            {"type": "thinking", "thinking": "hm", "signature": "Eq"},
+            *said["blocks"],
+        ]
+        assert [block for block in content if block["type"] == "text"] == [
+            {"type": "text", "text": first},
+            {"type": "text", "text": f" {rest}", "citations": list(said["citations"])},
+        ]
+        kind.say(text="fine")
+        more = [*ASKED_OF, {"role": "assistant", "content": content}, *ASKED_OF]
+        await message(client, stream, model=kind.model, max_tokens=2000, messages=more)
+        assert kind.sent()["messages"][1]["content"] == content
