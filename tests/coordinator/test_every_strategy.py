@@ -103,6 +103,18 @@ async def test_all_members_dead_is_one_error_with_every_reason(strategy: Strateg
     assert told.deltas == []
 
 
+@pytest.mark.parametrize("strategy", [one for one in GATHERING if one not in ("cascade", "critique")])
+async def test_a_lone_survivor_is_the_answer_and_nobody_else_is_asked_or_paid(strategy: Strategy) -> None:
+    alive = Scripted("b", says(DRAFT))
+    one = panel(strategy, [Scripted("a", [broken()]), alive, Scripted("c", [slow()])])
+    told = await one.ask()
+    assert told.text_of(1 if strategy == "all" else 0) == DRAFT
+    assert one.writer.asked == []
+    assert all(len(member.asked) <= 1 for member in one.members)
+    assert len(alive.asked) == 1
+    assert told.data("run.completed").level == ("quorum" if strategy in ("race", "fallback") else "lone")
+
+
 @pytest.mark.parametrize("strategy", ["best_of", "cascade", "race", "vote"])
 async def test_a_cut_draft_that_has_to_do_never_looks_whole(strategy: Strategy) -> None:
     cut = Scripted("a", [[TextDelta("Begun")], slow("idle")])
