@@ -291,6 +291,7 @@ async def test_each_subscription_of_a_connection_shares_with_its_like_and_misses
                 "run.completed",
             ]
             assert set(numbers(by_id["all"])) <= set(log[:2])
+            another.socket.transport.abort()  # it has read nothing
         await until(lambda: not len(audiences))
 
 
