@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 MAX_DEPTH = 100
-MAX_CHECKS = 100_000
-"""Of subschemas against values; a pair that wants more fits nothing. It is some tenths of a second."""
+MAX_CHECKS = 50_000
+"""Of subschemas against values; a pair that wants more fits nothing. It is about a tenth of a second."""
 
 _TYPES: Mapping[str, Callable[[Any], bool]] = {
     "object": lambda value: isinstance(value, dict),
@@ -43,8 +43,8 @@ _ESCAPED = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
 _REPEATED = re.compile(r"[*+?]|\{\d*,\d*\}")
 _GROUP_REPEATED = re.compile(r"\)(?:[*+?]|\{)")
 _LOOK = re.compile(r"\(\?(?:[:=!]|<[=!])?")
-MAX_PATTERNED = 10_000
-"""Characters of a text that a pattern is tried on."""
+MAX_PATTERNED = 1_000
+"""Characters of a text that a pattern is tried on. So long a text may take as long as some hundred checks."""
 
 
 def fits(value: Any, schema: Any, root: Any = None) -> bool:
@@ -62,7 +62,7 @@ class _Check:
     def fits(self, value: Any, schema: Any, depth: int) -> bool:
         if not isinstance(schema, dict):
             return schema is not False
-        self._left -= 1
+        self._left -= _effort(value, schema)
         if depth > MAX_DEPTH or self._left < 0:
             return False
 
@@ -94,6 +94,18 @@ class _Check:
             and ("not" not in schema or not inner(value, schema["not"]))
         )
         return fit and self._left >= 0
+
+
+def _effort(value: Any, schema: Mapping[str, Any]) -> int:
+    """How many checks it is worth, beside those of the schemas within."""
+    effort = 1
+    for key in ("enum", "required"):
+        listed = schema.get(key)
+        if isinstance(listed, list):
+            effort += len(listed) // 16
+    if "pattern" in schema and isinstance(value, str):
+        effort += min(len(value), MAX_PATTERNED) ** 2 // 3000
+    return effort
 
 
 def _is_type(value: Any, wanted: Any) -> bool:

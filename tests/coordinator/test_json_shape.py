@@ -93,6 +93,24 @@ def test_a_pattern_that_may_never_end_is_not_tried(pattern: str) -> None:
     assert fits("a" * 40 + "!", {"pattern": pattern})
 
 
+@pytest.mark.parametrize(
+    ("value", "schema"),
+    [
+        (["a" * 1000] * 10_000, {"items": {"pattern": "b*c"}}),
+        ([1] * 10_000, {"items": {"enum": list(range(2, 10_000))}}),
+        ([{}] * 10_000, {"items": {"required": ["a"] * 10_000}}),
+    ],
+)
+def test_what_costs_much_at_each_place_is_given_up(value: Any, schema: dict[str, Any]) -> None:
+    assert not fits(value, schema)
+
+
+def test_a_long_answer_in_good_order_is_looked_at_whole() -> None:
+    people = [{"name": "Ada", "age": number} for number in range(5000)]
+    assert fits(people, {"type": "array", "items": PERSON})
+    assert not fits([*people, {"name": ""}], {"type": "array", "items": PERSON})
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from(["a", "#", "object", "string"]),
     lambda one: (
