@@ -23,6 +23,10 @@ _PLAIN_KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _DATA_URI = re.compile(r"data:(?P<type>[\w.+-]+/[\w.+-]+)?(?:;[^;,]*)*?;base64,", re.IGNORECASE)
 
 
+AFTER = "antiphon_after"
+"""In a block of thoughts that comes back: behind so many texts and calls of its turn it stood."""
+
+
 class Url(msgspec.Struct):
     """Where something is: an http(s) URL or a data URI."""
 

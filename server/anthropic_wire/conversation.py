@@ -12,6 +12,7 @@ from msgspec import Raw
 
 from server.chat import ChatRequest
 from server.foreign import (
+    AFTER,
     File,
     Part,
     answered_twice,
@@ -99,18 +100,19 @@ def _add(turns: list[Turn], role: str, blocks: list[Block], place: int) -> None:
 
 
 def _said(message: Asked, place: int) -> list[Block]:
-    """An assistant's turn: thoughts, then text, then calls."""
-    blocks: list[Block] = [
+    """An assistant's turn: thoughts, then text, then calls; thoughts between those where it is told so."""
+    kept: list[Block] = [
         {key: value for key, value in block.items() if key != "index"}  # which is ours, for clients that join
         for block in message.thinking_blocks or ()
     ]
-    for at, block in enumerate(blocks):
+    places = [msgspec.json.decode(block.pop(AFTER, b"0")) for block in kept]
+    for at, block in enumerate(kept):
         if "type" not in block:
             raise wrong(
                 f"messages[{place}].thinking_blocks[{at}].type", "is missing", "missing_required_parameter"
             )
         block["type"] = msgspec.json.decode(block["type"])
-    blocks += _parts(message, place)
+    blocks = _parts(message, place)
     for at, call in enumerate(message.tool_calls or ()):
         param = f"messages[{place}].tool_calls[{at}]"
         made: Block = {
@@ -120,6 +122,8 @@ def _said(message: Asked, place: int) -> list[Block]:
             "input": read_arguments(call, param),
         }
         blocks.append(_marked(made, call.cache_control))
+    for block, after in reversed([*zip(kept, places, strict=True)]):
+        blocks.insert(after if type(after) is int and after > 0 else 0, block)
     return blocks
 
 

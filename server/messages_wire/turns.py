@@ -14,9 +14,11 @@ import msgspec
 from msgspec import Raw
 
 from server.errors import InvalidRequest
+from server.foreign import AFTER
 from server.messages_wire.beside import UNSIGNED
 from server.openai_wire import unsealed
 
+_OBJECT = msgspec.json.Decoder(dict[str, Raw])
 # What the service says beside words and calls, and wants back as it was.
 _KEPT = ("thinking", "redacted_thinking", "container_upload", "compaction")
 _MARK = (b"", b"null")
@@ -134,7 +136,8 @@ def _assistant(turn: Turn, param: str) -> dict[str, Any]:
         return made | {"content": turn.content}
     parts: list[dict[str, Any]] = []
     calls: list[dict[str, Any]] = []
-    kept: list[Raw] = []
+    kept: list[Raw | dict[str, Raw]] = []
+    words = 0  # texts that say something, and calls
     thoughts: list[str] = []
     beside: dict[str, Any] = {}  # what a vendor had put beside a call, by the call's id; "": beside the text
     for at, raw in enumerate(turn.content):
@@ -143,14 +146,16 @@ def _assistant(turn: Turn, param: str) -> dict[str, Any]:
         if block.type == "text":
             if block.text:
                 parts.append(_text(block, raw))
+                words += bool(block.text.strip())
         elif block.type == "tool_use":
             calls.append(_call(block, here))
+            words += 1
         elif block.type == "thinking" and (not block.signature or block.signature == UNSIGNED):
             thoughts.append(block.thinking)
         elif (extras := _unsealed(block, here)) is not None:
             beside |= extras
         elif block.type in _KEPT or block.type.endswith(("_tool_use", "_tool_result")):
-            kept.append(raw)
+            kept.append(_OBJECT.decode(raw) | {AFTER: Raw(b"%d" % words)} if words else raw)
         else:
             raise _unknown(block, here, "assistant")
     made["content"] = _simple(parts) if parts else None if calls else ""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
 import pytest
 
+from server.anthropic_wire import messages_request
 from server.errors import InvalidRequest
-from tests.anthropic_wire.messages import called, request, result, user
+from server.messages_wire import parse_messages
+from server.openai_wire import narrowed
+from tests.anthropic_wire.messages import ADAPTIVE, called, request, result, user
 
 PIXEL = "iVBORw0KGgo="
 
@@ -182,3 +186,32 @@ def test_arguments_that_are_no_object_are_refused(arguments: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         request(user("a"), {"role": "assistant", "tool_calls": [call]}, result("c"))
     assert caught.value.param == "messages[1].tool_calls[0].function.arguments"
+
+
+def test_blocks_of_the_services_own_come_back_at_their_places_among_texts_and_calls() -> None:
+    thought = {"type": "thinking", "thinking": "hm", "signature": "E"}
+    search = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"q": 1}}
+    found = {"type": "web_search_tool_result", "tool_use_id": "s", "content": []}
+    call = {"type": "tool_use", "id": "t", "name": "f", "input": {}}
+    said = [
+        thought,
+        {"type": "text", "text": "I search."},
+        search,
+        found,
+        {"type": "text", "text": "Found."},
+        thought,
+        call,
+    ]
+    asked = {
+        "model": "m",
+        "max_tokens": 9,
+        "messages": [
+            user("q"),
+            {"role": "assistant", "content": said},
+            user([{"type": "tool_result", "tool_use_id": "t", "content": "x"}]),
+        ],
+    }
+    chat = parse_messages(json.dumps(asked).encode()).chat
+    assert json.loads(messages_request(chat, ADAPTIVE, "c").body)["messages"][1]["content"] == said
+    (odd,) = narrowed(chat)[0].raw_messages()[1:2]
+    assert b"antiphon_after" not in odd
