@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from server.coordinator.plan import Plan, PlannedCall
 from server.coordinator.tool_calls import ToolCall, meaning
-from server.errors import AllMembersFailed, ServerError
+from server.errors import AllMembersFailed, InvalidRequest, ServerError, UpstreamRefused
 from server.events import MemberFailure, StageRef
 
 # Why there is no draft of a member that did nothing wrong.
@@ -46,7 +46,8 @@ class Failure(msgspec.Struct, frozen=True):
     """A member that gave nothing to answer from.
 
     ``code`` is the error's, or ``cancelled``, ``invalid_draft``, ``budget`` or ``set_aside``.
-    ``retry_after_s``: who failed has named this time (seconds).
+    ``retry_after_s``: who failed has named this time (seconds). ``refused``: the upstream judged the request
+    at fault, and its field ``param`` if it named one.
     """
 
     call: PlannedCall
@@ -56,6 +57,8 @@ class Failure(msgspec.Struct, frozen=True):
     retryable: bool = False
     too_slow: bool = False
     retry_after_s: float | None = None
+    refused: bool = False
+    param: str | None = None
 
     @classmethod
     def of(cls, call: PlannedCall, error: ServerError) -> Failure:
@@ -68,6 +71,8 @@ class Failure(msgspec.Struct, frozen=True):
             retryable=error.retryable,
             too_slow=error.status == 504,
             retry_after_s=error.retry_after_s,
+            refused=isinstance(error, UpstreamRefused | InvalidRequest) and not error.retryable,
+            param=error.param,
         )
 
 
@@ -160,6 +165,8 @@ class Gathered(msgspec.Struct, frozen=True):
                 f"Only {drafts} of {len(self.outcomes)} members gave a draft, "
                 f"{self.plan.min_success} are wanted; try again later."
             )
+        elif self.failures and all(failure.refused for failure in self.failures):
+            raise self._refusal()
         else:
             message = "No member of the combination gave a draft; see error.details.members, and try again."
         error = AllMembersFailed(
@@ -172,6 +179,24 @@ class Gathered(msgspec.Struct, frozen=True):
             error.should_retry = False  # the same request would fail in the same way
         error.retry_after_s = self._retry_after_s()
         raise error
+
+    def _refusal(self) -> AllMembersFailed:
+        """Every upstream blames the request: the client's mistake, told as by a single model."""
+        words = {failure.message for failure in self.failures}
+        codes = {failure.code for failure in self.failures}
+        fields = {failure.param for failure in self.failures}
+        error = AllMembersFailed(
+            words.pop()
+            if len(words) == 1
+            else "Every member refused the request; see error.details.members.",
+            code=codes.pop() if len(codes) == 1 else None,
+            param=fields.pop() if len(fields) == 1 else None,
+            status=400,
+            details={"members": [_detail(failure) for failure in self.failures]},
+        )
+        error.type = InvalidRequest.type
+        error.should_retry = False
+        return error
 
     def _retry_after_s(self) -> float | None:
         """When there may be drafts enough, in seconds; None if some failure that may pass named no time."""

@@ -120,7 +120,7 @@ async def test_a_lone_survivors_draft_is_the_answer_word_for_word(stream: bool) 
 @pytest.mark.parametrize("stream", [True, False])
 async def test_without_any_draft_each_members_reason_is_told_and_no_summary_asked(stream: bool) -> None:
     async with both(serving(panel())) as (server, sim):
-        failing(sim, "m1", "m2", "m3")
+        failing(sim, "m1", "m2", "m3", script=Script(status=500))
         error = error_of(await post(server, ask("panel", stream=stream)), 502)
         assert error["code"] == "all_members_failed"
         assert len(error["details"]["members"]) == 3
@@ -213,7 +213,7 @@ async def test_ten_runs_at_once_do_not_mix() -> None:
 
 async def test_an_early_failure_after_the_commit_is_told_in_the_stream() -> None:
     async with both(serving(panel(commit_after_s=0.05))) as (server, sim):
-        failing(sim, "m1", "m2", "m3", script=Script(delay_ms=300, status=400))
+        failing(sim, "m1", "m2", "m3", script=Script(delay_ms=300, status=500))
         answer = await post(server, ask("panel", stream=True))
         assert answer.status == 200
         (last,) = data_lines(answer.body)
@@ -347,6 +347,17 @@ async def test_a_members_clock_is_set_by_whoever_is_nearest_to_the_call_its_chan
         (told,) = error_of(answer, 504)["details"]["members"]
         assert told["code"] == "upstream_timeout_first_token"
         assert f"said nothing for {which} s" in told["message"]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_what_every_member_refuses_is_told_as_one_model_would(stream: bool) -> None:
+    async with both(serving(panel())) as (server, sim):
+        failing(sim, "m1", "m2", "m3")
+        answer = await post(server, ask("panel", stream=stream))
+        error = error_of(answer, 400)
+        assert error["type"] == "invalid_request_error"
+        assert len(error["details"]["members"]) == 3
+        assert answer.headers["x-should-retry"] == "false"
 
 
 @pytest.mark.parametrize("stream", [True, False])

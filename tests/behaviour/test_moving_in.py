@@ -69,7 +69,7 @@ async def test_status_lines_stand_before_the_answer_as_its_clients_know_them() -
 async def test_all_members_failed_is_no_answer() -> None:
     async with example("n-1") as (server, sim):
         for model in ("small", "other"):
-            sim.script(Script(status=400), model=model, times=2)
+            sim.script(Script(status=500), model=model, times=4)
         for stream in (False, True):
             error = error_of(await post(server, ask("N-1", stream=stream), TOKEN), 502)
             assert error["code"] == "all_members_failed"

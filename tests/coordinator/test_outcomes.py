@@ -15,6 +15,7 @@ from server.errors import (
     RateLimited,
     ServerError,
     UpstreamError,
+    UpstreamRefused,
     UpstreamTimeout,
 )
 from server.events import StageRef
@@ -129,7 +130,34 @@ def test_only_if_all_were_slow_it_is_a_time_out() -> None:
 
 
 def test_where_all_would_fail_again_clients_are_told_not_to_repeat() -> None:
-    assert refusal(gathered(REFUSED, REFUSED)).should_retry is False
+    assert refusal(gathered(REFUSED, ServerError("Ours."))).should_retry is False
+
+
+def refused(message: str, code: str, param: str | None) -> ServerError:
+    return UpstreamRefused(message, code=code, param=param, upstream_status=400)
+
+
+def test_what_every_member_refuses_is_the_clients_mistake_in_their_words() -> None:
+    alike = refused("temperature must be below 2.", "invalid_value", "temperature")
+    error = refusal(gathered(alike, alike))
+    assert (error.status, error.type, error.code) == (400, "invalid_request_error", "invalid_value")
+    assert (error.message, error.param) == ("temperature must be below 2.", "temperature")
+    assert error.should_retry is False
+
+
+def test_where_their_words_differ_each_members_are_in_the_details() -> None:
+    told = (
+        refused("Too long.", "context_length_exceeded", "messages"),
+        refused("No.", "invalid_value", None),
+    )
+    error = refusal(gathered(*told))
+    assert (error.status, error.code, error.param) == (400, "all_members_failed", None)
+    assert error.details is not None
+    assert [one["code"] for one in error.details["members"]] == ["context_length_exceeded", "invalid_value"]
+
+
+def test_as_long_as_one_failed_otherwise_it_is_not_the_clients_mistake() -> None:
+    assert refusal(gathered(refused("No.", "invalid_value", None), FAILED)).status == 502
 
 
 def test_too_few_drafts_are_an_error_of_their_own() -> None:
