@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -107,41 +107,21 @@ class Metrics:
             HistogramMetricFamily,
         )
 
-        requests = CounterMetricFamily(
-            "antiphon_requests", "Requests answered.", labels=["route", "method", "status"]
-        )
-        for labels, count in self.requests.items():
-            requests.add_metric(labels, count)
-        yield requests
-        errors = CounterMetricFamily("antiphon_errors", "Errors told to clients, by code.", labels=["code"])
-        for code, count in self.errors.items():
-            errors.add_metric((code,), count)
-        yield errors
-        attempts = CounterMetricFamily(
-            "antiphon_upstream_attempts", "Calls to channels, by outcome.", labels=["channel", "outcome"]
-        )
-        for labels2, count in self.attempts.items():
-            attempts.add_metric(labels2, count)
-        yield attempts
-        skipped = CounterMetricFamily(
-            "antiphon_upstream_skipped",
-            "Events, lines and parts of channels' answers that nobody here knows, passed over.",
-            labels=["channel"],
-        )
-        for channel, count in self.skipped.items():
-            skipped.add_metric((channel,), count)
-        yield skipped
-        tokens = CounterMetricFamily("antiphon_tokens", "Tokens used.", labels=["model", "kind"])
-        for labels2, count in self.tokens.items():
-            tokens.add_metric(labels2, count)
-        yield tokens
+        def counted(name: str, text: str, labels: str, counts: Mapping[Any, float]) -> Metric:
+            family = CounterMetricFamily(f"antiphon_{name}", text, labels=labels.split())
+            for values, count in counts.items():
+                family.add_metric((values,) if isinstance(values, str) else values, count)
+            return family
+
+        yield counted("requests", "Requests answered.", "route method status", self.requests)
+        yield counted("errors", "Errors told to clients, by code.", "code", self.errors)
+        yield counted("upstream_attempts", "Calls to channels, by outcome.", "channel outcome", self.attempts)
+        text = "Events, lines and parts of channels' answers that nobody here knows, passed over."
+        yield counted("upstream_skipped", text, "channel", self.skipped)
+        yield counted("tokens", "Tokens used.", "model kind", self.tokens)
         if self.lookups:
-            cache = CounterMetricFamily(
-                "antiphon_cache_lookups", "What the response cache did for calls.", labels=["outcome"]
-            )
-            for outcome, count in self.lookups.items():
-                cache.add_metric((outcome,), count)
-            yield cache
+            text = "What the response cache did for calls."
+            yield counted("cache_lookups", text, "outcome", self.lookups)
         yield CounterMetricFamily("antiphon_clients_gone", "Clients that left early.", value=self.gone)
         yield GaugeMetricFamily("antiphon_requests_in_flight", "Requests under way.", value=self.in_flight)
         for name, (help_text, value) in self.gauges.items():
@@ -151,8 +131,8 @@ class Metrics:
             "1 for the state that a channel is in for a model.",
             labels=["channel", "model", "state"],
         )
-        for labels3 in self.channel_states():
-            states.add_metric(labels3, 1)
+        for labels in self.channel_states():
+            states.add_metric(labels, 1)
         yield states
         first = HistogramMetricFamily(
             "antiphon_first_token_seconds", "Time to the first token.", labels=["model"]

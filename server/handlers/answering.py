@@ -80,16 +80,11 @@ def begin(
     if in_background:
         limit = snapshot.settings.runs.max_background
         background.check_room(principal, runs.in_background(principal), limit)
-    talk = chat.fields.conversation_id
-    if talk is not None and not 0 < len(talk) <= MAX_CONVERSATION_ID:
-        raise InvalidRequest(
-            f"conversation_id has 1 to {MAX_CONVERSATION_ID} characters.", param="conversation_id"
-        )
     run = runs.start(
         model=chat.model or upstream.name,
         principal=principal,
         run_id=request.headers.get("x-run-id"),
-        conversation_id=talk,
+        conversation_id=_conversation(chat),
     )
     run.background = in_background
     if not dialect.chats:
@@ -101,6 +96,15 @@ def begin(
     if router.cached and own is None and not in_background:
         call.caching = _caching(request, upstream)
     return Work(request, record, run, upstream, chat, call, mode, dialect)
+
+
+def _conversation(chat: ChatRequest) -> str | None:
+    """The conversation that a chat says it belongs to."""
+    named = chat.fields.conversation_id
+    if named is not None and not 0 < len(named) <= MAX_CONVERSATION_ID:
+        words = f"conversation_id has 1 to {MAX_CONVERSATION_ID} characters."
+        raise InvalidRequest(words, param="conversation_id")
+    return named
 
 
 class Work:
