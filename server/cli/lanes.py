@@ -5,6 +5,7 @@ Names, codes and texts come from foreign machines: they go through ``clean``, an
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 
@@ -23,6 +24,7 @@ MAX_SHOWN = 300
 """Code points of a foreign message that are shown."""
 
 _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_C1 = re.compile("[\x7f-\x9f]")
 _SYMBOLS = {
     "pending": "·",
     "not needed": "·",
@@ -65,6 +67,16 @@ def clean(text: object, limit: int = MAX_SHOWN) -> str:
         elif unicodedata.category(char) != "Cc" and char not in _BIDI:
             kept.append(char)
     return "".join(kept) if len(kept) <= limit else "".join(kept[: limit - 1]) + "…"
+
+
+def clean_lines(text: str) -> str:
+    """``text`` like ``clean``, line by line, and all of it."""
+    return "\n".join(clean(line, len(line)) for line in text.split("\n"))
+
+
+def clean_json(text: str) -> str:
+    """The same JSON without the controls that JSON itself lets pass, and terminals obey."""
+    return _C1.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def seconds(ms: int | None) -> str:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from server.cli.event_lines import event_line
+from server.cli.lanes import clean_json, clean_lines
 from server.coordinator.replaying import BadRecording, Replayed, replay
 from server.deltas import TextDelta
 from server.events import encode
@@ -30,11 +31,13 @@ def run(options: argparse.Namespace) -> int:
     except BadRecording as error:
         print(f"{options.file}: {error}", file=sys.stderr)
         return 2
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without UTF-8 gets question marks
     for event in told.run.events_after(0):
-        print(encode(event).decode() if options.json else event_line(event))
+        print(clean_json(encode(event).decode()) if options.json else event_line(event))
     if told.error is not None:
         return 1
-    print(_body(told).decode() if options.json else f"\n{_text(told)}")
+    print(clean_json(_body(told).decode()) if options.json else f"\n{clean_lines(_text(told))}")
     return 0
 
 

@@ -18,7 +18,7 @@ from rich.live import Live
 
 from server.cli.board import MAX_RUNS, Board, Watched
 from server.cli.event_lines import event_line, snapshot_line
-from server.cli.lanes import clean, render_run, render_screen
+from server.cli.lanes import clean, clean_json, render_run, render_screen
 from server.cli.refusals import CannotWatch
 from server.cli.watching import Happened, Notice, Snapshot, StatusClient
 from server.events import Event
@@ -29,7 +29,6 @@ PAINTS_A_SECOND = 8
 TEXTS = ("answer", "drafts", "reasoning")
 _TOPIC = re.compile(r"self|all|run:.+")
 GONE = Notice("what happened in between is gone")
-_C1 = re.compile("[\x7f-\x9f]")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -140,7 +139,7 @@ class JsonLines:
             _print_json({"type": "snapshot", "snapshot": told})
 
     def event(self, heard: Happened) -> None:
-        _print(_C1.sub(_escape, heard.json.decode(errors="replace")))
+        _print(clean_json(heard.json.decode(errors="replace")))
 
     def notice(self, heard: Notice) -> None:
         print(f"antiphon: {clean(heard.text, 2000)}", file=sys.stderr, flush=True)
@@ -300,7 +299,3 @@ def _print(line: str) -> None:
 
 def _print_json(value: dict[str, Any]) -> None:
     _print(json.dumps(value, separators=(",", ":")))
-
-
-def _escape(match: re.Match[str]) -> str:
-    return f"\\u{ord(match[0]):04x}"
