@@ -20,6 +20,9 @@ def check_routing(found: Findings, *, others_can_read: bool) -> None:
         path = found.path(channel)
         _check_keys(found, path, channel, others_can_read)
         _check_params(found, (*path, "params"), channel)
+        slots = channel.max_concurrency or channel.kind == "local"
+        if slots and channel.single_share == 1 and found.settings.combinations:
+            found.doubt((*path, "single_share"), "is 1: no call of a combination is ever let in here")
         if channel.breaker.max_open_s < channel.breaker.open_s:
             found.wrong((*path, "breaker", "max_open_s"), "must not be below open_s")
     _check_weights(found)

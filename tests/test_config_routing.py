@@ -178,3 +178,14 @@ def test_a_list_of_keys_is_for_kind_openai_alone(read: Read) -> None:
 def test_keys_that_are_not_sent_are_a_warning(read: Read) -> None:
     (found,) = warnings(read, channel("auth: none, api_keys: ['k1']"))
     assert "api_keys: are not sent" in found
+
+
+def test_a_channel_that_never_lets_a_combination_in_is_a_warning(read: Read) -> None:
+    combination = "combinations: [{name: p, members: [{model: a}], summary: {model: b}}]\n"
+    alone = channel("single_share: 1, max_concurrency: 4")
+    assert not any("single_share" in one for one in warnings(read, alone))
+    told = [one for one in warnings(read, alone + combination) if "single_share" in one]
+    assert len(told) == 1
+    assert "no call of a combination is ever let in here" in told[0]
+    less = channel("single_share: 0.9, max_concurrency: 4") + combination
+    assert not any("single_share" in one for one in warnings(read, less))

@@ -122,10 +122,12 @@ class ChannelState:
         """The key to use for a call: each in turn, those in good standing first, ``but`` the ones tried."""
         if not self.more_keys:
             return self.only
-        self._turn += 1
-        turn = self._turn % len(self.lanes)
+        turn = self._turn
         in_turn = self.lanes[turn:] + self.lanes[:turn]
-        return min(in_turn, key=lambda lane: (lane.health in but, *_standing(lane.health, model, now)))
+        chosen = min(in_turn, key=lambda lane: (lane.health in but, *_standing(lane.health, model, now)))
+        # The turn goes on behind the one that was used: whoever stands behind a sick key has no double share.
+        self._turn = (self.lanes.index(chosen) + 1) % len(self.lanes)
+        return chosen
 
     def has_other_key(self, model: str, now: float, but: Collection[KeyHealth]) -> bool:
         """Is there a key in good standing besides those that were tried?"""

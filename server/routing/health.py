@@ -122,14 +122,15 @@ class Health:
         self.breaker.answered()
         self.refresh()
 
-    def recovered(self, key: KeyHealth) -> None:
-        """A call outside the usual choice was answered: nothing is held against the key any more."""
+    def recovered(self, key: KeyHealth, now: float) -> None:
+        """A call outside the usual choice was answered, wholly: nothing is held against the key any more."""
         held = key.avoided_until(self.model) or self.breaker.until
         key.refused_until = 0.0
         key.cooling.pop(self.model, None)
         key.tired.pop(self.model, None)
         if self.breaker.state != "closed":
             self.breaker.answered()
+        self.breaker.succeeded(now)
         self._channel.refresh()
         if held:
             log.info("channel %s: answers calls of %s again", key.label, self.model)

@@ -191,7 +191,10 @@ class Gate:
         when = self._when(now, tokens)
         if when > now:
             if by is not None and when > by:
-                raise _full(when - now)
+                raise NoRoom(
+                    "The channel's limit of requests or tokens a minute is used up; try again later.",
+                    retry_after_s=when - now,
+                )
             if not told:
                 self._begin_waiting(call, when - now)
         request = self._requests.enter(when, 1) if self._requests is not None else None

@@ -135,8 +135,9 @@ async def _try(state: ChannelState, lane: Lane, model: str) -> Trial:
             message=error.message,
         )
     state.count(state.name, "ok")
-    health.recovered(key)
-    return Trial(key.label, ok=True, total_s=monotonic() - began, first_token_s=first, text=text)
+    now = monotonic()
+    health.recovered(key, now)
+    return Trial(key.label, ok=True, total_s=now - began, first_token_s=first, text=text)
 
 
 def _missing(state: ChannelState, listed: tuple[str, ...]) -> tuple[str, ...]:

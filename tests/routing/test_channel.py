@@ -50,6 +50,13 @@ async def test_a_key_that_was_refused_or_limited_comes_last_and_is_still_there()
     assert state.has_other_key("m", now(), [state.lanes[0].health])
 
 
+async def test_the_key_behind_a_refused_one_has_no_double_share() -> None:
+    state = keyed("k1", "k2", "k3")
+    fail(state, UpstreamAuth("no"), key=1)
+    used = [state.lane("m", now()).upstream.name for _ in range(6)]
+    assert (used.count("k1"), used.count("k2"), used.count("k3")) == (3, 0, 3)
+
+
 async def test_a_lone_key_has_no_other() -> None:
     state = channel("c")
     assert state.lane("m", now()) is state.only

@@ -100,6 +100,17 @@ async def test_requests_beyond_the_minute_are_refused_with_the_time_to_wait() ->
     assert not one.free()
 
 
+async def test_a_refusal_tells_whether_the_minute_or_the_queue_is_full() -> None:
+    one = gate(requests_per_min=1, max_wait_s=1)
+    one.leave(await one.enter(Call(), 0))
+    with pytest.raises(NoRoom, match="limit of requests or tokens a minute is used up"):
+        await one.enter(Call(), 0)
+    busy = gate(max_concurrency=1, max_waiting=0)
+    await busy.enter(Call(), 0)
+    with pytest.raises(NoRoom, match="Too many requests wait"):
+        await busy.enter(Call(), 0)
+
+
 async def test_a_wait_longer_than_allowed_is_refused_at_once() -> None:
     one = gate(requests_per_min=1, max_wait_s=5)
     one.leave(await one.enter(Call(), 0))

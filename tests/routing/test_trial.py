@@ -120,6 +120,23 @@ async def test_a_trial_that_fails_counts_as_any_call_does() -> None:
     assert against(state) == "breaker"
 
 
+async def test_a_trial_that_is_answered_counts_as_any_call_does() -> None:
+    error = UpstreamCut("cut")
+    state = channel("a", [error], says("yes"), [error], says("yes"), [error], breaker={"failures": 2})
+    told = [[one.ok for one in await try_keys(state, "m")] for _ in range(5)]
+    assert told == [[False], [True], [False], [True], [False]]
+    assert against(state) is None  # no two of the failures came in a row
+
+
+async def test_after_an_answer_the_breaker_opens_for_no_longer_than_at_first() -> None:
+    error = UpstreamCut("cut")
+    state = channel("a", [error], says("yes"), [error], says("yes"), [error], breaker={"failures": 1})
+    for _ in range(5):
+        await try_keys(state, "m")
+    assert against(state) == "breaker"
+    assert state.health.of("m").breaker.trips == 1
+
+
 @pytest.mark.parametrize(
     "error", [InvalidRequest("bad"), UpstreamTimeout("total", 60)], ids=lambda error: error.code
 )
