@@ -64,14 +64,26 @@ class Recordings:
             return
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            kept = sorted(self._folder.glob("run_*.jsonl"), key=lambda one: one.stat().st_mtime)
-            for old in kept[: max(0, len(kept) - self._most + 1)]:
-                old.unlink(missing_ok=True)
+            self._make_room()
             path = self._folder / f"{recording.run_id}.jsonl"
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
                 file.write(data)
         except OSError as error:
             log.warning("%s could not be recorded: %s", recording.run_id, error.strerror)
+
+    def _make_room(self) -> None:
+        kept = list(self._folder.glob("run_*.jsonl"))
+        too_many = len(kept) - self._most + 1
+        if too_many > 0:
+            for old in sorted(kept, key=_written)[:too_many]:
+                old.unlink(missing_ok=True)
+
+
+def _written(file: Path) -> float:
+    try:
+        return file.stat().st_mtime
+    except FileNotFoundError:  # another process on the same folder was quicker
+        return 0.0
 
 
 class Recording:

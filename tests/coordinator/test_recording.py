@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import msgspec
@@ -39,6 +40,14 @@ async def test_the_file_is_the_owners_alone_and_the_oldest_go(tmp_path: Path) ->
     told = await made.ask()
     assert len(list(folder.iterdir())) == 2
     assert (folder / f"{told.run.id}.jsonl").exists()
+
+
+async def test_a_file_that_vanishes_meanwhile_costs_no_recording(tmp_path: Path) -> None:
+    (tmp_path / "run_gone.jsonl").symlink_to(tmp_path / "nowhere")
+    made = Panel([Scripted("m1", says("one" * 10))], strategy="race")
+    made.combination._recordings = Recordings(tmp_path, 1)
+    told = await made.ask()
+    assert os.listdir(tmp_path) == [f"{told.run.id}.jsonl"]
 
 
 async def test_a_folder_that_cannot_be_written_costs_no_answer(
