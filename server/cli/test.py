@@ -15,15 +15,12 @@ from rich.markup import escape
 
 from server.cli.config_file import add_config_file, add_examples
 from server.config import ConfigError, default_path, load
-from server.errors import NoChannel, ServerError
 from server.logs import set_up_logging
 from server.routing.channel import ChannelState
-from server.routing.trial import ChannelTrial, ListModels, Trial, try_channel
-from server.routing.upkeep import allowed
+from server.routing.trial import ChannelTrial, Trial, try_channel
 from server.settings import AUTO, Channel, Logging, Settings
 from server.surfaces import chat_models
 from server.upstreams.factory import build_upstreams, client_session
-from server.upstreams.listing import Listing
 
 # So much of an answer is shown (characters), and so many of the models that an upstream lists.
 SHOWN = 60
@@ -115,44 +112,13 @@ async def _trials(
     try:
         for channel in channels:
             asked = model or next(iter(chat_models(channel)), None)
-            list_models: ListModels = session.lister.list
-            if asked is None:
-                try:
-                    listing = await session.lister.list(channel)
-                    asked = _first_of(channel, listing)
-                except ServerError as error:
-                    yield _unlisted(channel, error)
-                    continue
-                list_models = _already(listing)  # it is asked for once
             state = ChannelState(channel, build_upstreams(channel, session))
             try:
-                yield await try_channel(state, asked, list_models)
+                yield await try_channel(state, asked, session.lister.list)
             finally:
                 await state.aclose()
     finally:
         await session.close()
-
-
-def _already(listing: Listing | None) -> ListModels:
-    """Gives what was listed before."""
-
-    async def list_models(channel: Channel) -> Listing | None:
-        return listing
-
-    return list_models
-
-
-def _first_of(channel: Channel, listing: Listing | None) -> str:
-    """The first model that a channel with ``models: auto`` would serve. Raises ``NoChannel``."""
-    served = allowed(channel, listing.models if listing is not None else ())
-    if not served:
-        raise NoChannel("Its upstream lists no model that list_only lets in.")
-    return served[0]
-
-
-def _unlisted(channel: Channel, error: ServerError) -> ChannelTrial:
-    call = Trial(channel.name, ok=False, total_s=0, code=error.code, message=error.message)
-    return ChannelTrial(channel.name, channel.kind, AUTO, ok=False, calls=(call,), models_error=error.message)
 
 
 def _print(console: Console, trial: ChannelTrial) -> None:

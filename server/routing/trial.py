@@ -7,8 +7,9 @@ that answers is in good standing again.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing
+from fnmatch import fnmatchcase
 from time import monotonic
 from typing import TypeAlias
 
@@ -18,7 +19,7 @@ from server.chat import ChatRequest, JsonObject
 from server.deltas import ReasoningDelta, TextDelta, ToolCallDelta
 from server.errors import NoChannel, ServerError, UpstreamEmpty, UpstreamTimeout
 from server.routing.channel import ChannelState, Lane
-from server.settings import Channel, Timeouts, TimeoutsPatch
+from server.settings import AUTO, Channel, Timeouts, TimeoutsPatch
 from server.upstreams.base import Call
 from server.upstreams.listing import Listing
 
@@ -67,16 +68,24 @@ class ChannelTrial(msgspec.Struct, frozen=True):
 ListModels: TypeAlias = Callable[[Channel], Awaitable[Listing | None]]
 
 
-async def try_channel(state: ChannelState, model: str, list_models: ListModels) -> ChannelTrial:
+async def try_channel(state: ChannelState, model: str | None, list_models: ListModels) -> ChannelTrial:
     """Ask for the channel's list of models, and ``model`` (its public name) with each of its keys.
 
-    It is well if one key is; a list that does not come is told, and is no failure: many have none.
+    Without ``model`` it is the first one that the list has and the channel lets in; if there is none, that is
+    the failure. Otherwise a list that does not come is told, and is no failure: many have none. The channel
+    is well if one key is.
     """
     listing, models_error = None, None
     try:
         listing = await list_models(state.settings)
     except ServerError as error:
+        if model is None:
+            return _unlisted(state, error)
         models_error = error.message
+    if model is None:
+        model = next(iter(allowed(state.settings, listing.models if listing else ())), None)
+        if model is None:
+            return _unlisted(state, NoChannel("Its upstream lists no model that list_only lets in."))
     calls = await try_keys(state, model)
     return ChannelTrial(
         state.name,
@@ -96,6 +105,12 @@ async def try_keys(state: ChannelState, model: str) -> list[Trial]:
     the upstream's: what failed is told in the trials.
     """
     return [await _try(state, lane, model) for lane in state.lanes]
+
+
+def allowed(channel: Channel, models: Iterable[str]) -> tuple[str, ...]:
+    """Which of the listed models the channel's patterns let in, in their order."""
+    only = channel.list_only
+    return tuple(name for name in models if not only or any(fnmatchcase(name, one) for one in only))
 
 
 async def _try(state: ChannelState, lane: Lane, model: str) -> Trial:
@@ -138,6 +153,14 @@ async def _try(state: ChannelState, lane: Lane, model: str) -> Trial:
     now = monotonic()
     health.recovered(key, now)
     return Trial(key.label, ok=True, total_s=now - began, first_token_s=first, text=text)
+
+
+def _unlisted(state: ChannelState, error: ServerError) -> ChannelTrial:
+    """There is no model to ask."""
+    call = Trial(state.name, ok=False, total_s=0, code=error.code, message=error.message)
+    return ChannelTrial(
+        state.name, state.settings.kind, AUTO, ok=False, calls=(call,), models_error=error.message
+    )
 
 
 def _missing(state: ChannelState, listed: tuple[str, ...]) -> tuple[str, ...]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from fnmatch import fnmatchcase
 
 import msgspec
 
 from server.errors import ServerError
 from server.routing.channel import ChannelState
-from server.routing.trial import ListModels, try_keys
+from server.routing.trial import ListModels, allowed, try_keys
 from server.settings import AUTO, Channel
 from server.surfaces import chat_models
 from server.tasks import TaskOwner
@@ -136,16 +135,6 @@ class Upkeep:
             elif not well:
                 log.info("channel %s: answers again", channel.name)
             well = not failed
-
-
-def allowed(channel: Channel, models: Iterable[str]) -> tuple[str, ...]:
-    """Which of the listed models the channel's patterns let in, in their order."""
-    only = channel.list_only
-    return tuple(name for name in models if not only or any(fnmatchcase(name, one) for one in only))
-
-
-def _wants(channel: Channel) -> bool:
-    return channel.models == AUTO or channel.test_every_s > 0
 
 
 def _same_list(before: Channel, now: Channel) -> bool:

@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import pytest
 
-from server.settings import Access, AccessKey, Breaker, Settings
+from server.settings import AUTO, Access, AccessKey, Breaker, Settings
 from server.simulators.openai import OpenAISimulator
 from server.simulators.script import Script
 from tests.behaviour.asking import chat_request, error_of, exchange, get, post
@@ -99,6 +100,32 @@ async def test_a_channel_that_was_left_alone_is_back_once_its_test_succeeds() ->
         error_of(await post(server, ask(), bearer(ME)), 503)
         assert (await try_one(server, "one")).json()["ok"] is True
         assert (await post(server, ask(), bearer(ME))).status == 200
+
+
+async def test_a_channel_whose_list_never_came_is_asked_for_it_and_told_why_it_does_not_come() -> None:
+    async with OpenAISimulator(api_key="another") as sim:
+        auto = msgspec.structs.replace(channel(sim, name="auto", api_key=SECRET), models=AUTO)
+        async with antiphon(Settings(access=KEYS, channels=(auto,), logging=QUIET)) as server:
+            answer = await try_one(server, "auto")
+            told = answer.json()
+            assert (answer.status, told["ok"], told["models"]) == (200, False, None)
+            assert "credentials" in told["models_error"]
+            assert [call["code"] for call in told["calls"]] == ["upstream_auth"]
+            assert told["calls"][0]["message"] == told["models_error"]
+            assert SECRET.encode() not in answer.body
+            assert not any(request.path.endswith("completions") for request in sim.requests)
+            assert (await try_one(server, "auto", b'{"model":"sim"}')).json()["model"] == "sim"
+            assert sim.requests[-1].path.endswith("completions"), "one may be named all the same"
+
+
+async def test_a_channel_whose_list_comes_only_now_is_tried_with_the_first_model_of_it() -> None:
+    async with OpenAISimulator(models={"tts": Script(), "gpt-1": Script()}) as sim:
+        auto = msgspec.structs.replace(
+            channel(sim, name="auto", enabled=False), models=AUTO, list_only=("gpt-*",)
+        )
+        async with antiphon(Settings(access=KEYS, channels=(auto,), logging=QUIET)) as server:
+            told = (await try_one(server, "auto")).json()
+            assert (told["ok"], told["model"], told["models"]) == (True, "gpt-1", ["sim", "tts", "gpt-1"])
 
 
 async def test_a_client_that_leaves_ends_the_test() -> None:

@@ -176,6 +176,26 @@ async def test_a_list_that_does_not_come_is_told_and_is_no_failure() -> None:
     assert (found.ok, found.models, found.models_error) == (True, None, "no such page")
 
 
+async def test_without_a_model_it_is_the_first_of_the_list_that_may_be_served() -> None:
+    async def list_models(channel: Channel) -> Listing:
+        return Listing(("tts-1", "gpt-1"), 0.25)
+
+    found = await try_channel(channel("a", list_only=("gpt-*",)), None, list_models)
+    assert (found.ok, found.model) == (True, "gpt-1")
+    found = await try_channel(channel("a", list_only=("o?",)), None, list_models)
+    assert (found.ok, found.model, found.calls[0].code) == (False, "auto", "no_channel")
+    assert found.models_error == "Its upstream lists no model that list_only lets in."
+
+
+async def test_without_a_model_and_a_list_that_is_the_failure() -> None:
+    async def list_models(channel: Channel) -> Listing:
+        raise UpstreamError("no such page", upstream_status=404)
+
+    found = await try_channel(channel("a"), None, list_models)
+    assert (found.ok, found.models, found.models_error) == (False, None, "no such page")
+    assert [(call.key, call.ok, call.message) for call in found.calls] == [("a", False, "no such page")]
+
+
 async def test_a_kind_without_a_list_has_none() -> None:
     found = await tried(channel("a"))
     assert (found.ok, found.models, found.models_error, found.missing) == (True, None, None, ())
