@@ -93,7 +93,7 @@ class RoutedModel(Abilities):
         candidate, began = await self._first(call)
         while True:
             state, health = candidate.state, candidate.health
-            probe = health.begin() if health.breaker.until else False
+            probe = health.begin(began) if health.breaker.until else False
             lane = state.only  # which key it is to be is only known when the call begins
             self._prepare(state, failed, call, began)
             try:
@@ -141,7 +141,7 @@ class RoutedModel(Abilities):
         candidate, began = await self._first(call)
         while True:
             state, health = candidate.state, candidate.health
-            probe = health.begin() if health.breaker.until else False
+            probe = health.begin(began) if health.breaker.until else False
             lane = state.only  # which key it is to be is only known when the call begins
             self._prepare(state, failed, call, began)
             try:
@@ -213,7 +213,7 @@ class RoutedModel(Abilities):
         if chosen is not None:
             return chosen, now
         if not self._patience.helps(now, call):
-            raise self._patience.refusal(now)
+            return self._patience.last(now), now
         return await self._patience.ready(call), monotonic()
 
     def may_hedge(self, call: Call) -> bool:

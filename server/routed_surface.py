@@ -49,7 +49,7 @@ class RoutedSurface(RoutedModel):
         candidate, began = await self._first(call)
         while True:
             state, health = candidate.state, candidate.health
-            probe = health.begin() if health.breaker.until else False
+            probe = health.begin(began) if health.breaker.until else False
             lane = state.only  # which key it is to be is only known when the call begins
             self._prepare(state, failed, call, began)
             try:

@@ -9,13 +9,18 @@ from server.settings import Breaker as BreakerSettings
 
 State: TypeAlias = Literal["closed", "open", "half_open"]
 
+# A probe that has said nothing for so long keeps others away no more, where nobody else can be asked: it may
+# be a question that is answered after minutes, and must not shut a model for as long. (seconds)
+SILENT_S = 10.0
+
 
 class Breaker:
     """Closed: calls pass. Open: none does, until its time is over. Half-open: one call passes, the probe.
 
     It opens on so many failures in a row, or on a share of failures among the last calls. A probe that fails
     opens it for twice as long. ``until`` is the time up to which no call may begin: 0 when closed, infinity
-    while a probe is under way. ``failures`` counts those in a row.
+    while a probe is under way. ``failures`` counts those in a row. A further probe may ``begin`` beside
+    one that is ``silent``.
     """
 
     __slots__ = (
@@ -23,6 +28,7 @@ class Breaker:
         "_calls_before",
         "_failed",
         "_failed_before",
+        "_probe_at",
         "_turn_at",
         "failures",
         "settings",
@@ -39,15 +45,20 @@ class Breaker:
         self.trips = 0  # openings since the last call that succeeded
         # Calls of this half of the window and of the one before: enough to know the share roughly.
         self._calls = self._failed = self._calls_before = self._failed_before = 0
-        self._turn_at = 0.0
+        self._turn_at = self._probe_at = 0.0
 
-    def begin(self) -> bool:
-        """A call begins, at or after ``until``. Is it the probe?"""
+    def begin(self, now: float) -> bool:
+        """A call begins, at or after ``until``, or beside a silent probe. Is it the probe?"""
         if self.state == "closed":
             return False
         self.state = "half_open"
         self.until = math.inf
+        self._probe_at = now
         return True
+
+    def silent(self, now: float) -> bool:
+        """Has the last probe said nothing for ``SILENT_S``, or ``open_s`` if that is longer?"""
+        return self.until == math.inf and now - self._probe_at >= max(self.settings.open_s, SILENT_S)
 
     def answered(self) -> None:
         """The probe has said something: calls may pass again. The next failure opens anew."""
@@ -64,14 +75,15 @@ class Breaker:
 
     def failed(self, now: float, *, probe: bool = False) -> bool:
         """A call failed by the upstream's fault. Did that open the breaker?"""
-        if self.state != "closed" and not probe:
+        if self.state == "open" or (self.state == "half_open" and not probe):
             return False  # it began before the opening, and tells nothing new
         self.failures += 1
         if now >= self._turn_at:
             self._turn(now)
         self._calls += 1
         self._failed += 1
-        if not (probe or self._too_many()):
+        trial = probe and self.state == "half_open"  # else another probe has answered meanwhile
+        if not (trial or self._too_many()):
             return False
         self._open(now)
         return True

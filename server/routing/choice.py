@@ -68,6 +68,10 @@ class Chooser:
                 return chosen
         return self.choose(now)
 
+    def silent(self, now: float) -> Candidate | None:
+        """The first that only a silent probe keeps away; None if there is none."""
+        return next((one for one in self.candidates if one.state.able() and one.health.silent(now)), None)
+
     def elsewhere(self, but: Health, now: float) -> bool:
         """Is a channel well besides the one whose health this is?"""
         return any(one.well(now) for one in self.candidates if one.health is not but)

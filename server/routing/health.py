@@ -98,12 +98,19 @@ class Health:
         self._speed_s = 0.0
         self._measured_at = 0.0
 
-    def begin(self) -> bool:
+    def begin(self, now: float) -> bool:
         """A call begins. Is it the breaker's probe?"""
-        probe = self.breaker.begin()
+        probe = self.breaker.begin(now)
         if probe:
             self.refresh()
         return probe
+
+    def silent(self, now: float) -> bool:
+        """Is it kept away by nothing but a probe that has been silent for long?"""
+        return (
+            self.breaker.silent(now)
+            and min(key.blocked_until(self.model) for key in self._channel.keys) <= now
+        )
 
     def measured(self, first_token_s: float, now: float) -> None:
         """Count one time to the first token into the moving average."""

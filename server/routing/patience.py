@@ -49,7 +49,8 @@ class Patience:
             while (chosen := self._chooser.choose(now := monotonic())) is None:
                 soonest = self._soonest(now, by, call)
                 if soonest is None:
-                    raise self.refusal(now)
+                    chosen = self.last(now)
+                    break
                 if call.observer is not None and not told:
                     call.observer.queued(soonest.state.name)
                     told = True
@@ -64,7 +65,13 @@ class Patience:
             call.deadline = began + total_s
         return chosen
 
-    def refusal(self, now: float) -> NoChannel:
+    def last(self, now: float) -> Candidate:
+        """Whom to ask where nobody is waited for: one whose probe is silent. Raises ``NoChannel``."""
+        if (silent := self._chooser.silent(now)) is not None:
+            return silent
+        raise self._refusal(now)
+
+    def _refusal(self, now: float) -> NoChannel:
         """Why nobody is asked, and for how long."""
         candidates = self._chooser.candidates
         if able := [one for one in candidates if one.state.able()]:

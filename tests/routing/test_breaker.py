@@ -60,7 +60,7 @@ def test_with_no_limits_it_never_opens() -> None:
 
 def test_half_open_lets_one_probe_through_and_its_success_closes_it() -> None:
     breaker = opened()
-    assert breaker.begin()
+    assert breaker.begin(0)
     assert breaker.until == math.inf
     breaker.answered()
     assert (breaker.state, breaker.until) == ("closed", 0)
@@ -69,7 +69,7 @@ def test_half_open_lets_one_probe_through_and_its_success_closes_it() -> None:
 def test_a_probe_that_fails_opens_it_for_twice_as_long_each_time_up_to_a_bound() -> None:
     breaker, now, waits = opened(max_open_s=60), 110.0, []
     for _ in range(5):
-        assert breaker.begin()
+        assert breaker.begin(0)
         assert breaker.failed(now, probe=True)
         waits.append(breaker.until - now)
         now = breaker.until
@@ -78,10 +78,10 @@ def test_a_probe_that_fails_opens_it_for_twice_as_long_each_time_up_to_a_bound()
 
 def test_after_a_probe_the_first_failure_opens_it_anew_until_an_answer_was_whole() -> None:
     breaker = opened()
-    breaker.begin()
+    breaker.begin(0)
     breaker.answered()
     assert breaker.failed(111)
-    breaker.begin()
+    breaker.begin(0)
     breaker.answered()
     breaker.succeeded(140)
     assert not breaker.failed(141)
@@ -89,10 +89,42 @@ def test_after_a_probe_the_first_failure_opens_it_anew_until_an_answer_was_whole
 
 def test_a_probe_that_tells_nothing_leaves_its_turn_to_the_next() -> None:
     breaker = opened()
-    breaker.begin()
+    breaker.begin(0)
     breaker.abandoned(115)
     assert breaker.until == 115
-    assert breaker.begin()
+    assert breaker.begin(0)
+
+
+def test_a_probe_is_silent_after_ten_seconds_or_as_long_as_the_breaker_was_open() -> None:
+    for open_s, silent_s in ((1, 10), (30, 30)):
+        breaker = opened(open_s=open_s)
+        assert not breaker.silent(1000)  # open, without a probe
+        breaker.begin(200)
+        assert not breaker.silent(200 + silent_s - 0.1)
+        assert breaker.silent(200 + silent_s)
+        assert breaker.begin(300)
+        assert not breaker.silent(301)
+        breaker.answered()
+        assert not breaker.silent(1000)
+
+
+def test_of_two_probes_the_first_that_fails_opens_it_and_the_other_does_not_prolong_that() -> None:
+    breaker = opened()
+    breaker.begin(110)
+    breaker.begin(121)
+    assert breaker.failed(122, probe=True)
+    assert not breaker.failed(123, probe=True)
+    assert (breaker.state, breaker.until, breaker.trips) == ("open", 142, 2)
+
+
+def test_a_probe_that_fails_after_another_was_answered_is_one_failure_like_any_other() -> None:
+    breaker = opened()
+    breaker.begin(110)
+    breaker.begin(121)
+    breaker.answered()
+    breaker.succeeded(122)
+    assert not breaker.failed(130, probe=True)
+    assert (breaker.state, breaker.failures) == ("closed", 1)
 
 
 def test_calls_from_before_the_opening_neither_close_nor_prolong_it() -> None:
@@ -105,7 +137,7 @@ def test_calls_from_before_the_opening_neither_close_nor_prolong_it() -> None:
 def test_years_of_failed_probes_do_no_harm() -> None:
     breaker = opened(max_open_s=300)
     breaker.trips = 100_000
-    breaker.begin()
+    breaker.begin(0)
     assert breaker.failed(0, probe=True)
     assert breaker.until == 300
 
@@ -128,7 +160,7 @@ class Life(RuleBasedStateMachine):
     @rule()
     def begin(self) -> None:
         closed = self.breaker.state == "closed"
-        probe = self.breaker.begin()
+        probe = self.breaker.begin(self.now)
         assert probe is not closed
         assert not (probe and True in self.calls)
         self.calls.append(probe)

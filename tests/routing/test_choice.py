@@ -115,7 +115,7 @@ async def test_one_whose_breaker_is_open_gets_nothing_until_its_time_and_then_on
     one = chooser([a, b])
     assert set(draws(one, 50, now=9.9)) == {"b"}
     assert set(draws(one, 50, now=10.1)) == {"a", "b"}
-    assert health.begin()
+    assert health.begin(10.1)
     assert set(draws(one, 50, now=10.1)) == {"b"}
     health.answered()
     assert set(draws(one, 50, now=10.1)) == {"a", "b"}

@@ -176,7 +176,7 @@ def opened() -> tuple[ChannelHealth, Health]:
     channel = health()
     one = channel.of("m")
     fail(one, UpstreamUnreachable("down"), channel)
-    assert one.begin()
+    assert one.begin(101)
     assert one.blocked_until == math.inf
     return channel, one
 
@@ -244,21 +244,21 @@ class Life(RuleBasedStateMachine):
     def call_fails(self, model: str, key: int, make: Any) -> None:
         one = self.channel.of(model)
         if one.blocked_until <= self.now:
-            probe = one.begin()
+            probe = one.begin(self.now)
             fail(one, make(), self.channel, self.now, key=key, probe=probe)
 
     @rule(model=st.sampled_from(["m", "n"]))
     def call_succeeds(self, model: str) -> None:
         one = self.channel.of(model)
         if one.blocked_until <= self.now:
-            if one.begin():
+            if one.begin(self.now):
                 one.answered()
             one.breaker.succeeded(self.now)
 
     @rule(model=st.sampled_from(["m", "n"]))
     def client_leaves(self, model: str) -> None:
         one = self.channel.of(model)
-        if one.blocked_until <= self.now and one.begin():
+        if one.blocked_until <= self.now and one.begin(self.now):
             one.abandoned(self.now)
 
     @rule(secrets=st.sampled_from([("k1",), ("k1", "k2"), ("k2", "k3")]))

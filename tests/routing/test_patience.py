@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from server.errors import NoChannel, RateLimited, ServerError
+from server.errors import NoChannel, RateLimited, ServerError, UpstreamUnreachable
 from server.routing.channel import ChannelState
 from server.upstreams.base import Call
 from tests.channels import Listener, answer, channel, chat, failure, model, played, says, until
@@ -111,3 +111,50 @@ async def test_who_leaves_while_it_waits_leaves_its_place() -> None:
     await asyncio.wait({leaving})
     assert await answer(routed) == "hello"
     assert asked(a) == [1]
+
+
+# ── a probe that is silent ──
+
+
+def probed(state: ChannelState, seconds_ago: float) -> None:
+    """The channel has failed, and one call that tries it began so long ago."""
+    now, health = asyncio.get_running_loop().time(), state.health.of("m")
+    health.failed(UpstreamUnreachable("down"), state.health.keys[0], now - 100, probe=False, cooldown_s=0)
+    assert health.begin(now - seconds_ago)
+
+
+@pytest.mark.parametrize("plain", [True, False])
+async def test_a_probe_that_thinks_for_long_does_not_shut_the_only_channel_to_all_others(plain: bool) -> None:
+    a = channel("a", says("well"), breaker={"failures": 1})
+    routed = model(a)
+    probed(a, 10)
+    if plain:
+        assert await routed.whole(chat(), Call())
+    else:
+        assert await answer(routed) == "well"
+    assert a.health.of("m").breaker.state == "closed"
+
+
+async def test_beside_a_probe_that_has_only_begun_others_are_refused() -> None:
+    a = channel("a", says("well"), breaker={"failures": 1})
+    probed(a, 1)
+    error = await failure(model(a))
+    assert (error.code, error.retry_after_s) == ("no_channel", 1)
+    assert asked(a) == [0]
+
+
+async def test_where_another_channel_is_well_nobody_goes_to_one_whose_probe_is_silent() -> None:
+    a = channel("a", says("a"), priority=1, breaker={"failures": 1})
+    b = channel("b", says("b"))
+    routed = model(a, b)
+    probed(a, 50)
+    assert [await answer(routed) for _ in range(3)] == ["b"] * 3
+    assert asked(a, b) == [0, 3]
+
+
+async def test_who_asked_for_patience_gets_it_though_a_probe_is_silent() -> None:
+    a = channel("a", says("well"), breaker={"failures": 1})
+    probed(a, 50)
+    cool(a, 60)
+    assert (await failure(model(a))).code == "no_channel"
+    assert asked(a) == [0]
