@@ -41,6 +41,7 @@ FIGURES = Path("evaluation/figures.json")
 KEPT, MISSED, WRONG = 0, 1, 2
 EMBEDDED = "local/smollm2-135m"
 ACCURACIES = "accuracies.json"
+EMBEDDED_TOKENS = 32
 TASKS = 15
 SEED = 1
 """Of the procedural tasks."""
@@ -83,6 +84,9 @@ def parser() -> argparse.ArgumentParser:
     own.add_argument(
         "--models", metavar="A,B,…", help=f"the first one judges and writes (default: {EMBEDDED})"
     )
+    own.add_argument(
+        "--max-tokens", type=int, metavar="N", help="of each answer; with it nobody judges (default: none)"
+    )
     own.add_argument("--tasks", type=int, default=TASKS, metavar="N", help="how many (default: %(default)s)")
     return made
 
@@ -120,7 +124,9 @@ def ask_models(given: argparse.Namespace, tell: Callable[[str], None]) -> RealTa
     set_up_logging(Logging(level="error"))
     models = [one.strip() for one in (given.models or EMBEDDED).split(",") if one.strip()]
     tasks = make_tasks(given.tasks, SEED)
-    table, raw = asyncio.run(evaluate_models(settings, models, tasks, SEED, tell))
+    # The embedded model may talk for ever; how long others think is theirs to say.
+    most = given.max_tokens or (EMBEDDED_TOKENS if given.models is None else None)
+    table, raw = asyncio.run(evaluate_models(settings, models, tasks, SEED, tell, most_tokens=most))
     given.results.mkdir(parents=True, exist_ok=True)
     lines = b"".join(msgspec.json.encode(one) + b"\n" for one in raw)
     (given.results / "real models.jsonl").write_bytes(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, NamedTuple
@@ -23,7 +24,8 @@ from server.strategy_settings import BestOf, Judge, Steps
 from server.upstreams.base import Call
 
 SAMPLES = 3
-MOST_TOKENS = 64
+AT_ONCE = 4
+"""Tasks under way at a time, each with all its calls."""
 PATIENT: dict[str, Any] = {
     "deadline_s": 600.0,
     "timeouts": TimeoutsPatch(first_token_s=300, idle_s=120, total_s=600),
@@ -49,10 +51,11 @@ class _Owner(NamedTuple):
     admin: bool = True
 
 
-def ways(models: Sequence[str]) -> list[Combination]:
+def ways(models: Sequence[str], most_tokens: int | None = None) -> list[Combination]:
     """What is compared: each model alone, then samples of the first one, and combinations of all.
 
-    Of one model the members are samples of it.
+    Of one model the members are samples of it. No draft or step is longer than ``most_tokens``; with such a
+    limit nobody judges.
     """
     first = models[0]
     drawn = Member(model=first, id="sample", temperature=0.7, samples=SAMPLES)
@@ -65,25 +68,28 @@ def ways(models: Sequence[str]) -> list[Combination]:
         "summary": Summary(model=first, fallback=("best_draft",), temperature=0),
         "judge": Judge(model=first),
         "vote": NUMBER,
-        "draft_max_tokens": MOST_TOKENS,
+        "draft_max_tokens": most_tokens,
     }
     made = [Combination(name=f"{PREFIX}{one} alone", strategy="direct", model=one) for one in models]
     more = msgspec.structs.replace(drawn, samples=size + 1)
     sampled = common | {"members": (more,), "quorum": size + 1}
+    # A judge's words are limited by no setting: who talks for ever does so here.
+    by_list = common | {"best_of": BestOf(method="list")}
+    judged = [Combination(name=f"{PREFIX}best_of, list", strategy="best_of", **by_list)]
+    if most_tokens is not None:
+        judged = []
     return [
         *made,
         Combination(name=f"{PREFIX}vote, {size + 1} × {first}", strategy="vote", **sampled),
         *([Combination(name=f"{PREFIX}vote", strategy="vote", **common)] if len(models) > 1 else []),
-        Combination(
-            name=f"{PREFIX}best_of, list", strategy="best_of", **common | {"best_of": BestOf(method="list")}
-        ),
+        *judged,
         Combination(name=f"{PREFIX}synthesize", strategy="synthesize", **common),
         Combination(
             name=f"{PREFIX}steps, {first}",
             strategy="steps",
             model=first,
             deadline_s=600.0,
-            steps=Steps(max_steps=2, step_tokens=MOST_TOKENS),
+            steps=Steps(max_steps=2, step_tokens=most_tokens),
         ),
     ]
 
@@ -94,9 +100,14 @@ async def evaluate_models(
     tasks: Sequence[GymTask],
     seed: int,
     tell: Callable[[str], None],
+    *,
+    most_tokens: int | None = None,
 ) -> tuple[RealTable, list[Answered]]:
-    """Ask every way every task. Raises ``ModelNotFound`` for a model that the settings do not have."""
-    combinations = ways(models)
+    """Ask every way every task, a few at a time; no answer is longer than ``most_tokens``.
+
+    Raises ``ModelNotFound`` for a model that the settings do not have.
+    """
+    combinations = ways(models, most_tokens)
     settings = msgspec.structs.replace(settings, combinations=(*settings.combinations, *combinations))
     raw: list[Answered] = []
     async with _server(settings) as app:
@@ -104,7 +115,7 @@ async def evaluate_models(
             app[CURRENT].snapshot.router.find(model)
         for one in combinations:
             tell(f"{one.name.removeprefix(PREFIX)}: {len(tasks)} tasks")
-            raw += [await _ask(app, one.name, place, task) for place, task in enumerate(tasks)]
+            raw += await _ask_all(app, one.name, tasks, most_tokens)
     best = [one.right for one in raw if one.way == combinations[0].name.removeprefix(PREFIX)]
     rows = []
     for place, combination in enumerate(combinations):
@@ -130,14 +141,31 @@ async def _server(settings: Settings) -> AsyncIterator[web.Application]:
         await runner.cleanup()
 
 
-async def _ask(app: web.Application, name: str, place: int, task: GymTask) -> Answered:
-    body = {
+async def _ask_all(
+    app: web.Application, name: str, tasks: Sequence[GymTask], most_tokens: int | None
+) -> list[Answered]:
+    room = asyncio.Semaphore(AT_ONCE)
+
+    async def ask(place: int, task: GymTask) -> Answered:
+        async with room:
+            return await _ask(app, name, place, task, most_tokens)
+
+    async with asyncio.TaskGroup() as group:
+        asked = [group.create_task(ask(place, task)) for place, task in enumerate(tasks)]
+    return [one.result() for one in asked]
+
+
+async def _ask(
+    app: web.Application, name: str, place: int, task: GymTask, most_tokens: int | None
+) -> Answered:
+    body: dict[str, Any] = {
         "model": name,
         "messages": [{"role": "user", "content": task.question}],
         "stream": True,
-        "max_tokens": MOST_TOKENS,
         "seed": place,
     }
+    if most_tokens is not None:
+        body["max_tokens"] = most_tokens
     chat, call = ChatRequest(JsonObject(msgspec.json.encode(body))), Call()
     run = app[RUNS].start(model=name, principal=_Owner())
     text, error = "", None

@@ -12,6 +12,8 @@ from evaluation.statistics import Share
 from evaluation.words import against, by_strategy, losses, points, rivals
 
 PLOT = "evaluation.svg"
+HALF = 0.5
+NOT_ASKED = 'None were asked when this page was made; `make eval ARGS="--only real"` does that alone.'
 PAGE = Path(__file__).parent / "page.md"
 
 
@@ -38,7 +40,7 @@ def report(figures: Figures) -> str:
         policies_n=figures.policies[0].n,
         policies=_policies(figures),
         dead=_dead(figures),
-        real="None were asked." if figures.real is None else real_models(figures.real),
+        real=NOT_ASKED if figures.real is None else real_models(figures.real),
     )
 
 
@@ -174,18 +176,21 @@ def real_models(real: RealTable) -> str:
         )
         for one in real.rows
     )
-    best = real.rows[0]
-    told = [
-        f"`{one.label}` is {against(one.to_best, best.label)}" for one in real.rows if one.to_best is not None
+    first = real.rows[0]
+    asked = ", ".join(f"`{one}`" for one in real.models)
+    certain = [
+        f"`{one.label}` is {against(one.to_best, first.label)}"
+        for one in real.rows
+        if one.to_best is not None and one.to_best.verdict != "equal"
     ]
+    said = f"Certain is that {'; '.join(certain)}." if certain else "None of these differences is certain."
+    if first.right.mean < HALF and not any(one.to_best and one.to_best.low > 0 for one in real.rows):
+        said += " Who is mostly wrong does not become right by being asked more often."
     return "\n\n".join(
         [
-            f"{best.right.n} procedural tasks of reasoning-gym ({', '.join(real.tasks)}; seed {real.seed}), "
-            "asked of "
-            f"{', '.join(f'`{one}`' for one in real.models)} through a server of this version. So few tasks "
-            "tell large "
-            "differences only.",
+            f"{first.right.n} procedural tasks of reasoning-gym ({', '.join(real.tasks)}; seed {real.seed}), "
+            f"asked of {asked} through a server of this version.",
             _table(("way", "right", "− first", "calls", "failed"), rows),
-            f"Here {'; '.join(told)}.",
+            said,
         ]
     )

@@ -17,10 +17,10 @@ from server.coordinator.values import value_of
 from server.strategy_settings import Vote
 
 PACKAGE = "reasoning_gym"
-ASKED = "\n\nThink in one short sentence if you must. End with a line that holds the number alone."
+ASKED = "\n\nEnd with a line that holds the number alone."
 NUMBER = Vote(type="number")
 KINDS: Mapping[str, Mapping[str, Any]] = {
-    "chain_sum": {"min_terms": 2, "max_terms": 3, "min_digits": 1, "max_digits": 2},
+    "chain_sum": {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1},
     "gcd": {"min_value": 2, "max_value": 40},
     "leg_counting": {"min_animals": 1, "max_animals": 2, "min_instances": 1, "max_instances": 5},
     "products": {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 2},

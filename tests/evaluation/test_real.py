@@ -55,3 +55,10 @@ async def test_a_model_that_nobody_has_is_refused_before_anything_is_asked() -> 
         with pytest.raises(ModelNotFound, match="bigg"):
             await evaluate_models(settings, ["bigg"], make_tasks(1, 1), 1, lambda _: None)
         assert not sim.requests
+
+
+def test_nobody_judges_where_words_are_limited() -> None:
+    assert "evaluation/best_of, list" in {one.name for one in ways(["big"])}
+    limited = ways(["big"], 32)
+    assert "evaluation/best_of, list" not in {one.name for one in limited}
+    assert {one.draft_max_tokens for one in limited if one.members} == {32}
