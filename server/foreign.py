@@ -27,6 +27,14 @@ AFTER = "antiphon_after"
 """In a block of thoughts that comes back: behind so many texts and calls of its turn it stood."""
 
 
+FIELDS = "anthropic_fields"
+"""The field of a wide chat that holds those fields of a Messages request which have no name here."""
+OWN_PART = "anthropic_block"
+"""The type of a part that is nothing but a block of a Messages request, as it came."""
+SERVICE_TIERS = (b'"auto"', b'"standard_only"')
+"""Anthropic's, as JSON."""
+
+
 class Url(msgspec.Struct):
     """Where something is: an http(s) URL or a data URI."""
 
@@ -197,11 +205,16 @@ def odd_role(place: int) -> InvalidRequest:
 def read_tool(raw: Raw, at: int) -> Tool:
     """Tool ``at`` of the request. Raises ``InvalidRequest`` for anything but a function."""
     try:
-        if _KIND.decode(raw).type != "function":
+        if not is_function(raw):
             raise unsupported(f"tools[{at}].type", "must be function for this model")
         return _TOOL.decode(raw)
     except msgspec.ValidationError:
         raise wrong(f"tools[{at}]", "must be a function with a name", "invalid_type") from None
+
+
+def is_function(tool: Raw) -> bool:
+    """Is it a function, and no tool that a service itself knows? Raises ``msgspec.ValidationError``."""
+    return _KIND.decode(tool).type == "function"
 
 
 def tool_choice(chat: ChatRequest) -> tuple[str, str | None] | None:

@@ -52,6 +52,8 @@ def lost_fields(chat: ChatRequest, carried: Carried) -> list[str]:
         for call in calls:
             lost.note(call, of_calls, "tool calls")
     for tool in _objects(chat.json.raw("tools")):
+        if "function" not in tool:
+            continue  # it went as it came: it is no function
         lost.note(tool, _TOOL | carried.tools, "tools")
         lost.note(_object(tool.get("function")), _FUNCTION | carried.functions, "tools")
     return list(lost.told)

@@ -17,8 +17,11 @@ from server.anthropic_wire.models import AnthropicModel
 from server.chat import ChatRequest
 from server.errors import InvalidRequest
 from server.foreign import (
+    FIELDS,
+    SERVICE_TIERS,
     NativeRequest,
     decoded,
+    is_function,
     left_out,
     plain_key,
     read_tool,
@@ -35,7 +38,6 @@ from server.foreign_fields import Carried, lost_fields
 
 # Fields that mean the same there: a client that knows the service may use them.
 _NATIVE = ("container", "cache_control")
-_SERVICE_TIERS = (b'"auto"', b'"standard_only"')
 _EFFORTS = {"minimal": "low"} | {effort: effort for effort in ("low", "medium", "high", "xhigh", "max")}
 # Tokens to think with, for models that want a number.
 _BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 32768, "max": 32768}
@@ -85,6 +87,7 @@ _KNOWN = frozenset(
         "antiphon",
         "conversation_id",
         "modalities",
+        FIELDS,
     }
 )
 
@@ -116,6 +119,8 @@ def messages_request(chat: ChatRequest, model: AnthropicModel, name: str) -> Nat
     _think(chat, model, talk, body, warnings)
     _sample(chat, model, body, warnings)
     _pass_on(chat, body, warnings)
+    if chat.wide:
+        body = _object(chat, FIELDS) | body
     warnings += lost_fields(chat, _CARRIED) + left_out(chat, _KNOWN)
     return NativeRequest(msgspec.json.encode(body), shortened(warnings))
 
@@ -145,7 +150,10 @@ def _format(chat: ChatRequest, body: dict[str, Any], warnings: list[str]) -> lis
 
 
 def _tools(chat: ChatRequest, body: dict[str, Any]) -> None:
-    tools = [_tool(raw, at) for at, raw in enumerate(chat.fields.tools or ())]
+    tools = [
+        raw if chat.wide and not is_function(raw) else _tool(raw, at)
+        for at, raw in enumerate(chat.fields.tools or ())
+    ]
     choice = _choice(chat)
     if not tools:
         if choice is not None and choice["type"] in ("any", "tool"):
@@ -258,7 +266,7 @@ def _pass_on(chat: ChatRequest, body: dict[str, Any], warnings: list[str]) -> No
         if chat.has(key):
             body[key] = Raw(chat.json.raw(key) or b"")
     tier = chat.json.raw("service_tier")
-    if tier in _SERVICE_TIERS:
+    if tier in SERVICE_TIERS:
         body["service_tier"] = Raw(tier)
     elif chat.has("service_tier"):
         warnings.append("service_tier was left out: it is auto or standard_only there")

@@ -27,7 +27,7 @@ async def create_message(request: web.Request) -> web.StreamResponse:
     asked = parse_messages(body, beta=beta, need_model=need_model)
     dialect = MessagesDialect(record.request_id, asked)
     with in_own_words(dialect.own_param):
-        return await begin(request, asked.chat, dialect, asked.warnings).carry_out()
+        return await begin(request, asked.chat, dialect).carry_out()
 
 
 async def count_tokens(request: web.Request) -> web.Response:

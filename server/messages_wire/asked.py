@@ -1,7 +1,8 @@
-"""A Messages request → a chat, and what had to be left out of it.
+"""A Messages request → a chat.
 
 The canonical form is OpenAI's. What only an upstream of Anthropic's own dialect understands (``thinking``,
-marks for the cache, signed thoughts) stays in it by its own name: the chat is ``wide``.
+marks for the cache, signed thoughts) stays in it by its own name: the chat is ``wide``. Fields that have no
+name here wait in ``anthropic_fields``, and tools of the service's own are as they came.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from msgspec import Raw
 
 from server.chat import ChatRequest, JsonObject
 from server.errors import InvalidRequest
-from server.foreign import plain_key, shortened
+from server.foreign import FIELDS, SERVICE_TIERS
 from server.messages_wire.turns import Turn, chat_turns, text_of_blocks
 from server.openai_wire import parse_chat, read_json
 
@@ -32,8 +33,6 @@ _AS_THEY_ARE = (
     "antiphon",
     "conversation_id",
 )
-# What cannot be had and would be missed.
-_REFUSED = ("mcp_servers", "prefill")
 _READ = frozenset(
     (
         *("model", "messages", "max_tokens", "system", "stream", "stop_sequences", "tools", "tool_choice"),
@@ -50,12 +49,10 @@ class Asked(msgspec.Struct, frozen=True):
     """What is asked: ``chat`` in our terms. ``thoughts``: are what the model thinks blocks of the answer?
 
     They are where ``thinking`` asks for them, and where tools are, for there they must come back.
-    ``warnings`` tell in ASCII words what was left out.
     """
 
     chat: ChatRequest
     thoughts: bool
-    warnings: tuple[str, ...]
 
 
 class _Choice(msgspec.Struct):
@@ -125,9 +122,6 @@ def parse_messages(body: bytes, *, beta: str = "", need_model: bool = True, to_c
         raise _missing("max_tokens", "Say how long the answer may be.")
     if asked.max_tokens is not None and asked.max_tokens < 1:
         raise InvalidRequest("max_tokens must be at least 1.", param="max_tokens")
-    for key in _REFUSED:
-        if json.raw(key) not in (None, b"null", b"[]"):
-            raise _unsupported(key, "cannot be had here; leave it out")
     fields: dict[str, Any] = {"model": asked.model, "messages": _messages(asked)}
     if asked.max_tokens is not None:
         fields["max_tokens"] = asked.max_tokens
@@ -140,13 +134,19 @@ def parse_messages(body: bytes, *, beta: str = "", need_model: bool = True, to_c
         fields["anthropic_beta"] = names
     _put_tools(asked, fields)
     _put_format(asked, json, fields)
+    _put_others(json, fields)
     chat = parse_chat(msgspec.json.encode(fields), need_model=need_model)
-    unknown = [key for key in json if key not in _READ and key not in _AS_THEY_ARE and key not in _REFUSED]
-    return Asked(
-        ChatRequest(chat.json, chat.fields, wide=True),
-        _wants_thoughts(asked),
-        shortened([f"{plain_key(key)} was left out" for key in unknown if json.raw(key) != b"null"]),
-    )
+    return Asked(ChatRequest(chat.json, chat.fields, wide=True), _wants_thoughts(asked))
+
+
+def _put_others(json: JsonObject, fields: dict[str, Any]) -> None:
+    """What has no name here is for an upstream of the same dialect alone; it waits in a field of its own."""
+    others = {key: Raw(json.raw(key) or b"") for key in json if key not in _READ and key not in _AS_THEY_ARE}
+    if "service_tier" in fields and bytes(fields["service_tier"]) not in SERVICE_TIERS:
+        others["service_tier"] = fields.pop("service_tier")
+    others = {key: value for key, value in others.items() if bytes(value) != b"null"}
+    if others:
+        fields[FIELDS] = others
 
 
 def _messages(asked: _Body) -> list[Any]:
@@ -180,7 +180,8 @@ def _put_tools(asked: _Body, fields: dict[str, Any]) -> None:
         fields["parallel_tool_calls"] = not choice.disable_parallel_tool_use
 
 
-def _tool(raw: Raw, at: int) -> dict[str, Any]:
+def _tool(raw: Raw, at: int) -> Raw | dict[str, Any]:
+    """A function in a chat's terms; a tool of the service's own as it came."""
     param = f"tools[{at}]"
     try:
         tool = _TOOL.decode(raw)
@@ -189,7 +190,7 @@ def _tool(raw: Raw, at: int) -> dict[str, Any]:
             f"{param} must be a tool with a name and an input_schema ({error}).", param=param
         ) from None
     if tool.type not in (None, "custom"):
-        raise _unsupported(f"{param}.type", "is a tool that the service itself carries out; none is here")
+        return raw
     if not bytes(tool.input_schema).startswith(b"{"):
         raise _missing(f"{param}.input_schema", "It is a JSON Schema object.")
     function: dict[str, Any] = {"name": tool.name}
@@ -230,7 +231,3 @@ def _wants_thoughts(asked: _Body) -> bool:
 
 def _missing(param: str, advice: str) -> InvalidRequest:
     return InvalidRequest(f"{param} is missing. {advice}", param=param, code="missing_required_parameter")
-
-
-def _unsupported(param: str, what: str) -> InvalidRequest:
-    return InvalidRequest(f"{param} {what}.", param=param, code="unsupported_parameter")

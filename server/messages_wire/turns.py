@@ -14,11 +14,13 @@ import msgspec
 from msgspec import Raw
 
 from server.errors import InvalidRequest
-from server.foreign import AFTER
+from server.foreign import AFTER, OWN_PART
 from server.messages_wire.beside import UNSIGNED
 from server.openai_wire import unsealed
 
 _OBJECT = msgspec.json.Decoder(dict[str, Raw])
+# What a user or a tool says that a chat has no part for; it goes as it came.
+_OWN = ("container_upload", "tool_reference")
 # What the service says beside words and calls, and wants back as it was.
 _KEPT = ("thinking", "redacted_thinking", "container_upload", "compaction")
 _MARK = (b"", b"null")
@@ -254,14 +256,25 @@ def _part(block: _Block, raw: Raw, param: str, where: str) -> dict[str, Any]:
         case "text":
             return _text(block, raw)
         case "image":
+            if _source(block, param).type == "file":
+                return _elsewhere(raw)
             return _marked({"type": "image_url", "image_url": {"url": _url(block, param)}}, block, raw)
         case "document":
+            if _source(block, param).type in ("url", "file"):
+                return _elsewhere(raw)
             return _marked(_document(block, param), block, raw)
         case "search_result":
             text = "\n".join(_texts(block.content, param))
             source = msgspec.json.decode(block.source) if bytes(block.source) else ""
             return _marked({"type": "text", "text": f"{block.title or ''}\n{source}\n{text}"}, block, raw)
+    if block.type in _OWN:
+        return _elsewhere(raw)
     raise _unknown(block, param, where)
+
+
+def _elsewhere(raw: Raw) -> dict[str, Any]:
+    """A block that only the service itself can look at, such as a file that it keeps."""
+    return {"type": OWN_PART, "anthropic_block": raw}
 
 
 def _source(block: _Block, param: str) -> _Source:
@@ -280,7 +293,7 @@ def _url(block: _Block, param: str) -> str:
     if source.type == "url" and source.url:
         return source.url
     raise InvalidRequest(
-        f"{param}.source must be of type base64 (with media_type and data) or url.",
+        f"{param}.source must be of type base64 (with media_type and data), url or file.",
         param=f"{param}.source",
         code="unsupported_content",
     )
@@ -300,7 +313,7 @@ def _document(block: _Block, param: str) -> dict[str, Any]:
         file = {"file_data": f"data:{source.media_type};base64,{source.data}"}
         return {"type": "file", "file": file | {"filename": block.title or "document.pdf"}}
     raise InvalidRequest(
-        f"{param}.source must be of type base64, text or content.",
+        f"{param}.source must be of type base64, text, content, url or file.",
         param=f"{param}.source",
         code="unsupported_content",
     )

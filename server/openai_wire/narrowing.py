@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Raw
 
 from server.chat import ChatRequest
-from server.foreign import plain_key, shortened
+from server.foreign import FIELDS, OWN_PART, plain_key, shortened, unsupported, wrong
 
 # None of them in the bytes: there is nothing to do.
 _MARKS = (b'"cache_control"', b'"thinking_blocks"', b'"is_error"', b'"citations"', b'"anthropic_block"')
@@ -26,8 +26,12 @@ _LEFT_OUT = {
     "cache_control": "cache_control",
     "anthropic_beta": "the header anthropic-beta",
 }
+# Of the fields that have no name here: without it, the answer is not the one that was asked for.
+_MISSED = ("mcp_servers",)
 _BLOCKS = {"document": "documents", "search_result": "search results"}
 MOVED = "images and files in results of tools were put behind them"
+_OWN_TYPE = msgspec.json.encode(OWN_PART)
+_TOOLS_THERE = (b'"function"', b'"custom"')
 _decode = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_list = msgspec.json.Decoder(list[Raw]).decode
 _encode = msgspec.json.encode
@@ -36,7 +40,8 @@ _encode = msgspec.json.encode
 def narrowed(chat: ChatRequest, *, keep: tuple[str, ...] = ()) -> tuple[ChatRequest, tuple[str, ...]]:
     """The request without those fields, and in ASCII words which of them will be missed.
 
-    ``keep`` names top-level fields that the upstream knows after all.
+    ``keep`` names top-level fields that the upstream knows after all. Raises ``InvalidRequest`` for what
+    would be missed too much: the service's own tools and servers, and files that only it can read.
     """
     changes: dict[str, bytes | None] = {}
     told: dict[str, None] = {}
@@ -46,13 +51,17 @@ def narrowed(chat: ChatRequest, *, keep: tuple[str, ...] = ()) -> tuple[ChatRequ
             if chat.has(key):
                 told[f"{name} was left out"] = None
     _narrow_output(chat, changes, told)
+    if FIELDS in chat.json:
+        changes[FIELDS] = None
+        _refuse_missed(others := _decode(chat.json.raw(FIELDS) or b""))
+        told.update(dict.fromkeys(f"{plain_key(key)} was left out" for key in others))
     if chat.json.raw("service_tier") in _TIERS_THERE:
         changes["service_tier"] = None
         told["service_tier was left out"] = None
     if _has(chat.json.raw("messages"), _MARKS):
-        changes["messages"] = b"[" + b",".join([_turn(turn, told) for turn in chat.raw_messages()]) + b"]"
+        changes["messages"] = b"[" + b",".join(_turns(chat, told)) + b"]"
     if (tools := chat.json.raw("tools")) is not None and tools != b"null":
-        changes["tools"] = _encode([_tool(tool, told) for tool in _decode_list(tools)])
+        changes["tools"] = _encode([_tool(tool, at, told) for at, tool in enumerate(_decode_list(tools))])
     made_chat, moved = results_apart(chat.edit(changes))
     return made_chat, shortened([*told, *moved])
 
@@ -107,7 +116,17 @@ def _has(data: bytes | None, marks: tuple[bytes, ...]) -> bool:
     return data is not None and any(mark in data for mark in marks)
 
 
-def _turn(data: bytes, told: dict[str, None]) -> bytes:
+def _refuse_missed(others: dict[str, Raw]) -> None:
+    for key in _MISSED:
+        if bytes(others.get(key, Raw(b"[]"))) != b"[]":
+            raise unsupported(key, "cannot be had from this model; leave it out")
+
+
+def _turns(chat: ChatRequest, told: dict[str, None]) -> list[bytes]:
+    return [_turn(turn, f"messages[{place}]", told) for place, turn in enumerate(chat.raw_messages())]
+
+
+def _turn(data: bytes, param: str, told: dict[str, None]) -> bytes:
     """One turn without marks; a result that is an error says so in its text."""
     if not _has(data, _MARKS):
         return data
@@ -117,7 +136,7 @@ def _turn(data: bytes, told: dict[str, None]) -> bytes:
     failed = bytes(fields.pop("is_error", Raw(b""))) == b"true"
     content = fields.get("content", Raw(b"null"))
     if bytes(content).startswith(b"["):
-        parts = [_part(part, told) for part in _decode_list(content)]
+        parts = [_part(part, param, told) for part in _decode_list(content)]
         if failed and not (parts and _is_text(parts[0]) and b"error" in bytes(parts[0])[:100].lower()):
             parts.insert(0, Raw(_encode(_words("Error:"))))
         fields["content"] = Raw(_encode(parts))
@@ -130,7 +149,7 @@ def _turn(data: bytes, told: dict[str, None]) -> bytes:
     return _encode(fields)
 
 
-def _part(data: Raw, told: dict[str, None]) -> Raw:
+def _part(data: Raw, param: str, told: dict[str, None]) -> Raw:
     """A part without its mark for a cache, and without what else it was in Anthropic's dialect."""
     if not _has(bytes(data), _MARKS):
         return data
@@ -139,6 +158,11 @@ def _part(data: Raw, told: dict[str, None]) -> Raw:
     if fields.pop("citations", None) is not None:
         told["citations of messages was left out"] = None
     kind = block.pop("type", None)
+    if bytes(fields["type"]) == _OWN_TYPE:
+        what = (
+            f"holds a block that this model cannot read: {str(kind)[:100]} that only its service can look up"
+        )
+        raise wrong(f"{param}.content", what, "unsupported_content")
     if kind in _BLOCKS:
         told[f"{_BLOCKS[kind]} were put into text"] = None
     # Of a whole block title and context are in the text.
@@ -149,9 +173,13 @@ def _part(data: Raw, told: dict[str, None]) -> Raw:
     return Raw(_encode(fields))
 
 
-def _tool(data: Raw, told: dict[str, None]) -> Raw:
+def _tool(data: Raw, at: int, told: dict[str, None]) -> Raw:
     """A tool as OpenAI's dialect has it."""
     fields = _unmarked(_decode(data), told)
+    if bytes(fields.get("type", b"")) not in _TOOLS_THERE:
+        raise unsupported(
+            f"tools[{at}].type", "is a tool of another service's own; this model does not have it"
+        )
     if bytes(fields.get("type", b"")) == b'"function"':
         for key in [key for key in fields if key not in ("type", "function")]:
             del fields[key]

@@ -22,12 +22,14 @@ _FIELDS = frozenset(
             "top_k",
         ),
         *("tools", "tool_choice", "thinking", "output_config", "metadata", "service_tier", "container"),
-        "cache_control",
+        *("cache_control", "billing_policy", "compaction", "context_management", "diagnostics"),
+        *("fallback_credit_token", "fallbacks", "inference_geo", "mcp_servers", "speed", "thread"),
+        *("user_profile_id", "workspace_id"),
     )
 )
 _IMAGES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 _BLOCKS = {
-    "user": ("text", "image", "document", "search_result", "tool_result"),
+    "user": ("text", "image", "document", "search_result", "tool_result", "container_upload"),
     "assistant": (
         *("text", "thinking", "redacted_thinking", "tool_use", "server_tool_use", "container_upload"),
         *("web_search_tool_result", "web_fetch_tool_result", "code_execution_tool_result"),
@@ -134,7 +136,7 @@ def _blocks(content: object, where: str, kinds: tuple[str, ...]) -> list[dict[st
         if kind == "tool_use" and not isinstance(block.get("input"), dict):
             raise bad(f"{here}.tool_use.input: Input should be a valid dictionary")
         if kind == "tool_result":
-            inner = ("text", "image", "document", "search_result")
+            inner = ("text", "image", "document", "search_result", "tool_reference")
             _blocks(block.get("content", []), f"{here}.tool_result.content", inner)
         if kind == "search_result":
             for name in ("source", "title"):
@@ -145,9 +147,13 @@ def _blocks(content: object, where: str, kinds: tuple[str, ...]) -> list[dict[st
 
 
 def _check_source(source: object, where: str, kind: str) -> None:
-    sources = ("base64", "url") if kind == "image" else ("base64", "url", "text", "content")
+    sources = ("base64", "url", "file") if kind == "image" else ("base64", "url", "file", "text", "content")
     if not isinstance(source, dict) or source.get("type") not in sources:
-        named = "a base64 or url source" if kind == "image" else "a base64, url, text or content source"
+        named = (
+            "a base64, url or file source"
+            if kind == "image"
+            else "a base64, url, file, text or content source"
+        )
         raise bad(f"{where}: Input should be {named}")
     if source["type"] == "text" and source.get("media_type") != "text/plain":
         raise bad(f"{where}.text.media_type: Input should be 'text/plain'")
@@ -181,6 +187,8 @@ def _check_calls(turns: list[tuple[str, list[dict[str, Any]]]]) -> None:
 def _check_tools(asked: dict[str, Any]) -> None:
     tools = asked.get("tools", [])
     for at, tool in enumerate(tools):
+        if isinstance(tool, dict) and tool.get("type", "custom") != "custom":
+            continue  # one of the service's own, of many shapes
         schema = tool.get("input_schema") if isinstance(tool, dict) else None
         if not isinstance(schema, dict) or schema.get("type") != "object":
             raise bad(f"tools.{at}.custom.input_schema.type: Field required")

@@ -31,6 +31,7 @@ def _kept(name: str, value: Any) -> Probe:
 
 
 _MARK = {"type": "ephemeral"}
+_SEARCH = {"type": "web_search_20250305", "name": "web_search", "max_uses": 3, "cache_control": _MARK}
 _TEXT = {"type": "text", "media_type": "text/plain", "data": "Long."}
 _USES = [
     HI,
@@ -54,7 +55,7 @@ MESSAGES: tuple[Probe, ...] = (
     _kept("cache_control", _MARK),
     _kept("container", "c1"),
     *(
-        _own(name, value)
+        _kept(name, value)
         for name, value in {
             "billing_policy": {"a": 1},
             "compaction": {"a": 1},
@@ -108,6 +109,12 @@ MESSAGES: tuple[Probe, ...] = (
         },
     ),
     _kept("service_tier", "standard_only"),
+    Probe(
+        "service_tier: a new one",
+        {"service_tier": "odd"},
+        ("service_tier",),
+        {"anthropic": ("service_tier", "odd")},
+    ),
     Probe(
         "stop_sequences",
         {"stop_sequences": ["§"]},
@@ -177,7 +184,10 @@ MESSAGES: tuple[Probe, ...] = (
         }.items()
     ),
     Probe(
-        "tools: web_search", {"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, ("tools[0]",)
+        "tools: web_search",
+        {"tools": [_SEARCH]},
+        ("tools[0]",),
+        {"anthropic": ("tools.0", _SEARCH)},
     ),
     Probe(
         "betas",
@@ -226,6 +236,25 @@ MESSAGES: tuple[Probe, ...] = (
             **({} if name != "title" else openai("messages.0.content.0.file.filename", value)),
         )
         for name, value in {"title": "T", "context": "C", "citations": {"enabled": True}}.items()
+    ),
+    *(
+        _block(
+            f"{kind} by {source['type']}",
+            {"type": kind, "source": source, "cache_control": _MARK},
+            words=("messages[0].content",),
+            anthropic=("messages.0.content.0", {"type": kind, "source": source, "cache_control": _MARK}),
+        )
+        for kind, source in (
+            ("document", {"type": "url", "url": "https://a/b.pdf"}),
+            ("document", {"type": "file", "file_id": "file_1"}),
+            ("image", {"type": "file", "file_id": "file_1"}),
+        )
+    ),
+    _block(
+        "container_upload",
+        {"type": "container_upload", "file_id": "file_1"},
+        words=("messages[0].content",),
+        anthropic=("messages.0.content.0", {"type": "container_upload", "file_id": "file_1"}),
     ),
     _block(
         "search_result",

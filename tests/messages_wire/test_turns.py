@@ -154,7 +154,7 @@ def test_a_system_turn_in_the_midst_stays_there() -> None:
         ([("user", ["x"])], "messages[0].content[0]"),
         ([("user", [{"type": "image"}])], "messages[0].content[0].source"),
         (
-            [("user", [{"type": "image", "source": {"type": "file", "file_id": "f"}}])],
+            [("user", [{"type": "image", "source": {"type": "odd", "file_id": "f"}}])],
             "messages[0].content[0].source",
         ),
         ([("user", [RESULT])], "messages[0].content"),

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from server.chat import ChatRequest, JsonObject
+from server.errors import InvalidRequest
 from server.openai_wire import narrowed
 from server.openai_wire.narrowing import MOVED
 
@@ -52,6 +53,39 @@ def test_what_is_missed_is_told_and_an_effort_stays_one() -> None:
     assert warnings == ("thinking was left out", "metadata was left out")
     assert narrow(service_tier="standard_only")[1] == ("service_tier was left out",)
     assert narrow(service_tier="auto")[0]["service_tier"] == "auto"
+
+
+def test_fields_of_the_service_alone_are_taken_out_and_told_by_their_names() -> None:
+    made, warnings = narrow(anthropic_fields={"speed": "fast", "mcp_servers": []})
+    assert "anthropic_fields" not in made
+    assert warnings == ("speed was left out", "mcp_servers was left out")
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "code"),
+    [
+        ({"anthropic_fields": {"mcp_servers": [{"url": "x"}]}}, "mcp_servers", "unsupported_parameter"),
+        ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, "tools[0].type", "unsupported_parameter"),
+        (
+            {
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [{"type": "anthropic_block", "anthropic_block": {"type": "document"}}],
+                    }
+                ]
+            },
+            "messages[0].content",
+            "unsupported_content",
+        ),
+    ],
+)
+def test_what_only_the_service_itself_can_do_is_refused(
+    fields: dict[str, Any], param: str, code: str
+) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        narrow(**fields)
+    assert (refused.value.param, refused.value.code) == (param, code)
 
 
 def test_a_field_that_an_upstream_knows_stays() -> None:

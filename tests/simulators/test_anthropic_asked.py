@@ -144,7 +144,7 @@ def test_what_the_vendor_takes_is_taken(fields: dict[str, Any]) -> None:
         ({"messages": [{"role": "user", "content": []}]}, "non-empty content"),
         ({"messages": [user({"type": "video"})]}, "Input tag 'video'"),
         ({"messages": [user({"type": "tool_use", "id": "t"})]}, "Input tag 'tool_use'"),
-        ({"messages": [user({"type": "image", "source": {"type": "file"}})]}, "base64 or url source"),
+        ({"messages": [user({"type": "image", "source": {"type": "text"}})]}, "base64, url or file source"),
         (
             {
                 "messages": [
