@@ -201,7 +201,7 @@ def _let_in(request: web.Request, snapshot: Snapshot, record: Record, *, drainin
     if draining and access != "open":
         raise ShuttingDown("The server is shutting down; try again in a moment.", retry_after_s=2)
     if snapshot.keyring.open:
-        _check_local(request, snapshot)
+        _check_local(request, snapshot, watching=access == "late")
     if access != "open":
         principal = _authenticate(request, snapshot, late=access == "late")
         if principal is not None:
@@ -300,8 +300,11 @@ def _authenticate(request: web.Request, snapshot: Snapshot, *, late: bool) -> Pr
     return principal
 
 
-def _check_local(request: web.Request, snapshot: Snapshot) -> None:
-    """Without keys: only for loopback names, and not for the scripts of foreign pages (B8)."""
+def _check_local(request: web.Request, snapshot: Snapshot, *, watching: bool) -> None:
+    """Without keys: only for loopback names, and not for the scripts of foreign pages (B8).
+
+    ``watching``: the status channel is asked for, to which ``events.origins`` may come, too.
+    """
     settings = snapshot.settings.server
     allowed = {settings.host, *settings.allowed_hosts}
     host = _host_name(request.headers.get("Host", ""))
@@ -311,7 +314,8 @@ def _check_local(request: web.Request, snapshot: Snapshot) -> None:
             code="address_not_allowed",
         )
     origin = request.headers.get("Origin")
-    if origin is None or origin in snapshot.settings.cors.origins:
+    also = snapshot.settings.events.origins if watching else ()
+    if origin is None or origin in snapshot.settings.cors.origins or origin in also:
         return
     name = _host_name(urlsplit(origin).netloc)
     if not (name in allowed or _is_loopback(name)):

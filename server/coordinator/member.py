@@ -99,12 +99,12 @@ class MemberCall:
         if self.outcome is not None:
             return
         self._end_live("error")
-        partial = self._partial()
+        by_hand = reason in ("client", "watcher")
+        partial = self._partial(by_hand=by_hand)
         if reason == "watcher":
             self.error = RunCancelled("A watcher cancelled the call whose words the answer was.")
         self.log.cancelled(reason, partial=partial is not None)
         # Too slow, or not wanted any more: either way it is no fault of an upstream's.
-        by_hand = reason in ("client", "watcher")
         failure = Failure(
             self.planned,
             "cancelled",
@@ -162,7 +162,7 @@ class MemberCall:
         self.log.failed(error, partial=partial is not None)
         return partial or Failure.of(self.planned, error)
 
-    def _partial(self) -> Draft | None:
+    def _partial(self, *, by_hand: bool = False) -> Draft | None:
         """The unfinished text as a draft. Cut JSON is none, nor is what began to call tools."""
         settings = self._plan.settings
         text = self.log.text
@@ -170,7 +170,8 @@ class MemberCall:
             return None
         if len(text) < settings.partial_min_chars:
             return None
-        return Draft(self.planned, text, None, complete=False, refusal=self.log.refused)
+        refusal = self.log.refused
+        return Draft(self.planned, text, None, complete=False, refusal=refusal, by_hand=by_hand)
 
     def _end_live(self, reason: str) -> None:
         if self._live is not None and self.log.said:

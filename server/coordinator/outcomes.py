@@ -19,14 +19,14 @@ from server.errors import AllMembersFailed, InvalidRequest, ServerError, Upstrea
 from server.events import MemberFailure, StageRef
 
 # Why there is no draft of a member that did nothing wrong.
-_NO_FAULTS = frozenset({"budget", "set_aside"})
+_NO_FAULTS = frozenset({"budget", "set_aside", "cancelled"})
 
 
 class Draft(msgspec.Struct, frozen=True):
     """A member's answer. ``complete`` is false for one that was cut, of which this is the beginning.
 
-    ``refusal`` tells that the text is a refusal. ``finish_reason`` is None for a cut draft. ``calls`` are
-    those of tools that it makes, beside its text or without any.
+    ``refusal`` tells that the text is a refusal. ``finish_reason`` is None for a cut draft, and ``by_hand``
+    tells that a watcher cut it. ``calls`` are those of tools that it makes, beside its text or without any.
     """
 
     call: PlannedCall
@@ -35,6 +35,7 @@ class Draft(msgspec.Struct, frozen=True):
     complete: bool = True
     refusal: bool = False
     calls: tuple[ToolCall, ...] = ()
+    by_hand: bool = False
 
     @property
     def shortened(self) -> bool:
@@ -124,8 +125,8 @@ class Gathered(msgspec.Struct, frozen=True):
         if self.ended_by != "all" or whole:
             return self.ended_by
         codes = {failure.code for failure in self.failures}
-        alike = len(codes) == 1 and codes <= _NO_FAULTS and len(self.complete) == len(self.drafts)
-        return codes.pop() if alike else "failed"
+        codes |= {"cancelled" if draft.by_hand else "failed" for draft in self.drafts if not draft.complete}
+        return codes.pop() if len(codes) == 1 and codes <= _NO_FAULTS else "failed"
 
     @property
     def strongest(self) -> Draft | None:

@@ -150,7 +150,7 @@ def _key_from_subprotocol(offered: list[str]) -> str | None:
 def _check_origin(request: web.Request) -> None:
     """Browsers say where a script comes from; only its own host, or a listed one, may watch (B8).
 
-    Without keys, loopback origins may too: the middleware has refused all others.
+    Without keys, loopback origins may too: the middleware has refused all that are neither.
     """
     origin, snapshot = request.headers.get("Origin"), request[SNAPSHOT]
     if origin is None or snapshot.keyring.open or origin == own_origin(request, snapshot):

@@ -13,6 +13,7 @@ from server.errors import (
     InvalidRequest,
     Overloaded,
     RateLimited,
+    RunCancelled,
     ServerError,
     UpstreamError,
     UpstreamRefused,
@@ -69,6 +70,9 @@ def test_each_rung_of_the_ladder_has_its_name(stage: Gathered, level: str) -> No
     [
         (gathered("a", "b"), "all"),
         (gathered("a", FAILED), "failed"),
+        (gathered("a", RunCancelled("By a watcher.", code="cancelled")), "cancelled"),
+        (gathered("a", FAILED, RunCancelled("By a watcher.", code="cancelled")), "failed"),
+        (gathered("a", ("b",), RunCancelled("By a watcher.", code="cancelled")), "failed"),
         (gathered("a", FAILED, ended_by="quorum"), "quorum"),
         (gathered("a", ("b",), ended_by="deadline"), "deadline"),
     ],

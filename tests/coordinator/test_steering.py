@@ -142,7 +142,7 @@ async def test_a_member_that_a_watcher_cancels_is_missing_and_the_gathering_goes
     assert (command.verb, command.target, command.by) == ("cancel_member", "m2", "admin")
     assert told.data("model.cancelled", "m2").reason == "watcher"
     assert told.error is None
-    assert told.run.level == "quorum"
+    assert (told.run.level, told.data("run.degraded").reason) == ("quorum", "cancelled")
 
 
 async def test_the_last_member_that_is_cancelled_ends_the_gathering() -> None:
@@ -165,7 +165,7 @@ async def test_the_text_of_a_cancelled_member_is_a_draft_if_it_is_long_enough() 
         assert await control.cancel_member(under_way.run, ME, "m1") is True
         told = await under_way.task
     assert told.data("model.cancelled", "m1").partial is True
-    assert told.run.level == "partial"
+    assert (told.run.level, told.data("run.degraded").reason) == ("partial", "cancelled")
 
 
 async def test_a_member_that_nobody_knows_is_not_found() -> None:

@@ -11,7 +11,9 @@ from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
 from server.settings import Cors, Events, Settings
+from tests.behaviour.asking import get_request
 from tests.handlers.status_client import EVENTS, KEYED, Viewer, client, watching
+from tests.raw_http import connect
 from tests.scripted_runs import KEYS, M1, site
 
 
@@ -150,3 +152,32 @@ async def test_a_page_may_watch_from_where_it_stands_and_a_trusted_proxy_says_wh
                 pass
         assert refused.value.response.status_code == 403
         assert b'"origin_not_allowed"' in (refused.value.response.body or b"")
+
+
+@pytest.mark.parametrize(
+    ("origin", "may"),
+    [
+        ("https://listed.example", True),
+        ("https://called.example", True),
+        ("http://localhost:3000", True),
+        ("http://listed.example", False),
+        ("https://evil.example", False),
+    ],
+)
+async def test_without_keys_a_listed_page_may_watch_and_do_no_more(origin: str, may: bool) -> None:
+    settings = Settings(
+        cors=Cors(origins=("https://called.example",)), events=Events(origins=("https://listed.example",))
+    )
+    async with site(settings) as shown:
+        headers = {"Origin": origin}
+        if may:
+            async with client(shown, headers=headers) as watcher:
+                await watcher.begin()
+        else:
+            with pytest.raises(InvalidStatus) as refused:
+                async with client(shown, headers=headers):
+                    pass
+            assert refused.value.response.status_code == 403
+        async with connect("127.0.0.1", shown.port) as raw:
+            await raw.send(get_request("/v1/runs", f"Origin: {origin}"))
+            assert (await raw.answer()).status == (200 if may and "listed" not in origin else 403)
