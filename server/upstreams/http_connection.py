@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import sys
 from collections.abc import Mapping
 from typing import Protocol, cast
 
@@ -13,6 +15,9 @@ from server.upstreams.http_decoder import AnswerDecoder
 HIGH_WATER = 64 * 1024
 # Up to here head and body are joined, so that they leave in one packet. (bytes)
 JOINED_BYTES = 32 * 1024
+# A host that has vanished (its power, the way to it) closes nothing: the kernel notices it after so long.
+# One that only thinks acknowledges, so this holds for whole answers too, which else wait on. (seconds)
+VANISHED_S = 30
 
 
 class Owner(Protocol):
@@ -194,6 +199,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        _notice_vanishing(transport.get_extra_info("socket"))
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """One buffer serves every connection of the loop: it is filled and emptied within one turn."""
@@ -229,3 +235,12 @@ class Connection(asyncio.BufferedProtocol):
         if self._decoder is not None and self._answer is not None:
             self._decoder.eof(in_order=in_order)
             self._answer.wake()
+
+
+def _notice_vanishing(sock: socket.socket) -> None:
+    """Have the kernel end the connection when the other host acknowledges nothing for ``VANISHED_S``."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if sys.platform == "linux":
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, VANISHED_S // 2)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, VANISHED_S // 6)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, VANISHED_S * 1000)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import sys
 
 import pytest
 
 from server.errors import ServerError, UpstreamCut
-from server.upstreams.http_connection import HIGH_WATER, JOINED_BYTES
+from server.upstreams.http_connection import HIGH_WATER, JOINED_BYTES, VANISHED_S
 from server.upstreams.http_fast import FastClient
 from tests.raw_http import PATIENCE_S
 from tests.upstreams.http_cases import CHUNKED, HI, ask, each_request, target, then_close, until
@@ -118,3 +120,16 @@ async def test_who_is_told_to_fail_hears_it_while_it_reads() -> None:
         answer.close()
         await client.aclose()
         await until(lambda: not upstream.open)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have their own words for it")
+async def test_the_kernel_is_told_to_notice_a_host_that_vanishes() -> None:
+    async with raw_upstream(each_request(HI)) as upstream:
+        client = FastClient()
+        assert await ask(client, target(upstream)) == b"hi"
+        [connection] = client._open
+        sock = connection._transport.get_extra_info("socket")
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) < VANISHED_S
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == VANISHED_S * 1000
+        await client.aclose()
