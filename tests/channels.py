@@ -37,13 +37,15 @@ def chat(model: str = "m", **fields: Any) -> ChatRequest:
 class ScriptedChannel:
     """A channel's upstream that plays one script a call, the last one for ever.
 
-    ``asked`` holds the requests that came; ``open`` counts the calls under way.
+    ``asked`` holds the requests that came, ``asked_by`` the calls they came with; ``open`` counts those under
+    way.
     """
 
     def __init__(self, name: str, *scripts: Script) -> None:
         self.name = name
         self.scripts = list(scripts) or [says("hello")]
         self.asked: list[ChatRequest] = []
+        self.asked_by: list[Call] = []
         self.open = 0
         self.unavailable: str | None = None
         self.warnings: tuple[str, ...] = ()
@@ -51,6 +53,7 @@ class ScriptedChannel:
     async def stream(self, chat: ChatRequest, call: Call) -> AsyncGenerator[Batch, None]:
         script = self.scripts.pop(0) if len(self.scripts) > 1 else self.scripts[0]
         self.asked.append(chat)
+        self.asked_by.append(call)
         self.open += 1
         if self.warnings:
             call.adapted(self.name, self.warnings)

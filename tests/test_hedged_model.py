@@ -72,6 +72,35 @@ async def test_the_loser_is_closed_before_the_first_word_is_relayed() -> None:
     assert played(b).open == 0
 
 
+async def test_a_loser_that_spoke_in_the_same_moment_is_closed_before_the_first_word_too() -> None:
+    go = asyncio.Event()
+    a = channel("a", [go, [TextDelta("from a")], asyncio.Event()], priority=1)
+    b = channel("b", [go, [TextDelta("from b")], asyncio.Event()])
+    async with aclosing(hedged(a, b).stream(chat(), Call())) as batches:
+        first = asyncio.ensure_future(anext(batches))
+        await until(lambda: played(b).open)
+        go.set()
+        assert await first == [TextDelta("from a")]
+        assert (played(a).open, played(b).open) == (1, 0)
+
+
+async def test_the_hedge_has_the_time_that_the_call_has_left() -> None:
+    a, b = channel("a", silent(), priority=1, timeouts={"total_s": 30}), channel("b")
+    began = asyncio.get_running_loop().time()
+    await answer(hedged(a, b))
+    assert [call.deadline for call in played(b).asked_by] == [played(a).asked_by[0].deadline]
+    assert began + 29 < (played(b).asked_by[0].deadline or 0) < began + 45
+
+
+async def test_the_hedge_goes_to_none_that_has_failed_in_this_request() -> None:
+    a = channel("a", [UpstreamUnreachable("down")], priority=2)
+    b, c = channel("b", silent(), priority=1), channel("c", says("from c"))
+    call = Call()
+    assert await answer(hedged(a, b, c), call) == "from c"
+    assert asked(a, b, c) == [1, 1, 1]
+    assert call.tried == (("a", "upstream_unreachable"), ("b", "overtaken"))
+
+
 async def test_a_hedge_that_fails_leaves_the_first_alone() -> None:
     go = asyncio.Event()
     a, b = channel("a", [go, *says("from a")], priority=1), channel("b", [UpstreamUnreachable("down")])
@@ -84,14 +113,15 @@ async def test_a_hedge_that_fails_leaves_the_first_alone() -> None:
 async def test_when_the_first_fails_meanwhile_the_hedge_answers() -> None:
     go, stay = asyncio.Event(), asyncio.Event()
     a = channel("a", [go, RateLimited("slower", retry_after_s=60)], priority=1)
-    b = channel("b", [stay, *says("from b")])
-    task = asyncio.create_task(answer(hedged(a, b)))
+    b, call = channel("b", [stay, *says("from b")]), Call()
+    task = asyncio.create_task(answer(hedged(a, b), call))
     await until(lambda: played(b).open)
     go.set()
     await until(lambda: not played(a).open)
     stay.set()
     assert await task == "from b"
     assert asked(a, b) == [1, 1]
+    assert call.tried == (("a", "rate_limit_exceeded"),), "one that failed was not overtaken as well"
 
 
 async def test_when_both_fail_the_cause_of_the_first_is_told() -> None:

@@ -202,6 +202,16 @@ async def test_a_total_time_that_the_caller_set_is_not_held_against_the_channel(
     assert a.health.of("m").breaker.state == "open"
 
 
+async def test_a_probe_that_ends_by_the_callers_own_time_leaves_its_turn_to_the_next() -> None:
+    a, routed = await opened()
+    played(a).scripts = [[UpstreamTimeout("total", 1)], says("well")]
+    time_is_over(a)
+    deadline = asyncio.get_running_loop().time() + 60
+    await failure(routed, Call(deadline=deadline, attempts=1))
+    assert a.health.of("m").breaker.until <= asyncio.get_running_loop().time()
+    assert await answer(routed) == "well"
+
+
 # ── the budget ──
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -25,6 +26,8 @@ from server.upstreams.params import Params
 log = logging.getLogger("antiphon.upstream")
 Model = TypeVar("Model", bound=msgspec.Struct)
 
+# What is larger is read in a thread: it would hold up everybody else's calls meanwhile. (bytes)
+LARGE_BYTES = 1024 * 1024
 # What goes with each request of any dialect; nothing of the client's does.
 HEADERS = {
     "User-Agent": "antiphon",
@@ -114,12 +117,18 @@ class HttpUpstream(ABC):
                 target = await target
             answer = await exchange.begin(target, self.body(chat, call))
             spoken = False
+            waiting = 0  # bytes since the last deltas; an event that ends may be as large
             while not reader.done:
                 data = await answer.read()
                 if not data:
                     break
-                deltas = reader.feed(data)
+                waiting += len(data)
+                if waiting < LARGE_BYTES:
+                    deltas = reader.feed(data)
+                else:
+                    deltas = await asyncio.to_thread(reader.feed, data)
                 if deltas:
+                    waiting = 0
                     if not spoken and (spoken := has_content(deltas)):
                         clocks.spoken()
                     clocks.pause()
@@ -128,7 +137,7 @@ class HttpUpstream(ABC):
                 elif not reader.quiet:  # an upstream's comments and pings do not feed the idle clock
                     clocks.heard()
             clocks.stop()
-            if last := reader.eof():
+            if last := reader.eof() if waiting < LARGE_BYTES else await asyncio.to_thread(reader.eof):
                 yield last
             await drain(answer)
         except ServerError as error:
@@ -167,13 +176,15 @@ class HttpUpstream(ABC):
         """An answer to a plain request, of which ``data`` has come."""
         reader = self.reader(stream=False)
         deltas: list[Delta] = []
+        size = 0
         try:
             while data:
                 deltas += reader.feed(data)
+                size += len(data)
                 if reader.done:
                     break
                 data = await answer.read()
-            deltas += reader.eof()
+            deltas += reader.eof() if size < LARGE_BYTES else await asyncio.to_thread(reader.eof)
             return deltas
         finally:
             self._tell_skipped(reader)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -16,7 +17,7 @@ from server.settings import Channel
 from server.upstreams.base import Call, SurfaceCaller
 from server.upstreams.exchange import rest
 from server.upstreams.http import HttpAnswer, HttpClient, Target
-from server.upstreams.http_upstream import HttpUpstream, channel_target
+from server.upstreams.http_upstream import LARGE_BYTES, HttpUpstream, channel_target
 from server.upstreams.preset_rules import PresetRules, fit
 
 CHAT_PATH = "/chat/completions"
@@ -78,7 +79,9 @@ class OpenAIUpstream(HttpUpstream):
 
     async def _read_whole(self, answer: HttpAnswer, data: bytes) -> list[Delta]:
         if data.startswith(b"{"):
-            return self._decode(await rest(answer, data))
+            whole = await rest(answer, data)
+            large = len(whole) > LARGE_BYTES
+            return await asyncio.to_thread(self._decode, whole) if large else self._decode(whole)
         return await super()._read_whole(answer, data)
 
     def _decode(self, data: bytes) -> list[Delta]:

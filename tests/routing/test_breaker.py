@@ -127,6 +127,14 @@ def test_a_probe_that_fails_after_another_was_answered_is_one_failure_like_any_o
     assert (breaker.state, breaker.failures) == ("closed", 1)
 
 
+def test_a_probe_that_is_abandoned_after_the_channel_came_back_changes_nothing() -> None:
+    breaker = opened()
+    breaker.begin(110)
+    breaker.answered()  # by another call than the probe
+    breaker.abandoned(115)
+    assert (breaker.state, breaker.until) == ("closed", 0)
+
+
 def test_calls_from_before_the_opening_neither_close_nor_prolong_it() -> None:
     breaker = opened()
     breaker.succeeded(101)

@@ -28,6 +28,14 @@ def test_it_never_holds_more_than_its_reserve() -> None:
     assert budget.left == 2
 
 
+def test_what_would_go_beyond_the_reserve_is_not_kept() -> None:
+    budget = RetryBudget(0.75, 2)
+    budget.spend()
+    budget.add()
+    budget.add()
+    assert budget.left == 2
+
+
 def test_without_ratio_and_reserve_there_are_no_further_attempts() -> None:
     budget = RetryBudget(0, 0)
     budget.add()

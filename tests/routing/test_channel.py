@@ -12,6 +12,7 @@ from server.deltas import Batch, TextDelta, UsageDelta
 from server.deltas import Usage as Figures
 from server.errors import InsufficientQuota, RateLimited, UpstreamAuth, UpstreamUnreachable
 from server.routing.channel import ChannelState, lent
+from server.routing.health import LeftAlone
 from server.routing.limits import Ticket
 from server.routing.turns import Caller
 from server.settings import Channel
@@ -128,6 +129,32 @@ async def test_what_an_answer_cost_is_what_the_upstream_says_or_else_its_length(
     assert ticket.used == 7
     state.give(ticket)
     state.count_tokens(said, chat(), Ticket(Caller(), None, None))  # nobody counts
+
+
+async def test_what_the_upstream_has_counted_is_not_estimated_again() -> None:
+    state = channel("c", tokens_per_min=1000)
+    ticket = await state.take(Call(), chat())
+    assert ticket is not None
+    state.count_tokens([UsageDelta(Figures(3, 4, 7)), TextDelta("x" * 400)], chat(), ticket)
+    assert ticket.used == 7
+    state.give(ticket)
+
+
+@pytest.mark.parametrize(("cools_s", "told_s"), [(0.4, 1), (20, 20), (3600, 60)])
+async def test_who_waited_for_one_that_is_left_alone_by_now_hears_a_time_within_a_minute(
+    cools_s: float, told_s: float
+) -> None:
+    state = channel("c", max_concurrency=1)
+    first = await state.take(Call(), chat())
+    waits = asyncio.create_task(state.take(Call(), chat(), state.health.of("m")))
+    await asyncio.sleep(0)
+    fail(state, RateLimited("slower", retry_after_s=cools_s))
+    state.give(first)
+    with pytest.raises(LeftAlone) as refused:
+        await waits
+    assert refused.value.retry_after_s == pytest.approx(told_s, abs=0.3)
+    assert state.gate is not None
+    assert state.gate.free(), "the slot is given back"
 
 
 async def test_lent_it_shares_the_place_and_neither_limits_nor_standing() -> None:

@@ -14,7 +14,7 @@ from server.routing.channel import ChannelState
 from server.routing.choice import Candidate, Chooser
 from server.settings import ChannelModel, Policy
 from server.upstreams.base import Call
-from tests.channels import channel, played
+from tests.channels import channel, chat, played
 
 DRAWS = 10_000
 
@@ -213,6 +213,15 @@ async def test_the_one_with_the_fewest_calls_for_its_weight_is_asked() -> None:
         assert chosen is not None
         chosen.state.in_use += 1
     assert (small.in_use, large.in_use) == (20, 80)
+
+
+async def test_an_idle_one_that_is_not_well_does_not_stand_before_a_busy_one() -> None:
+    busy, refused, full = channel("busy"), channel("refused"), channel("full", max_concurrency=1)
+    busy.in_use = 7
+    refused.health.of("m").failed(UpstreamAuth("no"), refused.health.keys[0], 0.0, probe=False, cooldown_s=0)
+    await full.take(Call(), chat())
+    full.in_use = 0
+    assert set(draws(chooser([busy, refused, full], "least_busy"), 50)) == {"busy"}
 
 
 async def test_idle_channels_share_alike() -> None:

@@ -116,6 +116,14 @@ def test_nobody_is_taken_at_his_word_for_years() -> None:
     assert one.blocked_until == 100 + MAX_COOLING_S
 
 
+def test_an_account_that_is_empty_is_set_aside_whatever_time_it_names() -> None:
+    channel = health("k1", "k2")
+    one = channel.of("m")
+    assert fail(one, InsufficientQuota("empty", retry_after_s=3600), channel) == "refused"
+    assert channel.keys[0].blocked_until("m") == 0
+    assert channel.keys[0].avoided_until("m") == 100 + REFUSED_S
+
+
 def test_a_429_without_a_time_lets_others_come_first_for_a_while() -> None:
     channel = health()
     one = channel.of("m")

@@ -9,7 +9,7 @@ import pytest
 from server.errors import NoChannel, RateLimited, ServerError, UpstreamUnreachable
 from server.routing.channel import ChannelState
 from server.upstreams.base import Call
-from tests.channels import Listener, answer, channel, chat, failure, model, played, says, until
+from tests.channels import Eager, Listener, answer, channel, chat, failure, model, played, says, until
 
 
 def asked(*states: ChannelState) -> list[int]:
@@ -158,3 +158,32 @@ async def test_who_asked_for_patience_gets_it_though_a_probe_is_silent() -> None
     cool(a, 60)
     assert (await failure(model(a))).code == "no_channel"
     assert asked(a) == [0]
+
+
+async def test_whom_a_breaker_keeps_away_is_not_waited_for() -> None:
+    a = channel("a", breaker={"failures": 1, "open_s": 0.1})
+    now = asyncio.get_running_loop().time()
+    fault = UpstreamUnreachable("down")
+    a.health.of("m").failed(fault, a.health.keys[0], now, probe=False, cooldown_s=0)
+    error = await failure(model(a))
+    assert (type(error), asked(a)) == (NoChannel, [0])
+    assert 0 < (error.retry_after_s or 0) <= 0.1
+
+
+async def test_those_who_wait_come_back_a_little_later_by_chance_and_later_each_time() -> None:
+    class Noting(Eager):
+        ranges: list[tuple[float, float]] = []  # noqa: RUF012
+
+        def uniform(self, a: float, b: float) -> float:
+            self.ranges.append((a, b))
+            return b / 10
+
+    a, rng = channel("a"), Noting(1)
+    cool(a, 0.05)
+    began = asyncio.get_running_loop().time()
+    waiting = asyncio.create_task(answer(model(a, rng=rng, backoff_s=0.5, max_backoff_s=0.9)))
+    await until(lambda: rng.ranges)
+    cool(a, 0.15)
+    assert await waiting == "hello"
+    assert rng.ranges == [(0, 0.5), (0, 0.9)]
+    assert asyncio.get_running_loop().time() - began >= 0.15 + 0.09 - 0.01

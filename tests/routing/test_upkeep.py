@@ -15,6 +15,7 @@ from server.routing.upkeep import Upkeep
 from server.settings import AUTO, Channel
 from server.tasks import TaskOwner
 from server.upstreams.listing import Listing
+from server.virtual_clock import VirtualClockLoop
 from tests.channels import channel, played, says, until
 
 SOON = 0.001
@@ -27,6 +28,7 @@ class Bench:
     def __init__(self, tasks: TaskOwner, *lists: tuple[str, ...] | ServerError) -> None:
         self.lists = list(lists)
         self.asked: list[Channel] = []
+        self.asked_at: list[float] = []
         self.changes = 0
         self.states: dict[str, ChannelState] = {}
         self.held = asyncio.Event()
@@ -35,6 +37,7 @@ class Bench:
 
     async def _list(self, channel: Channel) -> Listing | None:
         self.asked.append(channel)
+        self.asked_at.append(asyncio.get_running_loop().time())
         await self.held.wait()
         found = self.lists.pop(0) if len(self.lists) > 1 else self.lists[0]
         if isinstance(found, ServerError):
@@ -102,6 +105,18 @@ async def test_a_list_that_does_not_come_leaves_the_one_before_in_force() -> Non
         await until(lambda: len(b.asked) == 2)
         await b.upkeep.first_lists(10)
         assert b.names(one) == ["m"]
+
+
+def test_a_list_that_does_not_come_is_asked_for_again_soon_and_then_ever_more_seldom() -> None:
+    async def asked_at() -> list[float]:
+        """When each list was asked for, on a clock of its own (seconds)."""
+        async with bench(UpstreamUnreachable("down")) as b:
+            b.upkeep.follow([auto(list_every_s=30)])
+            await asyncio.sleep(100)
+            return b.asked_at
+
+    with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
+        assert runner.run(asked_at()) == [0, 5, 15, 35, 65, 95]
 
 
 async def test_a_start_does_not_wait_for_a_list_that_failed(caplog: pytest.LogCaptureFixture) -> None:

@@ -102,6 +102,13 @@ def test_a_whole_answers_head_is_timed_only_if_the_channel_says_so(loop: Loop) -
     assert told == [("late", "first_token"), ("in time", "total")]
 
 
+def test_the_head_of_a_stream_is_no_first_token(loop: Loop) -> None:
+    one = watched(loop)
+    one.clocks.head_came()
+    loop.advance(1000)
+    assert ended(one) == [(10, "first_token")]
+
+
 def test_bytes_that_say_nothing_do_not_feed_the_first_token_clock(loop: Loop) -> None:
     one = watched(loop)
     for _ in range(12):

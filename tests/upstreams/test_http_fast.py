@@ -151,6 +151,16 @@ async def test_idle_connections_are_closed_after_their_time() -> None:
     await client.aclose()
 
 
+async def test_one_that_lay_idle_for_too_long_is_not_used_though_nobody_has_swept_yet() -> None:
+    client = FastClient(keep_s=0.02, sweep_s=3600)
+    async with raw_upstream(each_request(HI, HI)) as upstream:
+        assert await ask(client, target(upstream)) == b"hi"
+        await asyncio.sleep(0.05)
+        assert await ask(client, target(upstream)) == b"hi"
+        assert len(upstream.peers) == 2
+    await client.aclose()
+
+
 async def test_a_connection_that_the_server_keeps_for_a_second_only_is_not_kept(client: FastClient) -> None:
     data = HI.replace(b"Content", b"Keep-Alive: timeout=1\r\nContent")
     async with raw_upstream(each_request(data)) as upstream:

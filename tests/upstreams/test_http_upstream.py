@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from yarl import URL
 
 from server.chat import ChatRequest
-from server.deltas import Batch, Finished, TextDelta
+from server.deltas import Batch, Delta, Finished, TextDelta
 from server.errors import RateLimited, ServerError, UpstreamCut, UpstreamError, UpstreamRefused
 from server.gemini_settings import GeminiModel as OwnModel
 from server.gemini_wire import GeminiModel
@@ -19,7 +20,7 @@ from server.settings import Channel
 from server.upstreams.base import Call
 from server.upstreams.http import HttpClient, Target
 from server.upstreams.http_fast import FastClient
-from server.upstreams.http_upstream import HEADERS, HttpUpstream, channel_target, with_own
+from server.upstreams.http_upstream import HEADERS, LARGE_BYTES, HttpUpstream, channel_target, with_own
 from tests.channels import chat, deltas, failure, said_and_failed
 from tests.upstreams.http_cases import CHUNKED, each_request, then_close
 from tests.upstreams.raw_upstream import Peer, raw_upstream
@@ -141,6 +142,72 @@ async def test_what_waits_says_nothing_before_it_speaks(client: HttpClient) -> N
     async with raw_upstream(serve) as upstream:
         told = await deltas(Worded(channel(upstream.port), client))
     assert told[-1] == Finished("stop")
+
+
+class Long(Words):
+    """Says what has come at the end of a line; ``apart`` tells of each call: was it in another thread?"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop_thread = threading.get_ident()
+        self.apart: list[bool] = []
+        self.held = b""
+
+    def feed(self, data: bytes) -> Batch:
+        self.apart.append(threading.get_ident() != self.loop_thread)
+        self.held += data
+        if not data.endswith(b"\n"):
+            return []
+        line, self.held = self.held, b""
+        return [TextDelta(line.decode())]
+
+    def eof(self) -> Batch:
+        self.apart.append(threading.get_ident() != self.loop_thread)
+        return [TextDelta(self.held.decode()), Finished("stop")]
+
+
+class LongWinded(Worded):
+    def __init__(self, channel: Channel, client: HttpClient) -> None:
+        super().__init__(channel, client)
+        self.long = Long()
+
+    def reader(self, *, stream: bool) -> Long:
+        return self.long
+
+
+async def test_what_is_large_is_read_in_a_thread_and_what_follows_is_not(client: HttpClient) -> None:
+    size = LARGE_BYTES + 1
+    line = "x" * (size - 1) + "\n"
+
+    async def serve(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(CHUNKED + b"%x\r\n%b\r\n" % (size, line.encode()))
+        await heard.wait()
+        await peer.send(b"6\r\nshort\n\r\n0\r\n\r\n")
+        await peer.gone()
+
+    heard = asyncio.Event()
+    async with raw_upstream(serve) as upstream:
+        upstream_of = LongWinded(channel(upstream.port), client)
+        told: list[Delta] = []
+        async for batch in upstream_of.stream(chat(stream=True), Call()):
+            told += batch
+            heard.set()
+    assert [delta.text for delta in told if type(delta) is TextDelta] == [line, "short\n", ""]
+    apart = upstream_of.long.apart
+    assert not apart[0], "nobody knows yet how long it will be"
+    assert apart[-3:] == [True, False, False]
+
+
+@pytest.mark.parametrize(("size", "apart"), [(LARGE_BYTES - 1, False), (LARGE_BYTES, True)])
+async def test_a_plain_answer_that_is_large_is_read_in_a_thread(
+    client: HttpClient, size: int, apart: bool
+) -> None:
+    async with raw_upstream(each_request(said("x" * size))) as upstream:
+        upstream_of = LongWinded(channel(upstream.port), client)
+        told = await deltas(upstream_of, request=chat(stream=False))
+    assert told == [TextDelta("x" * size), Finished("stop")]
+    assert upstream_of.long.apart[-1] is apart
 
 
 async def test_a_server_that_is_not_there_is_an_error_of_ours(client: HttpClient) -> None:

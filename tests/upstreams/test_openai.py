@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any
 
 import pytest
@@ -10,8 +11,12 @@ import pytest
 from server.chat import ChatRequest
 from server.deltas import Finished, Opening, ReasoningDelta, TextDelta, ToolCallDelta, UsageDelta
 from server.openai_wire import parse_chat
+from server.settings import Channel
 from server.simulators.openai import OpenAISimulator
 from server.simulators.script import Script, ToolCall
+from server.upstreams.http_fast import FastClient
+from server.upstreams.http_upstream import LARGE_BYTES
+from server.upstreams.openai import OpenAIUpstream
 from tests.channels import answer, chat, deltas
 from tests.upstreams.openai_cases import KEY, TEXT, connections, upstream
 
@@ -260,3 +265,25 @@ async def test_garbage_is_told_to_the_operator_once(
     async with upstream(sim.base_url) as channel:
         assert await answer(channel) == TEXT
     assert caplog.messages == ["channel a: 2 unreadable lines skipped"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("length", [10, 2 * LARGE_BYTES])
+async def test_an_answer_of_any_length_comes_whole_and_a_large_one_is_read_in_a_thread(
+    sim: OpenAISimulator, stream: bool, length: int
+) -> None:
+    apart: list[bool] = []
+    here = threading.get_ident()
+
+    def mend(data: bytes) -> bytes:
+        apart.append(threading.get_ident() != here)
+        return data
+
+    sim.script(Script(text="x" * length, chunks=1))
+    client = FastClient()
+    try:
+        channel = OpenAIUpstream(Channel("a", "openai", ("m",), base_url=sim.base_url), client, mend=mend)
+        assert await answer(channel, request=chat(stream=stream)) == "x" * length
+    finally:
+        await client.aclose()
+    assert any(apart) is (length > LARGE_BYTES)
