@@ -49,6 +49,7 @@ class Record(msgspec.Struct, gc=False):
     first_token_s: float | None = None
     overhead_s: float | None = None
     usage: Usage | None = None
+    spent: Usage | None = None  # what of the usage was used now, if that is not all
     gone: bool = False
 
 
@@ -127,7 +128,7 @@ class Accounts:
             metrics.overhead.add(record.overhead_s)
         # What is given again was paid for once.
         if record.usage is not None and record.cache not in ("hit", "shared"):
-            self.spent(record.model, record.usage)
+            self.spent(record.model, record.spent or record.usage)
 
 
 def _fields(record: Record) -> dict[str, object]:

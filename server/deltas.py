@@ -114,12 +114,14 @@ class UsageDelta(msgspec.Struct, frozen=True, gc=False):
     """What the call used, as the upstream counted it. The last one counts.
 
     ``cost`` is the price units of an answer that was made of calls of several prices; None: by the price of
-    who answered, or nobody knows.
+    who answered, or nobody knows. ``spent`` is what of it was used now, where some calls were not made,
+    since their answers were kept; None: all of it.
     """
 
     usage: Usage
     original: Original | None = None
     cost: int | None = None
+    spent: Usage | None = None
 
 
 class Extra(msgspec.Struct, frozen=True, gc=False):

@@ -292,6 +292,23 @@ async def test_each_decision_is_told() -> None:
     assert later.notes == [("a", "passed_over", "breaker")]
 
 
+async def test_a_channel_without_the_model_costs_one_call_and_comes_last_then() -> None:
+    missing: ServerError = UpstreamRefused(
+        "no such deployment", status=404, code="model_not_found", upstream_status=404
+    )
+    missing.retryable = True
+    a, b, listener = channel("a", [missing], priority=1), channel("b"), Listener()
+    routed = model(a, b)
+    await answer(routed)
+    for _ in range(3):
+        await answer(routed, Call(observer=listener))
+    assert asked(a, b) == [1, 4]
+    assert listener.notes == [("a", "passed_over", "cooling")] * 3
+    lone = channel("c", [missing], says("pulled"))
+    assert isinstance(await failure(model(lone)), UpstreamRefused)
+    assert await answer(model(lone)) == "pulled", "alone it is asked all the same"
+
+
 async def test_a_channel_that_is_back_is_told() -> None:
     a, routed = await opened()
     played(a).scripts = [says("well")]

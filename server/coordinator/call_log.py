@@ -51,6 +51,7 @@ class CallLog(ABC):
         "_lane",
         "_parts",
         "_reported",
+        "_spent",
         "_unseen",
         "_wide",
         "attempts",
@@ -104,6 +105,7 @@ class CallLog(ABC):
         self.warnings: tuple[str, ...] = ()
         self._reported: Usage | None = None
         self._billed: Units | None = None  # what the answer says of its cost
+        self._spent: Usage | None = None  # what of the usage was used now, if that is not all
         self.said = False
         self._unseen = 0  # weight that costs tokens but stands in no text of the lane's first choice
         self._wide = Weighing()  # pieces that are not plain ASCII
@@ -142,6 +144,11 @@ class CallLog(ABC):
         if not weight and not (self.paid and self.state in ("finished", "cancelled")):
             return None
         return estimate_usage(self.request, weight)
+
+    @property
+    def spent(self) -> Usage | None:
+        """What of ``usage`` was used now: nothing where the answer is that of another call."""
+        return self.usage if self._spent is None else self._spent
 
     @property
     def cost(self) -> Units | None:
@@ -192,6 +199,8 @@ class CallLog(ABC):
                 self._reported = delta.usage
                 if delta.cost is not None:
                     self._billed = delta.cost
+                if delta.spent is not None and self._spent is None:
+                    self._spent = delta.spent
             elif type(delta) is Finished:
                 if not delta.index or self.finish_reason is None:
                     self.finish_reason = delta.reason
@@ -258,7 +267,7 @@ class CallLog(ABC):
         if state == "hedged":
             self.channel = None  # whoever speaks first
         elif state in ("kept", "shared"):
-            self._billed = 0  # another call has paid for it
+            self._billed, self._spent = 0, Usage()  # another call has paid for it
         for_ms = UNSET if for_s is None else round(for_s * 1000)
         self._tell_channel(state, UNSET if reason is None else reason, for_ms, channel)
 

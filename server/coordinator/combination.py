@@ -220,7 +220,7 @@ class Combination:
                 heard = True
                 told = task.result()
                 if (usage := book.usage) is not None:
-                    yield [UsageDelta(usage, cost=book.cost)]
+                    yield [UsageDelta(usage, cost=book.cost, spent=book.spent)]
             finally:
                 if not heard:
                     await _stop(task)

@@ -74,6 +74,12 @@ class RunBook:
         return reduce(add, used) if used else None
 
     @property
+    def spent(self) -> Usage | None:
+        """The same but for the answers of other calls, that were kept or shared."""
+        used = [usage for call in self.calls if (usage := call.spent) is not None]
+        return reduce(add, used) if used else None
+
+    @property
     def cost(self) -> Units | None:
         """What all calls cost; None where none cost anything, or where that is not known of one that did."""
         costs = [call.cost for call in self.calls if call.usage is not None]
@@ -148,7 +154,7 @@ class RunBook:
         """The answer is whole, or ended early in good order. What it tells of itself goes into ``call``."""
         if self.run.ended:
             return
-        usage = self.run.usage = self.usage
+        usage = self._sum_up()
         caching = {log.id: part.caching.outcome for log, part in self.parts if part.caching is not None}
         call.answer = AnswerInfo(
             strategy=self._strategy,
@@ -203,7 +209,7 @@ class RunBook:
         if self.run.ended:
             return
         self._close_stages()
-        usage = self.run.usage = self.usage
+        usage = self._sum_up()
         self.run.tell(
             RunFailed(
                 error=ErrorInfo(error.message, error.type, error.param, error.code),
@@ -220,7 +226,7 @@ class RunBook:
         if self.run.ended:
             return
         self._close_stages()
-        usage = self.run.usage = self.usage
+        usage = self._sum_up()
         self.run.tell(
             RunCancelled(
                 by=by or self.cancelled_by,
@@ -235,6 +241,12 @@ class RunBook:
     def cancelled_by(self) -> str:
         """``client``, ``watcher`` or ``shutdown``."""
         return self.run.cancelled_by or "client"
+
+    def _sum_up(self) -> Usage | None:
+        """Have the run know what its calls used."""
+        usage = self.run.usage = self.usage
+        self.run.spent = self.spent
+        return usage
 
     def _close_stages(self) -> None:
         for stage, _ in list(self._open.values()):

@@ -257,7 +257,7 @@ class Work:
     def _note(self) -> None:
         """Put what is known of the run into the request's record."""
         record, call = self._record, self._call
-        record.usage = self.run.usage
+        record.usage, record.spent = self.run.usage, self.run.spent
         record.channel, record.attempts = call.channel, call.attempts_made
         self._tell_attempts()
 

@@ -113,7 +113,7 @@ async def write_out(
 
 def _settle(app: web.Application, run: Run) -> None:
     """Count what a run used, of one that failed, too; its request has been answered long ago."""
-    if run.usage is not None:
-        app[ACCOUNTS].spent(run.model, run.usage)
+    if (spent := run.spent or run.usage) is not None:
+        app[ACCOUNTS].spent(run.model, spent)
     tokens = 0 if run.usage is None else run.usage.total_tokens
     log.info("%s ended in the background: %s, %d tokens", run.id, run.status, tokens)

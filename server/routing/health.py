@@ -29,6 +29,8 @@ log = logging.getLogger("antiphon.router")
 
 # A key that was refused, or whose account is empty, comes last for this long (seconds).
 REFUSED_S = 60.0
+# A model that a channel does not have, nor has a key of it, comes last there for this long (seconds).
+MISSING_S = 60.0
 # Nobody is taken at his word for longer, lest one absurd Retry-After switch a channel off for good. (seconds)
 MAX_COOLING_S = 24 * 3600.0
 # What a new time to the first token weighs in the average.
@@ -179,8 +181,8 @@ class Health:
         elif error.retry_after_s and not isinstance(error, InsufficientQuota):
             self._cool(error, key, now + min(error.retry_after_s, MAX_COOLING_S))
             change = change or "cooling"
-        elif isinstance(error, RateLimited):
-            key.tired[self.model] = now + cooldown_s
+        elif isinstance(error, RateLimited) or is_missing(error):
+            key.tired[self.model] = now + (cooldown_s if isinstance(error, RateLimited) else MISSING_S)
             change = change or "cooling"
         self._channel.refresh()
         return change
@@ -253,6 +255,11 @@ def is_fault(error: ServerError) -> bool:
     A total time that ran out is one only if the caller did not shorten it, which shows in ``retryable``.
     """
     return isinstance(error, UpstreamError | Overloaded | Slow) and not isinstance(error, UpstreamAuth)
+
+
+def is_missing(error: ServerError) -> bool:
+    """Does the channel not have the model, by its own word, so that another one may?"""
+    return error.code == "model_not_found" and error.retryable
 
 
 def is_about_key(error: ServerError) -> bool:

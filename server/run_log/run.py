@@ -33,9 +33,9 @@ class _Owner(NamedTuple):
 class Run:
     """One client request being carried out. Made by ``Runs.start``.
 
-    ``key`` is its owner's name; ``created_at`` Unix seconds; ``usage`` and ``level`` what the answer
-    tells; ``warnings`` what of the request was left out whichever model is asked; ``monotonic`` gives
-    seconds that never fall.
+    ``key`` is its owner's name; ``created_at`` Unix seconds; ``usage`` and ``level`` what the answer tells;
+    ``spent`` what of the usage was used now (None: all, for no answer was a kept one); ``warnings`` what of
+    the request was left out whichever model is asked; ``monotonic`` gives seconds that never fall.
     One writer tells events; any number of readers read from their own place, and none is ever waited for.
     """
 
@@ -62,6 +62,7 @@ class Run:
         "model",
         "monotonic",
         "response_id",
+        "spent",
         "status",
         "steered",
         "strategy",
@@ -80,6 +81,7 @@ class Run:
         self.status = "queued"
         self.level = "none"
         self.usage: Usage | None = None
+        self.spent: Usage | None = None
         self.warnings: tuple[str, ...] = ()
         self.created_at = round(runs.wall(), 3)
         self.background = False  # it survives its asker

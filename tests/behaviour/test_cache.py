@@ -291,6 +291,22 @@ async def test_the_answer_tells_which_drafts_were_kept() -> None:
         assert "cache" not in answer.json()["antiphon"]["members"][0]
 
 
+async def test_tokens_of_kept_drafts_are_told_and_not_counted_as_spent_again() -> None:
+    async with both(caching(models=(), drafts=("panel",))) as (server, _sim):
+        told, counted = [], []
+        for _ in range(2):
+            answer = (await post(server, ask("panel"), ONE)).json()
+            summary = answer["antiphon"]["members"][-1]
+            assert summary["id"] == "summary"
+            told.append((answer["usage"]["total_tokens"], summary["usage"]["total_tokens"]))
+            metrics = (await get(server, "/metrics", ONE)).body.decode()
+            lines = [line for line in metrics.splitlines() if line.startswith("antiphon_tokens_total{")]
+            counted.append(sum(float(line.split()[-1]) for line in lines if 'model="panel"' in line))
+        (whole, summary_alone), again = told
+        assert again == (whole, summary_alone)
+        assert counted == [whole, whole + summary_alone]
+
+
 # ── equal requests at once ──
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"

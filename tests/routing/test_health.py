@@ -27,7 +27,15 @@ from server.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from server.routing.health import MAX_COOLING_S, REFUSED_S, ChannelHealth, Health, LeftAlone, NoRoom
+from server.routing.health import (
+    MAX_COOLING_S,
+    MISSING_S,
+    REFUSED_S,
+    ChannelHealth,
+    Health,
+    LeftAlone,
+    NoRoom,
+)
 from server.settings import Breaker
 
 ONE_IS_ENOUGH = Breaker(failures=1)
@@ -129,6 +137,27 @@ def test_a_429_without_a_time_lets_others_come_first_for_a_while() -> None:
     one = channel.of("m")
     assert fail(one, RateLimited("slower"), channel, cooldown_s=7) == "cooling"
     assert (one.blocked_until, one.avoided_until) == (0, 107)
+
+
+def missing() -> ServerError:
+    error = UpstreamRefused("no such model", status=404, code="model_not_found")
+    error.retryable = True
+    return error
+
+
+def test_a_model_that_is_missing_lets_others_come_first_for_a_minute() -> None:
+    channel = health()
+    one, other = channel.of("m"), channel.of("other")
+    assert fail(one, missing(), channel) == "cooling"
+    assert (one.breaker.state, one.blocked_until, one.avoided_until) == ("closed", 0, 100 + MISSING_S)
+    assert other.avoided_until == 0
+
+
+def test_a_404_that_is_told_to_the_client_at_once_holds_nothing_against_the_channel() -> None:
+    channel = health()
+    one = channel.of("m")
+    assert fail(one, UpstreamRefused("no", status=404, code="model_not_found"), channel) is None
+    assert one.avoided_until == 0
 
 
 def test_a_refused_key_is_refused_for_every_model() -> None:
