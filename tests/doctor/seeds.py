@@ -111,7 +111,7 @@ PATCHES = (
     Patch("keys are left in errors", "openai_wire/errors.py",
           '            text = text.replace(secret, "***")\n    text = _SECRETS.sub("***", text)\n', "            pass\n"),
     Patch("the breaker never opens", "routing/breaker.py",
-          "        if not (probe or self._too_many()):", "        if True:"),
+          "        if not (trial or self._too_many()):", "        if True:"),
     Patch("the sick channel is asked again before another", "routed_model.py",
           "candidate = self._chooser.choose(now, but=self._done_with(failed, call, now))",
           "candidate = last.candidate if len(failed) < 2 else self._chooser.choose(now)"),
