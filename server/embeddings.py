@@ -13,11 +13,15 @@ import msgspec
 from msgspec import Raw
 
 from server.chat import JsonObject
+from server.deltas import Usage
 from server.errors import InvalidRequest, UpstreamInvalid
 from server.token_estimates import tokens_of
 
 _VECTOR = msgspec.json.Decoder(list[float])
 _INPUT = msgspec.json.Decoder(list[str])
+_RAWS = msgspec.json.Decoder(list[Raw])
+MOST_TEXTS = 2048
+"""So many texts may be in one request, as at OpenAI."""
 # What is put into the vendor's own words, or means nothing to anyone but OpenAI.
 _KNOWN = ("model", "input", "dimensions", "encoding_format")
 
@@ -26,6 +30,14 @@ class _Fields(msgspec.Struct):
     input: Raw = Raw()
     dimensions: int | None = None
     encoding_format: str | None = None
+
+
+class _Answer(msgspec.Struct):
+    data: list[dict[str, Raw]]
+    model: str
+
+
+_ANSWER = msgspec.json.Decoder(_Answer)
 
 
 class EmbeddingsAsked(msgspec.Struct, frozen=True):
@@ -115,6 +127,37 @@ def embeddings_answer(
     if prompt_tokens is None:
         usage["estimated"] = True
     return msgspec.json.encode({"object": "list", "data": told, "model": model, "usage": usage})
+
+
+def parts_of(json: JsonObject, most: int) -> list[JsonObject]:
+    """The request as several of at most ``most`` texts each, in their order; one or none if it has no more.
+
+    Raises ``InvalidRequest`` for more than ``MOST_TEXTS``.
+    """
+    raw = json.raw("input") or b""
+    if not raw.startswith(b"["):
+        return []
+    texts = _RAWS.decode(raw)
+    if len(texts) > MOST_TEXTS:
+        raise InvalidRequest(
+            f"input has {len(texts)} texts; send {MOST_TEXTS} at most in a request.", param="input"
+        )
+    cut = [texts[at : at + most] for at in range(0, len(texts), most)]
+    return [JsonObject(json.edit({"input": msgspec.json.encode(part)})) for part in cut]
+
+
+def joined(answers: Sequence[bytes], usage: Usage) -> bytes:
+    """One answer of those of a request's parts, in their order, as ``embeddings_answer`` makes them."""
+    read = [_ANSWER.decode(answer) for answer in answers]
+    told = [one for answer in read for one in answer.data]
+    data = [{**one, "index": at} for at, one in enumerate(told)]
+    counted: dict[str, int | bool] = {
+        "prompt_tokens": usage.prompt_tokens,
+        "total_tokens": usage.total_tokens,
+    }
+    if usage.estimated:
+        counted["estimated"] = True
+    return msgspec.json.encode({"object": "list", "data": data, "model": read[0].model, "usage": counted})
 
 
 def _packed(vector: bytes) -> str:

@@ -7,7 +7,7 @@ the answer, ``anthropic_error`` reads a refusal. Source: the vendor's API refere
 from __future__ import annotations
 
 from server.anthropic_wire.answer import MessagesReader
-from server.anthropic_wire.errors import anthropic_error
+from server.anthropic_wire.errors import anthropic_error, limit_reset
 from server.anthropic_wire.models import AnthropicModel, model_of
 from server.anthropic_wire.request import messages_request
 
@@ -15,6 +15,7 @@ __all__ = [
     "AnthropicModel",
     "MessagesReader",
     "anthropic_error",
+    "limit_reset",
     "messages_request",
     "model_of",
 ]

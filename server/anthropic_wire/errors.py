@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
 import msgspec
 
-from server.errors import ServerError
+from server.errors import MAX_WAIT_S, ServerError
 from server.refusals import bad_credentials, by_status, no_quota, refused
 
 _STATUS = {
@@ -34,6 +37,7 @@ class _Body(msgspec.Struct):
     error: Fault
 
 
+_LIMITS = ("requests", "tokens", "input-tokens", "output-tokens")
 _BODY = msgspec.json.Decoder(_Body)
 
 
@@ -44,6 +48,24 @@ def anthropic_error(status: int, body: bytes, *, wait_s: float | None = None) ->
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         fault = Fault()  # a proxy's page: the status must do
     return fault_error(fault, status, wait_s=wait_s)
+
+
+def limit_reset(headers: Mapping[str, str], *, now: Callable[[], float]) -> float | None:
+    """Seconds until the last of the limits that are used up is there again; None if none is told to be.
+
+    It stands in for a ``Retry-After`` that is missing. ``now`` gives the Unix time. Source: the vendor's page
+    on rate limits (``anthropic-ratelimit-…-remaining`` and ``-reset``, the latter as RFC 3339).
+    """
+    waits_s = []
+    for limit in _LIMITS:
+        if headers.get(f"anthropic-ratelimit-{limit}-remaining") != "0":
+            continue
+        try:
+            at = datetime.fromisoformat(headers.get(f"anthropic-ratelimit-{limit}-reset", ""))
+            waits_s.append(at.timestamp() - now())
+        except (ValueError, OverflowError):
+            continue  # it is no time
+    return min(max(0.0, *waits_s), MAX_WAIT_S) if waits_s else None
 
 
 def fault_error(fault: Fault, status: int | None = None, *, wait_s: float | None = None) -> ServerError:

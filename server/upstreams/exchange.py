@@ -7,6 +7,7 @@ import re
 import time
 from typing import Protocol
 
+from server.anthropic_wire import limit_reset
 from server.errors import ServerError, UpstreamError, UpstreamInvalid
 from server.openai_wire import MAX_ANSWER_BYTES, retry_after
 from server.settings import Channel
@@ -91,7 +92,10 @@ async def refusal_of(answer: HttpAnswer, read: ReadRefusal, *, within_s: float =
                 body += data
     except (UpstreamError, TimeoutError):
         pass  # the status alone must do
-    return read(answer.status, body, wait_s=retry_after(answer.headers, now=time.time))
+    wait_s = retry_after(answer.headers, now=time.time)
+    if wait_s is None and answer.status == 429:
+        wait_s = limit_reset(answer.headers, now=time.time)
+    return read(answer.status, body, wait_s=wait_s)
 
 
 def secrets_of(channel: Channel) -> tuple[str, ...]:

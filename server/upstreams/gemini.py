@@ -74,8 +74,9 @@ class GeminiUpstream(InliningUpstream):
 
 
 class _GeminiSurfaces(EmbeddingsUpstream):
-    """Embeddings, all texts of a request at once, and images, which models draw as an answer of a chat."""
+    """Embeddings, many texts at once, and images, which models draw as an answer of a chat."""
 
+    most_texts = 100  # source: the vendor's API (batchEmbedContents)
     read_refusal = staticmethod(gemini_error)
 
     def target(self, request: SurfaceRequest, theirs: str) -> Target:

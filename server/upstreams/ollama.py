@@ -17,10 +17,11 @@ from server.foreign import NativeRequest
 from server.ollama_wire import MAX_ANSWER_BYTES, OllamaReader, chat_request, ollama_error
 from server.ollama_wire.embeddings import embed_request, read_embedded
 from server.ollama_wire.errors import NOT_PULLED
+from server.openai_wire import clean_error
 from server.openai_wire.errors import clean
 from server.settings import Channel
 from server.sse import MAX_EVENT_BYTES
-from server.surfaces import SurfaceRequest
+from server.surfaces import AnswerHead, SurfaceRequest
 from server.upstreams.base import Call
 from server.upstreams.exchange import secrets_of
 from server.upstreams.http import HttpClient, Target, Uploader
@@ -50,11 +51,11 @@ class OllamaUpstream(InliningUpstream):
 
     def __init__(self, channel: Channel, client: HttpClient, images: ImageSource, uploader: Uploader) -> None:
         super().__init__(channel, client, images, lambda url: False)
-        self.surfaces = _OllamaEmbeddings(channel, client, uploader)
         self._target = ollama_target(channel, "/api/chat")
         self._pulls: OllamaPulls | None = None
         if channel.ollama.pull:
             self._pulls = OllamaPulls(channel.name, client, ollama_target(channel, "/api/pull"))
+        self.surfaces = _OllamaEmbeddings(channel, client, uploader, self._pulls)
 
     def stream(self, chat: ChatRequest, call: Call) -> AsyncGenerator[Batch, None]:
         """Yield the answer's batches; see ``upstreams.base.Upstream``."""
@@ -119,9 +120,34 @@ class _OllamaEmbeddings(EmbeddingsUpstream):
 
     read_refusal = staticmethod(ollama_error)
 
-    def __init__(self, channel: Channel, client: HttpClient, uploader: Uploader) -> None:
+    def __init__(
+        self, channel: Channel, client: HttpClient, uploader: Uploader, pulls: OllamaPulls | None
+    ) -> None:
         super().__init__(channel, client, uploader)
         self._target = ollama_target(channel, "/api/embed")
+        self._pulls = pulls
+
+    async def ask(
+        self, request: SurfaceRequest, model: str, call: Call
+    ) -> AsyncGenerator[AnswerHead | bytes, None]:
+        """See ``SurfaceUpstream``; a model that is missing is pulled where the channel wants it so."""
+        try:
+            async with aclosing(super().ask(request, model, call)) as answer:
+                async for one in answer:
+                    yield one
+            return
+        except UpstreamRefused as error:  # its status, so nothing was answered yet
+            if self._pulls is None or error.upstream_code != NOT_PULLED:
+                raise
+        theirs = self._names.get(model, model)
+        try:
+            await self._pulls.pull(theirs, self._timeouts.of(call), call.deadline)
+        except ServerError as failure:
+            clean_error(self.explained(failure), secrets=self.secrets(), names={theirs: model})
+            raise
+        async with aclosing(super().ask(request, model, call)) as answer:
+            async for one in answer:
+                yield one
 
     def target(self, request: SurfaceRequest, theirs: str) -> Target:
         """The same for every call."""

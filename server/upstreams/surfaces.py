@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from typing import TypeAlias
 
 import msgspec
@@ -18,13 +19,13 @@ from yarl import URL
 
 from server.chat import JsonObject
 from server.deltas import Usage
-from server.embeddings import EmbeddingsAsked, embeddings_answer, read_embeddings
+from server.embeddings import EmbeddingsAsked, embeddings_answer, joined, parts_of, read_embeddings
 from server.errors import InvalidRequest, ServerError, SurfaceNotOffered, UpstreamEmpty, UpstreamInvalid
 from server.foreign import NativeRequest
 from server.openai_wire import clean_error, is_error_object, upstream_error
 from server.presets import base_url_of, preset_of
 from server.settings import Channel
-from server.surfaces import AnswerHead, SurfaceRequest, Upload, media_type
+from server.surfaces import EMBEDDINGS, AnswerHead, JsonRequest, SurfaceRequest, Upload, media_type
 from server.upstreams.base import Call, OwnTimeouts
 from server.upstreams.clocks import Clocks
 from server.upstreams.exchange import Exchange, ReadRefusal, drain, rest, secrets_of
@@ -180,7 +181,43 @@ class SurfaceUpstream:
 
 
 class EmbeddingsUpstream(SurfaceUpstream):
-    """The embeddings of a vendor of another dialect; a subclass puts them into it and reads its answer."""
+    """The embeddings of a vendor of another dialect; a subclass puts them into it and reads its answer.
+
+    ``most_texts`` is how many it takes in one request: more go in several, one after the other.
+    """
+
+    most_texts: int | None = None
+
+    async def ask(
+        self, request: SurfaceRequest, model: str, call: Call
+    ) -> AsyncGenerator[AnswerHead | bytes, None]:
+        """See ``SurfaceUpstream``; one answer, however many requests it takes."""
+        parts = self._parts(request, model)
+        if len(parts) < 2:
+            async with aclosing(super().ask(request, model, call)) as answer:
+                async for one in answer:
+                    yield one
+            return
+        answers: list[bytes] = []
+        usage = Usage()
+        for part in parts:
+            async with aclosing(super().ask(part, model, call)) as answer:
+                async for one in answer:
+                    if isinstance(one, bytes):
+                        answers.append(one)
+                    elif one.usage is not None:
+                        usage += one.usage
+        body = await asyncio.to_thread(joined, answers, usage)
+        yield AnswerHead(200, "application/json", len(body), usage)
+        yield body
+
+    def _parts(self, request: SurfaceRequest, model: str) -> list[JsonRequest]:
+        if self.most_texts is None or request.surface != EMBEDDINGS:
+            return []
+        body = request.body(model)
+        assert isinstance(body, bytes)  # embeddings are asked for by a JSON object
+        name = request.model or model
+        return [JsonRequest(EMBEDDINGS, name, json) for json in parts_of(JsonObject(body), self.most_texts)]
 
     @abstractmethod
     def in_dialect(self, asked: EmbeddingsAsked, theirs: str) -> NativeRequest:

@@ -6,8 +6,37 @@ import json
 
 import pytest
 
-from server.anthropic_wire import anthropic_error
+from server.anthropic_wire import anthropic_error, limit_reset
 from server.anthropic_wire.errors import Fault, fault_error
+from server.errors import MAX_WAIT_S
+
+NOW = 1_750_000_000.0  # 2025-06-15T15:06:40Z
+SOON = {
+    "anthropic-ratelimit-requests-remaining": "0",
+    "anthropic-ratelimit-requests-reset": "2025-06-15T15:07:10Z",
+}
+LATER = {
+    "anthropic-ratelimit-tokens-remaining": "0",
+    "anthropic-ratelimit-tokens-reset": "2025-06-15T15:08:40Z",
+}
+
+
+@pytest.mark.parametrize(
+    ("headers", "wait_s"),
+    [
+        ({}, None),
+        (SOON, 30),
+        (SOON | LATER, 120),
+        (SOON | LATER | {"anthropic-ratelimit-tokens-remaining": "9"}, 30),
+        (SOON | {"anthropic-ratelimit-requests-reset": "2025-06-15T15:06:00Z"}, 0),
+        (SOON | {"anthropic-ratelimit-requests-reset": "2099-06-15T15:06:00Z"}, MAX_WAIT_S),
+        (SOON | {"anthropic-ratelimit-requests-reset": "soon"}, None),
+    ],
+)
+def test_a_limit_that_is_used_up_tells_when_it_is_there_again(
+    headers: dict[str, str], wait_s: float | None
+) -> None:
+    assert limit_reset(headers, now=lambda: NOW) == wait_s
 
 
 def body(kind: str, message: str) -> bytes:

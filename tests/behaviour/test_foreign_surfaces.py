@@ -79,6 +79,33 @@ async def test_the_runs_usage_is_what_the_vendor_counted(kind: str) -> None:
         assert float(answer.headers["x-antiphon-overhead-ms"]) >= 0
 
 
+@pytest.mark.parametrize("form", ["float", "base64"])
+async def test_many_texts_go_to_gemini_in_several_requests_and_come_back_as_one_answer(form: Any) -> None:
+    texts = [f"text {at}" for at in range(250)]
+    async with before("gemini") as (server, sim, client):
+        answer = await client.embeddings.create(model="m", input=texts, dimensions=3, encoding_format=form)
+        raw = await post(server, {"model": "m", "input": texts[:101], "user": "u"}, path=EMBED)
+        assert [len(one.json()["requests"]) for one in sim.requests] == [100, 100, 50, 100, 1]
+    assert [one.index for one in answer.data] == list(range(250))
+    assert (answer.model, answer.usage.prompt_tokens) == ("m", 500)
+    if form == "float":
+        assert [one.embedding for one in answer.data] == [vector(text.encode(), 3) for text in texts]
+    assert raw.headers["x-antiphon-warnings"] == "user was left out"
+    assert raw.json()["usage"] == {"prompt_tokens": 202, "total_tokens": 202}
+
+
+async def test_a_part_of_many_texts_that_fails_fails_the_request() -> None:
+    async with before("gemini") as (server, sim, _):
+        queue(sim, "gemini")
+        queue(sim, "gemini", status=400, error_message="odd")
+        answer = await post(server, {"model": "m", "input": ["a"] * 101}, path=EMBED)
+        error_of(answer, 400)
+        assert len(sim.requests) == 2
+        too_many = await post(server, {"model": "m", "input": ["a"] * 2049}, path=EMBED)
+        assert error_of(too_many, 400)["param"] == "input"
+        assert len(sim.requests) == 2
+
+
 async def test_what_was_left_out_is_told() -> None:
     async with before("ollama") as (server, sim, _):
         answer = await post(server, {"model": "m", "input": "a", "user": "u"}, path=EMBED)

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from server.chat import JsonObject
 from server.errors import ServerError, UpstreamCut, UpstreamInvalid, UpstreamRefused, UpstreamTimeout
 from server.settings import Timeouts
 from server.simulators.ollama import OllamaSimulator
 from server.simulators.ollama_said import OllamaScript
-from server.upstreams.base import Call, Upstream
+from server.surfaces import EMBEDDINGS, AnswerHead, JsonRequest
+from server.upstreams.base import Call, Upstream, surfaces_of
 from tests.channels import answer, chat, failure
 from tests.upstreams.openai_cases import TEXT, upstream
 
@@ -50,6 +52,27 @@ async def test_what_is_not_there_is_pulled_once_and_answers(
     assert paths(sim) == ["/api/chat", "/api/pull", "/api/chat", "/api/chat"]
     assert sim.requests[1].json() == {"model": "llama3.2", "stream": True}
     assert "channel a: has pulled llama3.2" in caplog.text
+
+
+async def embedded(channel: Upstream) -> list[Any]:
+    surfaces = surfaces_of(channel)
+    assert surfaces is not None
+    request = JsonRequest(EMBEDDINGS, "m", JsonObject(b'{"model":"m","input":"a"}'))
+    return [part async for part in surfaces.ask(request, "m", Call())]
+
+
+async def test_embeddings_have_their_model_pulled_too(sim: OllamaSimulator) -> None:
+    async with pulling(sim) as channel:
+        assert isinstance((await embedded(channel))[0], AnswerHead)
+    assert paths(sim) == ["/api/embed", "/api/pull", "/api/embed"]
+
+
+async def test_a_pull_for_embeddings_that_fails_is_told(sim: OllamaSimulator) -> None:
+    async with pulling(sim, "nobody") as channel:
+        with pytest.raises(UpstreamRefused) as raised:
+            await embedded(channel)
+    assert raised.value.code == "model_not_found"
+    assert paths(sim) == ["/api/embed", "/api/pull"]
 
 
 async def test_all_who_ask_meanwhile_share_the_pull(sim: OllamaSimulator) -> None:
