@@ -225,15 +225,19 @@ def _native_finish(reason: str, native: str, sequence: str | None, beside: dict[
 def usage_of(native: dict[str, Any]) -> Usage:
     """The figures in our terms; the upstream's own are kept beside them, under ``native_usage``."""
     cached = figure(native, "cache_read_input_tokens")
-    prompt = figure(native, "input_tokens") + figure(native, "cache_creation_input_tokens") + cached
+    written = figure(native, "cache_creation_input_tokens")
+    prompt = figure(native, "input_tokens") + written + cached
     completion = figure(native, "output_tokens")
+    details = {"cached_tokens": cached}
+    if written:
+        details["cache_write_tokens"] = written
     fields: dict[str, Any] = {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
-        "prompt_tokens_details": {"cached_tokens": cached},
+        "prompt_tokens_details": details,
     }
-    if isinstance(details := native.get("output_tokens_details"), dict):
-        fields["completion_tokens_details"] = details
+    if isinstance(parts := native.get("output_tokens_details"), dict):
+        fields["completion_tokens_details"] = {"reasoning_tokens": figure(parts, "thinking_tokens")}
     fields["native_usage"] = native
     return Usage(prompt, completion, prompt + completion, raw=msgspec.json.encode(fields))

@@ -150,10 +150,15 @@ class Turns:
         self._made.append({"role": "tool", "tool_call_id": item.call_id, "content": said})
 
     def _reasoning(self, item: _Item, param: str) -> None:
-        turn = self._assistant()
         texts = _parts(item.content, f"{param}.content") or _parts(item.summary, f"{param}.summary")
+        blocks = _blocks(item.encrypted_content or "", param)
+        turn = self._assistant()
+        spoken = turn["content"] is not None and "tool_calls" not in turn
+        if spoken and not self._shown and any("type" in block for block in blocks):
+            self._close()  # what a vendor signed goes back behind the words that it came behind
+            turn = self._assistant()
         self._thoughts += [part["text"] for part in texts]
-        for block in _blocks(item.encrypted_content or "", param):
+        for block in blocks:
             if "call" in block:
                 self._beside[str(block["call"])] = block.get("extra_content")
             elif "extra_content" in block and "type" not in block:

@@ -80,7 +80,7 @@ def usage_fields(usage: Usage) -> dict[str, Any]:
         "input_tokens": usage.prompt_tokens,
         "input_tokens_details": {
             "cached_tokens": _detail(raw, "prompt_tokens_details", "cached_tokens"),
-            "cache_write_tokens": 0,
+            "cache_write_tokens": _detail(raw, "prompt_tokens_details", "cache_write_tokens"),
         },
         "output_tokens": usage.completion_tokens,
         "output_tokens_details": {

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.anthropic_wire import MessagesReader
+from server.anthropic_wire.answer import usage_of
 from server.deltas import Finished, Opening, TextDelta, ToolCallDelta, UsageDelta
 from server.errors import Overloaded, ServerError, UpstreamCut, UpstreamEmpty, UpstreamInvalid
 from tests.anthropic_wire.messages import (
@@ -78,7 +79,7 @@ def check_whole(deltas: list[Any], arguments: str) -> None:
     usage = deltas[-1].usage
     assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (20, 30, 50)
     raw = json.loads(usage.raw)
-    assert raw["prompt_tokens_details"] == {"cached_tokens": 5}
+    assert raw["prompt_tokens_details"] == {"cached_tokens": 5, "cache_write_tokens": 3}
     assert raw["native_usage"] == {**USAGE, "output_tokens": 30}
 
 
@@ -348,3 +349,8 @@ def test_an_event_that_is_no_json_is_passed_over_and_counted() -> None:
     assert reader.skipped == 2
     with pytest.raises(UpstreamInvalid, match="nothing that can be read"):
         streamed(GARBAGE)
+
+
+def test_what_was_thought_is_counted_by_the_name_that_chats_have_for_it() -> None:
+    usage = usage_of({"input_tokens": 1, "output_tokens": 9, "output_tokens_details": {"thinking_tokens": 7}})
+    assert json.loads(usage.raw or b"")["completion_tokens_details"] == {"reasoning_tokens": 7}

@@ -92,6 +92,16 @@ def test_images_in_an_output_stay_in_it() -> None:
     assert made[2:] == [{"role": "tool", "tool_call_id": "a", "content": content}]
 
 
+def test_what_was_signed_behind_words_goes_back_behind_them() -> None:
+    blocks = [{"type": "thinking", "thinking": "hm", "signature": "Eq"}]
+    thought = {"type": "reasoning", "summary": [], "encrypted_content": sealed(blocks)}
+    said = {"role": "assistant", "content": "Let me see."}
+    first, second = turns(user("hi"), thought, said, thought, CALL, OUTPUT)[1:3]
+    assert (first["thinking_blocks"], first["content"]) == (blocks, "Let me see.")
+    assert "tool_calls" not in first
+    assert (second["thinking_blocks"], len(second["tool_calls"])) == (blocks, 1)
+
+
 def test_signed_thoughts_go_back_by_their_own_name() -> None:
     blocks = [{"type": "thinking", "thinking": "hm", "signature": "Eq"}]
     thought = {"type": "reasoning", "summary": [], "encrypted_content": sealed(blocks)}

@@ -8,6 +8,12 @@ from server.deltas import Usage
 from server.responses_wire.response import usage_fields
 
 
+def test_what_was_written_to_a_cache_is_told() -> None:
+    raw = b'{"prompt_tokens_details":{"cached_tokens":4,"cache_write_tokens":3}}'
+    told = usage_fields(Usage(9, 2, 11, raw=raw))["input_tokens_details"]
+    assert told == {"cached_tokens": 4, "cache_write_tokens": 3}
+
+
 @pytest.mark.parametrize(
     ("raw", "cached", "thought"),
     [
