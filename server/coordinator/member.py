@@ -15,8 +15,12 @@ from server.coordinator.plan import Plan, PlannedCall
 from server.coordinator.tool_calls import ToolCall, ToolCalls, Tools
 from server.deltas import Batch
 from server.errors import ContentFiltered, RunCancelled, ServerError, UpstreamEmpty, UpstreamInvalid
+from server.openai_wire import kept_in
 from server.upstreams.base import Call, Upstream
 
+# Stands in a chunk that has pictures, and in few others.
+_PICTURES = b'"images"'
+PICTURES_LOST = "images of the draft were left out: drafts are texts"
 # An answer that ends so may hold no text.
 CALLS = frozenset({"tool_calls", "function_call"})
 
@@ -62,6 +66,7 @@ class MemberCall:
         self._settled = settled
         self._heard = heard
         self._spoke = False
+        self._showed = False  # pictures, which no draft can hold
         self._why = why
         self._live = live
         self._fits = fits
@@ -82,6 +87,10 @@ class MemberCall:
                         self._heard()
                     if self._live is not None:
                         await self._live.hear(self.planned.place, batch)
+                    elif not self._showed and _shows(batch):
+                        self._showed = True
+                        before = () if call.warnings is None else call.warnings[1]
+                        call.adapted(call.channel, (*before, PICTURES_LOST))
             self._settle(self._finish())
         except ServerError as error:
             if self.outcome is None:
@@ -180,3 +189,12 @@ class MemberCall:
     def _settle(self, outcome: Outcome) -> None:
         self.outcome = outcome
         self._settled()
+
+
+def _shows(batch: Batch) -> bool:
+    """Are there pictures in it?"""
+    return any(
+        _PICTURES in original.data and (kept := kept_in(original.data)) is not None and kept.images
+        for delta in batch
+        if (original := delta.original) is not None
+    )

@@ -72,13 +72,24 @@ async def test_a_single_call_tells_it_in_the_header_and_in_its_run(stream: bool)
 
 async def test_what_is_left_out_at_the_door_stands_in_the_first_event() -> None:
     async with kind_of("openai") as kind:
+        asked = {"model": kind.model, "input": "hi", "truncation": "auto"}
+        answer = await post(kind.server, asked, path="/v1/responses")
+        left_out = "truncation was left out: nothing is cut from the input"
+        assert answer.headers[WARNINGS] == left_out
+        created = (await events_of(kind.server, answer))[0]
+        assert created["data"]["warnings"] == [left_out]
+        fit = await events_of(kind.server, await post(kind.server, ask(kind.model)))
+        assert "warnings" not in fit[0]["data"]
+
+
+async def test_what_of_a_message_only_its_own_service_knows_is_told_by_others() -> None:
+    async with kind_of("openai") as kind:
         asked = ask(kind.model, max_tokens=9, inference_geo="eu")
         answer = await post(kind.server, asked, path="/v1/messages")
         assert answer.headers[WARNINGS] == "inference_geo was left out"
-        created = (await events_of(kind.server, answer))[0]
-        assert created["data"]["warnings"] == ["inference_geo was left out"]
-        fit = await events_of(kind.server, await post(kind.server, ask(kind.model)))
-        assert "warnings" not in fit[0]["data"]
+    async with kind_of("anthropic") as kind:
+        answer = await post(kind.server, asked | {"model": kind.model}, path="/v1/messages")
+        assert WARNINGS not in answer.headers
 
 
 async def test_a_combination_tells_it_behind_the_ids_of_its_calls() -> None:

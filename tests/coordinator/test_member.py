@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from server.chat import ChatRequest
-from server.deltas import Batch, TextDelta
+from server.coordinator.member import PICTURES_LOST
+from server.deltas import Batch, Extra, Original, TextDelta
 from server.routed_model import RoutedModel
 from server.routing.channel import ChannelState
 from server.settings import Channel, ChannelModel, Member, Timeouts, TimeoutsPatch
@@ -43,6 +44,17 @@ async def test_a_single_cut_draft_is_summarised_and_never_passed_on_as_an_answer
     assert told.text == "The answer."
     assert told.data("run.completed").level == "partial"
     assert told.data("model.failed", "m1").partial is True
+
+
+async def test_pictures_of_a_draft_are_told_once_since_no_summary_shows_them() -> None:
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    chunk = msgspec.json.encode({"choices": [{"index": 0, "delta": {"images": [picture]}}]})
+    drawn: Batch = [Extra(Original("openai.chunk", chunk))]
+    panel = Panel([Scripted("a", [drawn, drawn, *says("one")]), Scripted("b", says("two"))])
+    told = await panel.ask()
+    assert told.data("model.adapted").warnings == (PICTURES_LOST,)
+    assert told.call.answer is not None
+    assert [one.warnings for one in told.call.answer.members] == [(PICTURES_LOST,), (), ()]
 
 
 async def test_a_lone_refusal_stays_a_refusal() -> None:
