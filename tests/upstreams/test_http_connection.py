@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from server.errors import ServerError, UpstreamCut
+from server.errors import ServerError, UpstreamCut, UpstreamUnreachable
 from server.upstreams.http_connection import HIGH_WATER, JOINED_BYTES, VANISHED_S
 from server.upstreams.http_fast import FastClient
 from tests.raw_http import PATIENCE_S
@@ -132,4 +132,36 @@ async def test_the_kernel_is_told_to_notice_a_host_that_vanishes() -> None:
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) < VANISHED_S
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == VANISHED_S * 1000
+        await client.aclose()
+
+
+async def test_bytes_that_nobody_asked_for_close_an_idle_connection() -> None:
+    idle = asyncio.Event()
+
+    async def serve(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(HI)
+        await idle.wait()
+        await peer.send(HI)
+        await peer.gone()
+
+    async with raw_upstream(serve) as upstream:
+        client = FastClient()
+        assert await ask(client, target(upstream)) == b"hi"
+        idle.set()
+        await until(lambda: not upstream.open)
+        assert not any(client._idle.values()), "nobody finds it there any more"
+        await client.aclose()
+
+
+async def test_one_that_is_lost_in_the_turn_in_which_it_is_asked_fails_at_once() -> None:
+    async with raw_upstream(each_request(HI)) as upstream:
+        client = FastClient()
+        assert await ask(client, target(upstream)) == b"hi"
+        [[kept]] = client._idle.values()
+        kept.eof_received()
+        async with asyncio.timeout(PATIENCE_S):
+            with pytest.raises(UpstreamUnreachable):
+                await kept.ask(target(upstream), b"{}", lambda expired: None)
+        assert not kept.heard
         await client.aclose()
