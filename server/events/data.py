@@ -52,7 +52,6 @@ class RunQueued(Data, frozen=True, gc=False):
     status: ClassVar[str | None] = "queued"
     gated: ClassVar[Mapping[str, str]] = {"channel": "channels"}
     waiting_for: str
-    position: OptInt = UNSET
     channel: OptStr = UNSET
 
 

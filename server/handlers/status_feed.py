@@ -33,6 +33,7 @@ class Feed(Protocol):
     ``place`` is how far it has come, ``done`` is true when nothing will follow. ``pull`` gives at most about
     ``limit`` items, of text what its rhythm allows or all ``at_once``; it raises ``Gone`` when the place has
     fallen out of the log. ``due`` is the time at which there is something without anybody's waking.
+    ``thinned``: so many reports of progress were passed over while nothing was pulled for ``held_s``.
     ``close`` has to be called.
 
     ``crowd`` is the same for all feeds that tell the same; None if a feed has a rhythm of its own. Of these
@@ -49,6 +50,7 @@ class Feed(Protocol):
 
     def pull(self, now: float, limit: int, at_once: bool = False) -> list[Item]: ...
     def due(self, now: float) -> float | None: ...
+    def thinned(self, held_s: float) -> int: ...
     def sleep(self, sleeper: Sleeper) -> None: ...
     def unsleep(self, sleeper: Sleeper) -> None: ...
     def fork(self) -> Feed: ...
@@ -148,6 +150,9 @@ class RunFeed:
             return now
         return self._texts.due(now) if self._texts is not None and not self.done else None
 
+    def thinned(self, held_s: float) -> int:
+        return 0 if self._texts is None else self._texts.thinned(held_s)
+
     def sleep(self, sleeper: Sleeper) -> None:
         self.run.sleepers.add(sleeper)
         if self._texts is not None and self._texts.wants_text:
@@ -238,6 +243,9 @@ class TopicFeed:
             return now
         times = [due for texts in self._texts.values() if (due := texts.due(now)) is not None]
         return min(times, default=None)
+
+    def thinned(self, held_s: float) -> int:
+        return sum(texts.thinned(held_s) for texts in self._texts.values())
 
     def sleep(self, sleeper: Sleeper) -> None:
         self._topic.sleepers.add(sleeper)

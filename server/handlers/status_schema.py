@@ -70,13 +70,15 @@ class Error(msgspec.Struct, frozen=True, tag="error"):
 
 
 class Completed(msgspec.Struct, frozen=True, tag="complete"):
-    """``reason``: run_ended, not_found."""
+    """``reason``: run_ended, not_found; revoked or expired if the key is good no more, and 4401 or 4403 follows."""
 
     id: str
     reason: str
 
 
 class Lagged(msgspec.Struct, frozen=True, tag="lagged"):
+    """``dropped``: reports of progress if ``volatile_only``; else stored events, and 1013 follows."""
+
     id: str
     dropped: int
     volatile_only: bool

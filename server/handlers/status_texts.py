@@ -130,6 +130,16 @@ class RunTexts:
             times.append(now + PROGRESS_S / 2)
         return min(times, default=None)
 
+    def thinned(self, held_s: float) -> int:
+        """How many reports of progress were passed over in ``held_s``; the latest is still to come."""
+        passed = int(held_s / PROGRESS_S) - 1
+        if not self.wants_progress or passed <= 0:
+            return 0
+        return passed * sum(
+            lane.member is not None and sum(lane.chars.values()) != self._progress.get(lane.name, (0.0, 0))[1]
+            for lane in self._run.lanes.values()
+        )
+
     def _unsent(self, only: str | None) -> Iterable[tuple[Lane, str, int]]:
         for lane in list(self._run.lanes.values()):
             if (only is None or lane.name == only) and is_included(lane, self._include):

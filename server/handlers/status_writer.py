@@ -23,7 +23,7 @@ from server.settings import Events
 log = logging.getLogger("antiphon.status")
 
 STUCK_S = 10.0
-"""How long one write may wait for the client to read."""
+"""How long a client may take nothing of what is written to it."""
 
 LOOK_S = 0.25
 """How often it is looked how far behind a waiting write leaves the client."""
@@ -163,6 +163,10 @@ class Writer:
 
     def stop(self, stop: Stop) -> None:
         """Close the connection, after what was answered already if that still goes out at once."""
+        if stop.code in (4401, 4403):
+            reason = "expired" if stop.reason == "expired_api_key" else "revoked"
+            for id in self.subscriptions:
+                self._replies.append(text_frame(encode_message("complete", id, reason=reason)))
         if not self._socket.writing_paused:
             for frame in self._replies:
                 self._socket.send_frame(frame)
@@ -195,8 +199,11 @@ class Writer:
             if socket.writing_paused or self._farewell is not None:
                 for subscription in tuple(self.subscriptions.values()):
                     subscription.stand_up()
-            if socket.writing_paused and not await self._drained():
-                return
+            if socket.writing_paused:
+                since = self._loop.time()
+                if not await self._drained():
+                    return
+                self._own_up(self._loop.time() - since)
             now = self._loop.time()
             try:
                 wrote = self._pump(now)
@@ -217,14 +224,23 @@ class Writer:
     async def _drained(self) -> bool:
         """Wait until the client reads; False if it is gone, or stuck, or too far behind."""
         socket = self._socket
-        until = self._loop.time() + STUCK_S
+        until, least = self._loop.time() + STUCK_S, socket.buffered
         while not await socket.drained(LOOK_S):
+            if socket.buffered < least:  # a slow line is not a stuck one
+                until, least = self._loop.time() + STUCK_S, socket.buffered
             behind = max((one.feed.backlog for one in self.subscriptions.values()), default=0)
             if behind > self._settings.outbox_events or self._loop.time() >= until:
                 log.info("cut off a watcher that does not read")
                 self._cut_off()
                 return False
         return socket.open
+
+    def _own_up(self, held_s: float) -> None:
+        """Say what a client was never told, because for so long it took nothing."""
+        for subscription in self.subscriptions.values():
+            if subscription.audience is None and (dropped := subscription.feed.thinned(held_s)):
+                lagged = encode_message("lagged", subscription.id, dropped=dropped, volatile_only=True)
+                self._replies.append(text_frame(lagged))
 
     def _cut_off(self) -> None:
         """Close for slowness; the client reads of it only behind all that it has not read yet."""

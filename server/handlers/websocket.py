@@ -33,6 +33,9 @@ MAX_WAITING = 64
 FAREWELL_S = 2.0
 """How long a closing connection may still take, until it is cut."""
 
+UNSENT_BYTES = 16 * 1024
+"""What the system may hold for a watcher that its line has no room for yet."""
+
 _NO_LINGERING = struct.pack("ii", 1, 0)
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
@@ -102,6 +105,17 @@ def _fault(request: web.Request) -> str | None:
     return None
 
 
+def _hold_little_back(transport: asyncio.Transport) -> None:
+    """Have the system take no more than the line carries.
+
+    Else it swallows megabytes for a slow line before we notice, and what is shown there lags by a minute;
+    what waits with us goes out late but as few large pieces.
+    """
+    sock = transport.get_extra_info("socket")
+    if sock is not None and sock.family != getattr(socket, "AF_UNIX", None):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+
+
 def _tokens(request: web.Request, name: str) -> set[str]:
     joined = ",".join(request.headers.getall(name, []))
     return {one.strip().lower() for one in joined.split(",")}
@@ -120,6 +134,7 @@ class WebSocket:
             raise ConnectionResetError("the client left before the upgrade")
         self._loop = asyncio.get_running_loop()
         self._transport = transport
+        _hold_little_back(transport)
         self._protocol = Protocol(Side.SERVER, state=State.OPEN, max_size=max_size, logger=_quiet)
         self._max_buffered = max_buffered
         self._waiting: deque[str | bytes] = deque()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from socket import SO_RCVBUF, SOL_SOCKET
 from typing import Any
 
 import pytest
@@ -15,10 +16,11 @@ from websockets.exceptions import ConnectionClosed
 from server.errors import RunCancelled
 from server.events import ModelRetrying
 from server.handlers.status import WATCHERS, close_watchers
+from server.handlers.status_texts import PROGRESS_S
 from server.handlers.websocket import FAREWELL_S
 from server.run_check import check_run
 from server.run_log import Run
-from tests.handlers.status_client import client, code_of, watching
+from tests.handlers.status_client import client, code_of, numbers, told, watching
 from tests.scripted_runs import DRAFT, M1, Script, site
 
 # Control
@@ -160,6 +162,35 @@ async def test_a_watcher_that_does_not_read_is_cut_off_and_the_run_goes_on() -> 
         await asyncio.sleep(FAREWELL_S + 0.2)
         watcher.socket.transport.resume_reading()
         assert await watcher.closed() == 1013
+
+
+async def test_a_slow_line_is_told_how_much_progress_it_missed_and_misses_nothing_else() -> None:
+    async with watching() as (shown, watcher):
+        script = shown.script()
+        run = script.begin()
+        await watcher.subscribe(f"run:{run.id}", include=["drafts", "progress"])
+        script.say(M1, "first ")
+        assert (await watcher.until("next"))[-1]["event"]["type"] == "model.first_token"
+        watcher.socket.transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_RCVBUF, 65_536)
+        watcher.socket.transport.pause_reading()
+        loop = asyncio.get_running_loop()
+        until, said = loop.time() + 4 * PROGRESS_S, len("first ")
+        while loop.time() < until:
+            script.say(M1, "x" * 8_000)
+            said += 8_000
+            await asyncio.sleep(0.02)
+        script.finish(M1)
+        watcher.socket.transport.resume_reading()
+        messages = await watcher.until("lagged")
+        lagged = messages[-1]
+        assert (lagged["volatile_only"], lagged["dropped"] >= 1) == (True, True)
+        while messages[-1].get("event", {}).get("type") != "model.finished":
+            messages.append(await watcher.get())
+        texts = [one["data"]["text"] for one in told(messages) if one["type"] == "model.delta"]
+        assert sum(map(len, texts)) == said
+        heads = numbers(messages)
+        assert heads == list(range(heads[0], heads[0] + len(heads)))
+        run.close()
 
 
 async def test_at_shutdown_watchers_are_told_to_come_back_and_closed() -> None:

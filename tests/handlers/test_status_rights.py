@@ -10,7 +10,8 @@ from msgspec.structs import replace
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
-from server.settings import Cors, Events, Settings
+from server.app_keys import CURRENT
+from server.settings import Access, AccessKey, Cors, Events, Settings
 from tests.behaviour.asking import get_request
 from tests.handlers.status_client import EVENTS, KEYED, Viewer, client, watching
 from tests.raw_http import connect
@@ -181,3 +182,24 @@ async def test_without_keys_a_listed_page_may_watch_and_do_no_more(origin: str, 
         async with connect("127.0.0.1", shown.port) as raw:
             await raw.send(get_request("/v1/runs", f"Origin: {origin}"))
             assert (await raw.answer()).status == (200 if may and "listed" not in origin else 403)
+
+
+@pytest.mark.parametrize(
+    ("left", "reason"),
+    [
+        ((AccessKey(name="ann", key="key-of-ann", expires="2020-01-01"),), "expired"),
+        (KEYS.keys[1:], "revoked"),
+    ],
+)
+async def test_who_watches_is_told_that_its_key_is_good_no_more(
+    left: tuple[AccessKey, ...], reason: str
+) -> None:
+    async with site(KEYED) as shown, client(shown, "key-of-ann") as watcher:
+        await watcher.begin()
+        await watcher.subscribe("self", id="1")
+        current = shown.app[CURRENT]
+        current.snapshot = current.make(replace(KEYED, access=Access(keys=left)))
+        await watcher.send("subscribe", id="2", topic="self")  # when a key is looked at again
+        complete = await watcher.get("complete")
+        assert (complete["id"], complete["reason"]) == ("1", reason)
+        assert await watcher.closed() == 4401
