@@ -70,7 +70,7 @@ class Error(msgspec.Struct, frozen=True, tag="error"):
 
 
 class Completed(msgspec.Struct, frozen=True, tag="complete"):
-    """``reason``: run_ended, not_found; revoked or expired if the key is good no more, and 4401 or 4403 follows."""
+    """``reason``: run_ended, not_found; expired or revoked of a key, and 4401 or 4403 follows."""
 
     id: str
     reason: str
