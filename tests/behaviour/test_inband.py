@@ -86,8 +86,8 @@ async def test_what_machines_read_is_whole_in_every_mode(mode: str | None, kind:
         assert whole.usage is not None
         if kind == "tools":
             assert choice.finish_reason == "tool_calls"
-            assert [call.function.name for call in choice.message.tool_calls or ()] == ["get_weather"]
-            assert [call.function.arguments for call in choice.message.tool_calls or ()] == [CITY]
+            calls = [call.model_dump()["function"] for call in choice.message.tool_calls or ()]
+            assert [(call["name"], call["arguments"]) for call in calls] == [("get_weather", CITY)]
         else:
             assert choice.finish_reason == "stop"
             assert json.loads(choice.message.content or "") == {"n": 42}
