@@ -10,7 +10,7 @@ from server.deltas import Batch
 from server.handlers import inband
 from server.handlers.answering import begin
 from server.handlers.body import read_body
-from server.openai_wire import ChunkEncoder, Completion, parse_chat, relayed
+from server.openai_wire import ChunkEncoder, Completion, OwnEncoder, parse_chat, relayed
 from server.run_log import Run
 from server.sse import KEEP_ALIVE
 
@@ -39,6 +39,8 @@ class ChatDialect:
 
     def encoder(self, run: Run, chat: ChatRequest, *, own: bool) -> ChunkEncoder:
         """Writes the chunks of a stream."""
+        if own and not chat.include_usage:
+            return OwnEncoder(model=run.model, id=run.response_id, created=int(run.created_at))
         return ChunkEncoder(
             model=run.model,
             id=run.response_id,

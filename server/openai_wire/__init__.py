@@ -8,7 +8,7 @@ stream, ``completion`` a plain answer, ``errors`` the error bodies and ``models`
 from server.openai_wire.answer import MAX_ANSWER_BYTES, AnswerReader, decode_whole
 from server.openai_wire.completion import Completion, relayed
 from server.openai_wire.decoder import ChunkDecoder
-from server.openai_wire.encoder import ChunkEncoder, usage_json
+from server.openai_wire.encoder import ChunkEncoder, OwnEncoder, usage_json
 from server.openai_wire.errors import (
     clean,
     clean_error,
@@ -34,6 +34,7 @@ __all__ = [
     "Kept",
     "LeftOut",
     "ModelCard",
+    "OwnEncoder",
     "clean",
     "clean_error",
     "completion_as_chunks",

@@ -32,6 +32,8 @@ from server.openai_wire.errors import error_event
 _OBJECT = "chat.completion.chunk"
 _json = msgspec.json.encode
 DONE = b"data: [DONE]\n\n"
+_END = b"\n\n"
+_WARNINGS = b'"warnings":'
 
 
 class ChunkEncoder:
@@ -181,6 +183,39 @@ class ChunkEncoder:
             reason,
             tail,
         )
+
+
+class OwnEncoder(ChunkEncoder):
+    """The stream of an answer that is ours, for a client that wants no usage chunk.
+
+    What is to be told of its calls stands in the last chunk then, which waits for the answer's end.
+    """
+
+    def __init__(self, *, model: str, id: str, created: int) -> None:
+        super().__init__(model=model, id=id, created=created, own_identity=True)
+        self._last = b""
+
+    def encode(self, batch: Batch) -> bytes:
+        """See ``ChunkEncoder``."""
+        data = super().encode(batch)
+        if not data or not (self._last or any(type(delta) is Finished for delta in batch)):
+            return data
+        data = self._last + data
+        # No empty line stands within an event: the last one begins behind the end of the one before.
+        at = data.rfind(_END, 0, -len(_END)) + len(_END) if data.count(_END) > 1 else 0
+        self._last = data[at:]
+        return data[:at]
+
+    def finish(self, usage: Usage | None, antiphon: bytes | None = None) -> bytes:
+        """See ``ChunkEncoder``; ``antiphon`` goes out where it has warnings."""
+        last = self._last
+        if last and antiphon and _WARNINGS in antiphon:
+            last = b'%b,"antiphon":%b}%b' % (last.removesuffix(_END)[:-1], antiphon, _END)
+        return last + super().finish(usage)
+
+    def fail(self, error: ServerError) -> bytes:
+        """See ``ChunkEncoder``."""
+        return self._last + super().fail(error)
 
 
 def usage_json(usage: Usage) -> bytes:

@@ -49,7 +49,8 @@ class ResponseEncoder:
     def fail(self, error: ServerError) -> bytes:
         """The end of an answer that failed, with what there is of it."""
         begin = b"" if self._started else self._begin()
-        response = failed(self._head, error, self._output.items())
+        output = self._output
+        response = failed(self._head, error, output.items(), output.left.beside(None))
         self._keep(Whole(_json(response), []))  # nobody goes on from half an answer, but from its question
         return begin + self._event({"type": "response.failed", "response": response})
 

@@ -51,11 +51,14 @@ def ended(
     return fields
 
 
-def failed(head: Head, error: ServerError, output: list[dict[str, Any]]) -> dict[str, Any]:
+def failed(
+    head: Head, error: ServerError, output: list[dict[str, Any]], antiphon: bytes | None
+) -> dict[str, Any]:
     """A response that failed, with what it had said by then."""
     status = "cancelled" if error.code == "run_cancelled" else "failed"
     told = {"code": error.code, "message": error.message}
-    return _fields(head, status, output, None) | {"error": told}
+    fields = _fields(head, status, output, None) | {"error": told}
+    return fields | {"antiphon": Raw(antiphon)} if antiphon else fields
 
 
 def _fields(head: Head, status: str, output: list[dict[str, Any]], usage: Usage | None) -> dict[str, Any]:

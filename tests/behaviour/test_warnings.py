@@ -120,6 +120,16 @@ async def test_the_head_of_a_combinations_stream_tells_what_is_known_by_then_and
         assert [one["id"] for one in members if "warnings" in one] == ["m1", "m3", "summary"]
 
 
+async def test_without_a_usage_chunk_the_last_chunk_of_a_combinations_stream_tells_its_warnings() -> None:
+    async with panel() as server:
+        chunks = chunks_of((await post(server, ask("panel", stream=True, logit_bias={"1": 2}))).body)
+        assert [one["choices"][0]["finish_reason"] for one in chunks[-2:]] == [None, "stop"]
+        members = chunks[-1]["antiphon"]["members"]
+        assert [one["id"] for one in members if "warnings" in one] == ["m1", "m3", "summary"]
+        plain = chunks_of((await post(server, ask("panel", stream=True))).body)
+        assert "antiphon" not in plain[-1]
+
+
 async def test_a_combination_within_another_tells_it_too() -> None:
     async with panel() as server:
         answer = await post(server, ask("outer", logit_bias={"1": 2}))

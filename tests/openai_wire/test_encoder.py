@@ -7,7 +7,9 @@ import json
 import pytest
 
 from server.deltas import (
+    Batch,
     Delta,
+    Extra,
     Finished,
     Opening,
     ReasoningDelta,
@@ -17,7 +19,8 @@ from server.deltas import (
     Usage,
     UsageDelta,
 )
-from server.openai_wire import ChunkEncoder, usage_json
+from server.errors import ServerError
+from server.openai_wire import ChunkEncoder, OwnEncoder, usage_json
 from tests.openai_wire.wire_chunks import OPENING, USAGE, check_stream, chunk, decoded, relayed, text_of
 
 DONE = b"[DONE]"
@@ -123,3 +126,59 @@ def test_a_choice_that_was_begun_already_is_relayed_without_its_role() -> None:
     sent = one.encode(decoded(first, chunk({"content": "x"}), STOP))
     deltas = [json.loads(event[6:])["choices"][0]["delta"] for event in sent.split(b"\n\n")[:-1]]
     assert deltas == [{"content": "", "odd": 1}, {"content": "x"}, {}]
+
+
+# ── answers of ours, without a usage chunk ──
+
+WARNED = b'{"members":[{"id":"m1","warnings":["seed was left out"]}]}'
+
+
+def own() -> OwnEncoder:
+    return OwnEncoder(model="panel", id="chatcmpl-run", created=5)
+
+
+def test_warnings_stand_in_the_last_chunk_of_an_answer_of_ours() -> None:
+    batches: list[Batch] = [
+        [TextDelta("a"), TextDelta("b")],
+        [Finished("stop")],
+        [UsageDelta(Usage(1, 2, 3))],
+    ]
+    made = own()
+    first = [made.encode(batch) for batch in batches]
+    assert (first[0].count(b"data: "), first[1]) == (2, b"")
+    out = b"".join(first) + made.finish(None, WARNED)
+    *chunks, done = out.removesuffix(b"\n\n").split(b"\n\n")
+    assert done == b"data: [DONE]"
+    told = [json.loads(chunk.removeprefix(b"data: ")) for chunk in chunks]
+    assert [one["choices"][0]["finish_reason"] for one in told] == [None, None, "stop"]
+    assert [one.get("antiphon") for one in told] == [None, None, json.loads(WARNED)]
+
+
+@pytest.mark.parametrize("antiphon", [None, b'{"members":[{"id":"\\"warnings\\":"}]}'])
+def test_without_warnings_an_answer_of_ours_is_as_any_other(antiphon: bytes | None) -> None:
+    plain = encoder(own_identity=True)
+    made = OwnEncoder(model="public", id="chatcmpl-run", created=5)
+    batches: list[Batch] = [
+        [TextDelta("a"), Finished("stop"), Extra()],
+        [TextDelta("b", 1), Finished("stop", 1)],
+    ]
+    expected = b"".join([plain.encode(batch) for batch in batches]) + plain.finish(None)
+    said = b"".join([made.encode(batch) for batch in batches]) + made.finish(None, antiphon)
+    assert normal(said) == normal(expected)
+
+
+def normal(events: bytes) -> list[object]:
+    """The events' JSON, without what names the stream."""
+    made: list[object] = []
+    for event in events.removesuffix(b"\n\n").split(b"\n\n"):
+        data = event.removeprefix(b"data: ")
+        made.append(data if data == b"[DONE]" else json.loads(data)["choices"])
+    return made
+
+
+def test_an_answer_of_ours_that_fails_at_its_end_has_had_its_last_chunk() -> None:
+    made = own()
+    assert made.encode([Finished("stop")]) == b""
+    out = made.fail(ServerError("no"))
+    assert out.index(b'"finish_reason":"stop"') < out.index(b'"error"')
+    assert b"[DONE]" not in out

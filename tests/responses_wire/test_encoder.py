@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from server.deltas import Opening, TextDelta, ToolCallDelta
+from server.deltas import Opening, Original, TextDelta, ToolCallDelta
 from server.errors import RunCancelled, UpstreamCut
 from server.responses_wire import Head, ResponseEncoder, Whole
 from tests.responses_wire.spoken import events_of, joined
@@ -53,6 +53,14 @@ def test_a_failure_tells_what_there_is_and_is_kept() -> None:
     assert [item["status"] for item in response["output"]] == ["completed", "incomplete"]
     assert json.loads(kept[0].body) == response
     assert kept[0].output == [], "what was cut is nothing to go on from"
+
+
+def test_a_failure_tells_what_of_its_answer_had_no_place() -> None:
+    chunk = b'{"choices":[{"index":0,"delta":{"content":"a","odd":{"x":1}}}]}'
+    made = encoder()
+    said = made.encode([TextDelta("a", original=Original("openai.chunk", chunk))])
+    response = events_of(said + made.fail(UpstreamCut("cut")))[-1]["response"]
+    assert response["antiphon"] == {"warnings": ["odd was left out"]}
 
 
 def test_a_failure_before_the_first_word_has_its_beginning_too() -> None:
