@@ -72,7 +72,10 @@ class Failure(msgspec.Struct, frozen=True):
             retryable=error.retryable,
             too_slow=error.status == 504,
             retry_after_s=error.retry_after_s,
-            refused=isinstance(error, UpstreamRefused | InvalidRequest) and not error.retryable,
+            # The client named the combination: that a member's model is gone is no mistake of the request.
+            refused=isinstance(error, UpstreamRefused | InvalidRequest)
+            and not error.retryable
+            and error.upstream_status != 404,
             param=error.param,
         )
 

@@ -210,7 +210,7 @@ def _wishes(settings: Combination, chat: ChatRequest) -> Mapping[str, Raw]:
     wishes = chat.fields.antiphon or {}
     for key in wishes:
         if key not in KNOWN_OVERRIDES:
-            raise _wrong(key, f"is not known; there is {', '.join(settings.overridable) or 'none'}")
+            raise _wrong(key, f"is not known; there is {', '.join((*settings.overridable, 'background'))}")
         if key not in settings.overridable:
             raise _wrong(key, f"may not be changed by a request to {settings.name}")
         if key not in _USED_BY_ONE.get(settings.strategy, KNOWN_OVERRIDES):

@@ -290,5 +290,5 @@ async def _answer(run: Coordinator, contest: _Race) -> Answer:
 def _class_of(failure: Failure) -> str:
     if failure.code in _BY_CODE:
         return _BY_CODE[failure.code]
-    # The request itself is at fault: others would refuse it too.
-    return "upstream" if failure.http_status not in (400, 404, 413, 422) else "request"
+    # The request itself is at fault: others would refuse it too. A 404 is of one model, or one address.
+    return "upstream" if failure.http_status not in (400, 413, 422) else "request"

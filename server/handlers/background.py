@@ -25,10 +25,14 @@ FIELD = "antiphon.background"
 
 
 def take_wish(chat: ChatRequest) -> tuple[ChatRequest, bool]:
-    """The request without ``antiphon.background``, and whether that was true. Raises ``InvalidRequest``."""
-    asked = chat.fields.antiphon
-    if not asked or "background" not in asked:
-        return chat, False
+    """The request without ``antiphon.background``, and whether that was true. Raises ``InvalidRequest``.
+
+    Nulls of the ``antiphon`` field go too: they are as good as absent.
+    """
+    told = chat.fields.antiphon or {}
+    asked = {key: value for key, value in told.items() if bytes(value) != b"null"}
+    if "background" not in asked:
+        return (chat if len(asked) == len(told) else chat.with_values(antiphon=asked or None)), False
     try:
         wanted = msgspec.json.decode(asked["background"], type=bool)
     except msgspec.ValidationError:

@@ -164,6 +164,12 @@ def test_as_long_as_one_failed_otherwise_it_is_not_the_clients_mistake() -> None
     assert refusal(gathered(refused("No.", "invalid_value", None), FAILED)).status == 502
 
 
+def test_models_that_are_gone_are_the_operators_mistake() -> None:
+    gone = UpstreamRefused("There is no model x.", status=404, upstream_status=404, code="model_not_found")
+    error = refusal(gathered(gone, gone))
+    assert (error.status, error.code, error.should_retry) == (502, "all_members_failed", False)
+
+
 def test_too_few_drafts_are_an_error_of_their_own() -> None:
     error = refusal(gathered("a", FAILED, FAILED, min_success=2))
     assert (error.status, error.code) == (502, "too_few_drafts")

@@ -183,6 +183,17 @@ async def test_fallback_does_not_repeat_a_request_that_is_at_fault() -> None:
     assert second.asked == []
 
 
+@pytest.mark.parametrize("code", [None, "model_not_found"])
+async def test_fallback_goes_on_where_a_model_is_gone(code: str | None) -> None:
+    gone = UpstreamRefused("The model `a` does not exist.", status=404, upstream_status=404, code=code)
+    told = await falling(Scripted("a", [gone]), Scripted("b", says("two"))).ask()
+    assert told.text == "two"
+    assert told.data("run.completed").level == "quorum"
+    nobody = await falling(Scripted("a", [gone]), Scripted("b", [gone])).ask()
+    assert isinstance(nobody.error, AllMembersFailed)
+    assert nobody.error.status == 502, "the client named the combination, which there is"
+
+
 @pytest.mark.parametrize(
     ("after", "goes_on"), [(("upstream", "content_filter"), True), (("upstream",), False)]
 )

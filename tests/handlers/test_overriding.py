@@ -54,6 +54,26 @@ async def test_a_key_without_the_right_may_change_nothing() -> None:
         assert (await asked(server, FREE, quorum=1, strategy="race")).status == 200
 
 
+async def test_a_wish_that_is_null_is_as_good_as_absent() -> None:
+    async with both(settings) as (server, sim):
+        nothing = dict.fromkeys(("strategy", "quorum", "grace_s", "members", "max_cost", "background"))
+        told = (await asked(server, BOUND, **nothing)).json()
+        assert (told["antiphon"]["strategy"], told["antiphon"]["level"]) == ("synthesize", "none")
+        raced = await asked(server, FREE, **(nothing | {"strategy": "race"}))
+        assert raced.json()["antiphon"]["strategy"] == "race"
+        assert (
+            await post(server, ask("m1", antiphon=nothing), f"Authorization: Bearer {FREE}")
+        ).status == 200
+        assert all(b"antiphon" not in request.body for request in sim.requests)
+
+
+async def test_a_wish_that_is_not_known_is_told_what_there_is() -> None:
+    async with both(settings) as (server, _):
+        error = error_of(await asked(server, FREE, status="chunk"), 400)
+        assert error["param"] == "antiphon.status"
+        assert error["message"].endswith("deadline_s, max_cost, members, background.")
+
+
 async def test_a_key_picks_only_members_that_it_may_call() -> None:
     async with both(settings) as (server, sim):
         for key, members, allowed in (
@@ -92,7 +112,7 @@ async def test_a_key_picks_only_members_that_it_may_call() -> None:
         ({"max_cost": 0}, None),
         ({"strategy": "vote"}, None),
         ({"strategy": "Race"}, None),
-        ({"strategy": None}, "invalid_type"),
+        ({"strategy": 1}, "invalid_type"),
         ({"qorum": 1}, None),
         ({"tools": "summary"}, None),
     ],
