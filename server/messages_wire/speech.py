@@ -26,7 +26,7 @@ from server.deltas import (
 )
 from server.errors import UpstreamInvalid
 from server.messages_wire.beside import UNSIGNED, citation_of, image_block
-from server.openai_wire import Kept, LeftOut, kept_in, sealed
+from server.openai_wire import Details, Kept, LeftOut, kept_in, sealed
 
 _REASONS = {
     "stop": "end_turn",
@@ -107,7 +107,8 @@ class Speech:
 
     With ``thoughts`` what the model thinks becomes blocks of thinking; signed thoughts always do, for they
     must come back. What a vendor puts beside a call comes back sealed in a block of redacted thinking before
-    it, as ``[{"call": id, "extra_content"}]``, what it puts beside the text in one behind it, without the id.
+    it, as ``[{"call": id, "extra_content"}]``, what it puts beside the text in one behind it, without the id;
+    ``reasoning_details`` that must come back in one behind the thoughts, as ``[{"reasoning_details"}]``.
     ``end_fields`` and ``usage`` are known after the last batch, as are ``images``, pictures that no block can
     show, and what was ``left`` out.
     """
@@ -130,6 +131,7 @@ class Speech:
         self._unheard = False  # were there thoughts that nobody wants to see, and that are not signed?
         self._sources: list[dict[str, Any]] = []  # that wait for their text
         self._cited: set[bytes] = set()
+        self._details = Details()
 
     @property
     def end_fields(self) -> dict[str, Any]:
@@ -163,6 +165,8 @@ class Speech:
             if original is not None and original.data and (kept := kept_in(original.data)) is not None:
                 self._thought |= original.form == "openai.completion" and bool(kept.blocks)
                 self._take_kept(kept, steps)
+            if type(delta) in (TextDelta, ToolCallDelta, Finished):
+                self._seal_details(steps)
             self._take(delta, steps)
             if self._sources:
                 self._cite(steps)
@@ -177,6 +181,8 @@ class Speech:
         steps: list[Step] = []
         if self._sources:
             self.left.note(["annotations"])
+        if self._details.lost:
+            self.left.note(["reasoning_details"])
         if self._unheard:
             self.left.note(["thinking"])
         self._close(steps)
@@ -230,6 +236,9 @@ class Speech:
         self._extras |= kept.extras
         for block in kept.blocks:
             self._keep(block, steps)
+        self._details.add(kept.details)
+        if kept.thought:
+            self._take(ReasoningDelta(kept.thought), steps)
         if kept.begins:
             self._close(steps)
             if kept.citations:
@@ -302,6 +311,12 @@ class Speech:
         assert self._open is not None
         steps.append(Piece(self._open[1], "signature", str(kept.get("signature") or "")))
         self._close(steps, signed=True)
+
+    def _seal_details(self, steps: list[Step]) -> None:
+        """The thoughts have ended, or the answer has."""
+        if details := self._details.take():
+            self._unheard = False
+            self._keep({"type": "redacted_thinking", "data": sealed([{"reasoning_details": details}])}, steps)
 
     def _take_call(self, delta: ToolCallDelta, steps: list[Step]) -> None:
         call = self._calls.get(delta.position)

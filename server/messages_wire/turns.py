@@ -16,7 +16,7 @@ from msgspec import Raw
 from server.errors import InvalidRequest
 from server.foreign import AFTER, OWN_PART
 from server.messages_wire.beside import UNSIGNED
-from server.openai_wire import unsealed
+from server.openai_wire import details_in, unsealed
 
 _OBJECT = msgspec.json.Decoder(dict[str, Raw])
 # What a user or a tool says that a chat has no part for; it goes as it came.
@@ -24,6 +24,8 @@ _OWN = ("container_upload", "tool_reference")
 # What the service says beside words and calls, and wants back as it was.
 _KEPT = ("thinking", "redacted_thinking", "container_upload", "compaction")
 _MARK = (b"", b"null")
+# What is sealed, by its names.
+EXTRA, DETAILS = "extra_content", "reasoning_details"
 # What a part says of a block; further fields stay beside it.
 _SAID = {
     "text": ("type", "text", "citations", "cache_control"),
@@ -142,6 +144,7 @@ def _assistant(turn: Turn, param: str) -> dict[str, Any]:
     words = 0  # texts that say something, and calls
     thoughts: list[str] = []
     beside: dict[str, Any] = {}  # what a vendor had put beside a call, by the call's id; "": beside the text
+    details: list[Any] = []  # OpenRouter's
     for at, raw in enumerate(turn.content):
         here = f"{param}.content[{at}]"
         block = _read(raw, here)
@@ -154,8 +157,9 @@ def _assistant(turn: Turn, param: str) -> dict[str, Any]:
             words += 1
         elif block.type == "thinking" and (not block.signature or block.signature == UNSIGNED):
             thoughts.append(block.thinking)
-        elif (extras := _unsealed(block, here)) is not None:
-            beside |= extras
+        elif (things := _unsealed(block, here)) is not None:
+            beside |= {str(one.get("call", "")): one["extra_content"] for one in things if EXTRA in one}
+            details += details_in(things)
         elif block.type in _KEPT or block.type.endswith(("_tool_use", "_tool_result")):
             kept.append(_OBJECT.decode(raw) | {AFTER: Raw(b"%d" % words)} if words else raw)
         else:
@@ -165,6 +169,8 @@ def _assistant(turn: Turn, param: str) -> dict[str, Any]:
         made["extra_content"] = beside[""]
     if thoughts:
         made["reasoning_content"] = "".join(thoughts)
+    if details:
+        made[DETAILS] = details
     if calls:
         made["tool_calls"] = [
             call | {"extra_content": beside[call["id"]]} if call["id"] in beside else call for call in calls
@@ -174,17 +180,16 @@ def _assistant(turn: Turn, param: str) -> dict[str, Any]:
     return made
 
 
-def _unsealed(block: _Block, param: str) -> dict[str, Any] | None:
-    """What we had sealed in a block of redacted thinking, by the ids of calls; None if that is not ours.
-
-    What stood beside no call is under the id "".
-    """
+def _unsealed(block: _Block, param: str) -> list[dict[str, Any]] | None:
+    """What we had sealed in a block of redacted thinking; None if that is not ours."""
     if block.type != "redacted_thinking":
         return None
     try:
         things = unsealed(block.data)
-        return None if things is None else {str(one.get("call", "")): one["extra_content"] for one in things}
-    except (ValueError, KeyError):
+        if things is not None and not all(EXTRA in one or DETAILS in one for one in things):
+            raise ValueError
+        return things
+    except ValueError:
         raise InvalidRequest(
             f"{param}.data is not as it was given; send it back unchanged.", param=f"{param}.data"
         ) from None

@@ -8,6 +8,7 @@ stream, ``completion`` a plain answer, ``errors`` the error bodies and ``models`
 from server.openai_wire.answer import MAX_ANSWER_BYTES, AnswerReader, decode_whole
 from server.openai_wire.completion import Completion, relayed
 from server.openai_wire.decoder import ChunkDecoder
+from server.openai_wire.details import Details, details_in
 from server.openai_wire.encoder import ChunkEncoder, OwnEncoder, usage_json
 from server.openai_wire.errors import (
     clean,
@@ -31,6 +32,7 @@ __all__ = [
     "ChunkDecoder",
     "ChunkEncoder",
     "Completion",
+    "Details",
     "Kept",
     "LeftOut",
     "ModelCard",
@@ -40,6 +42,7 @@ __all__ = [
     "completion_as_chunks",
     "decode_completion",
     "decode_whole",
+    "details_in",
     "error_body",
     "error_event",
     "error_headers",

@@ -1,9 +1,10 @@
 """What of a chunk or completion clients of other dialects want, though no delta has a word for it.
 
-Some must come back with the next request: signed thoughts (``thinking_blocks``), and what a vendor puts
-beside a call or a text (``extra_content``, in which Gemini has its thought signature). Clients of OpenAI's
-dialect see it where it stands; encoders of other dialects find a place of their own for it, for the sources
-of a text, for pictures and what is said aloud. What has no place there is named, so that it can be told.
+Some must come back with the next request: signed thoughts (``thinking_blocks``, ``reasoning_details``), and
+what a vendor puts beside a call or a text (``extra_content``, in which Gemini has its thought signature).
+Clients of OpenAI's dialect see it where it stands; encoders of other dialects find a place of their own for
+it, for the sources of a text, for pictures and what is said aloud. What has no place there is named, so that
+it can be told.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from msgspec import Raw
 
 from server.deltas import ToolCallDelta
 from server.foreign import MOST_WARNINGS, plain_key, shortened
+from server.openai_wire.details import words_of
 from server.openai_wire.mending import made_id
 
 SEALED = "antiphon:"
@@ -42,7 +44,7 @@ _CHOICE = frozenset({
 _SAID = frozenset({
     "role", "content", "reasoning_content", "reasoning", "refusal", "tool_calls", "name", "annotations",
     "images", "function_call", "thinking_blocks", "extra_content", "native_citations", "native_block",
-    "native_metadata",
+    "native_metadata", "reasoning_details",
 })
 _METADATA = frozenset({"safetyRatings", "avgLogprobs", "tokenCount"})
 # fmt: on
@@ -102,8 +104,9 @@ class Kept(msgspec.Struct):
 
     ``sources`` are annotations, in the form of chats, ``citations`` the same in Anthropic's own, if they came
     from there; ``begins``: this text is a block of its own. ``images`` are URLs, mostly data URIs;
-    ``transcript`` is the next piece of what is said aloud. ``calls`` are of the legacy form. ``left`` names
-    what other dialects have no place for.
+    ``details`` are the next pieces of ``reasoning_details``, ``thought`` their words, where no field of
+    thoughts has them; ``transcript`` is the next piece of what is said aloud. ``calls`` are of the legacy
+    form. ``left`` names what other dialects have no place for.
     """
 
     blocks: list[dict[str, Any]] = []
@@ -113,6 +116,8 @@ class Kept(msgspec.Struct):
     citations: list[dict[str, Any]] = []
     begins: bool = False
     images: list[str] = []
+    details: list[dict[str, Any]] = []
+    thought: str = ""
     transcript: str = ""
     calls: list[ToolCallDelta] = []
     left: list[str] = []
@@ -189,6 +194,10 @@ def _read_choice(choice: dict[str, Any], seed: bytes, kept: Kept) -> None:
     kept.citations += _own(said.get("native_citations"))
     kept.begins |= said.get("native_block") is True
     kept.images += _images(said)
+    if details := _objects(said.get("reasoning_details")):
+        kept.details += details
+        if not (said.get("reasoning") or said.get("reasoning_content")):
+            kept.thought += words_of(details)
     if isinstance(audio := said.get("audio"), dict) and isinstance(audio.get("transcript"), str):
         kept.transcript += audio["transcript"]
     if isinstance(legacy := said.get("function_call"), dict):

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Raw
 
 from server.errors import InvalidRequest
-from server.openai_wire import unsealed
+from server.openai_wire import details_in, unsealed
 
 _ROLES = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
 
@@ -163,6 +163,8 @@ class Turns:
                 self._beside[str(block["call"])] = block.get("extra_content")
             elif "extra_content" in block and "type" not in block:
                 turn["extra_content"] = block["extra_content"]
+            elif "reasoning_details" in block and "type" not in block:
+                turn.setdefault("reasoning_details", []).extend(details_in([block]))
             else:
                 turn.setdefault("thinking_blocks", []).append(block)
                 self.wide = True

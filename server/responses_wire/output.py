@@ -23,7 +23,7 @@ from server.deltas import (
     UsageDelta,
 )
 from server.errors import UpstreamInvalid
-from server.openai_wire import Kept, LeftOut, kept_in, sealed
+from server.openai_wire import Details, Kept, LeftOut, kept_in, sealed
 from server.responses_wire.parts import Item, annotation_of, is_whole, part_of, picture_of
 from server.responses_wire.response import status_of
 
@@ -57,6 +57,7 @@ class Output:
         self._length = 0  # of the text, in characters
         self._before = 0  # of that what stands before the part under way
         self._extras: dict[int, Any] = {}  # by position, of calls that have not begun
+        self._details = Details()
         self._call: Item | None = None  # the one that came last, while nothing came behind it
 
     def say(self, batch: Batch) -> list[Event]:
@@ -66,6 +67,8 @@ class Output:
             original = delta.original
             if original is not None and original.data and (kept := kept_in(original.data)) is not None:
                 self._take_kept(kept, events, whole=original.form == "openai.completion")
+            if type(delta) in (TextDelta, ToolCallDelta, Finished) and (details := self._details.take()):
+                self._keep([{"reasoning_details": details}], events)
             self._take(delta, events)
             if self._sources:
                 self._cite(events)
@@ -77,6 +80,8 @@ class Output:
         status = status_of(self.reason)
         if self._sources:
             self.left.note(["annotations"])
+        if self._details.lost:
+            self.left.note(["reasoning_details"])
         for item in self._items:
             if not item.ended:
                 self._finish(item, events, status)
@@ -128,6 +133,9 @@ class Output:
             self.left.note(
                 [kind for kind in kinds if not kind.endswith("thinking")], "is in encrypted_content alone"
             )
+        self._details.add(kept.details)
+        if kept.thought:
+            self._take(ReasoningDelta(kept.thought), events)
         if kept.transcript:
             self._words("output_text", kept.transcript, events)
         for call in kept.calls:

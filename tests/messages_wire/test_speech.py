@@ -357,3 +357,25 @@ def test_further_choices_which_nobody_has_asked_for_are_told_to_be_missing() -> 
     made = both(deltas)
     assert made["content"] == [{"type": "text", "text": "a"}]
     assert made["antiphon"] == {"warnings": ["choices but the first were left out"]}
+
+
+THOUGHT = {"type": "reasoning.text", "index": 0, "format": "anthropic-claude-v1"}
+DETAILS = [THOUGHT | {"text": "I think.", "signature": "Eo"}]
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_openrouters_thoughts_are_blocks_of_thinking_and_what_is_signed_is_sealed_behind_them(
+    told: bool,
+) -> None:
+    pieces = [THOUGHT | {"text": "I "}, THOUGHT | {"text": "think."}, THOUGHT | {"signature": "Eo"}]
+    deltas: list[Delta] = []
+    for piece in pieces:
+        deltas.append(beside(reasoning_details=[piece]))
+        if told and piece.get("text"):
+            deltas[-1] = beside(reasoning_details=[piece], reasoning=piece["text"])
+            deltas.append(ReasoningDelta(str(piece["text"]), 0, "reasoning"))
+    made = both([*deltas, TextDelta("Yes."), Finished("stop")])
+    thinking, kept, text = made["content"]
+    assert (thinking["type"], thinking["thinking"], text["text"]) == ("thinking", "I think.", "Yes.")
+    assert unsealed(kept["data"]) == [{"reasoning_details": DETAILS}]
+    assert "antiphon" not in made

@@ -58,6 +58,19 @@ def test_signed_thoughts_are_kept_as_they_are_and_others_are_reasoning(none: str
     }
 
 
+def test_openrouters_thoughts_go_back_as_they_were() -> None:
+    details = [{"type": "reasoning.text", "text": "a", "signature": "s"}]
+    thought = {"type": "thinking", "thinking": "a", "signature": UNSIGNED}
+    kept = {"type": "redacted_thinking", "data": sealed([{"reasoning_details": details}])}
+    made = turns(("user", "hi"), ("assistant", [thought, kept, {"type": "text", "text": "b"}]))
+    assert made[1] == {
+        "role": "assistant",
+        "content": "b",
+        "reasoning_content": "a",
+        "reasoning_details": details,
+    }
+
+
 def test_the_services_own_sources_go_back_and_what_stood_beside_the_text() -> None:
     theirs = {"type": "web_search_result_location", "url": "https://e.com", "encrypted_index": "Eo"}
     ours = theirs | {"encrypted_index": UNSIGNED}

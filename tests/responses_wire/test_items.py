@@ -53,6 +53,13 @@ def test_what_stood_beside_the_text_goes_back_there() -> None:
     assert turns(user("q"), beside)[1]["extra_content"] == extra
 
 
+def test_openrouters_thoughts_go_back_as_they_were() -> None:
+    details = [{"type": "reasoning.encrypted", "data": "gAAA"}]
+    sealed_in = sealed([{"reasoning_details": details}])
+    kept = {"type": "reasoning", "summary": [], "encrypted_content": sealed_in}
+    assert turns(user("q"), kept, kept)[1]["reasoning_details"] == [*details, *details]
+
+
 def test_what_an_assistant_thinks_says_and_calls_is_one_turn() -> None:
     thought = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]}
     said = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "I look."}]}

@@ -213,3 +213,23 @@ def test_further_choices_which_nobody_has_asked_for_are_told_to_be_missing() -> 
     made = both(deltas)
     assert made["output"][0]["content"][0]["text"] == "a"
     assert made["antiphon"] == {"warnings": ["choices but the first were left out"]}
+
+
+THOUGHT = {"type": "reasoning.text", "index": 0, "format": "anthropic-claude-v1"}
+DETAILS = [THOUGHT | {"text": "I think.", "signature": "Eo"}]
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_openrouters_thoughts_are_items_and_what_is_signed_is_sealed_behind_them(told: bool) -> None:
+    pieces = [THOUGHT | {"text": "I "}, THOUGHT | {"text": "think."}, THOUGHT | {"signature": "Eo"}]
+    deltas: list[Delta] = []
+    for piece in pieces:
+        deltas.append(beside(reasoning_details=[piece]))
+        if told and piece.get("text"):
+            deltas[-1] = beside(reasoning_details=[piece], reasoning=piece["text"])
+            deltas.append(ReasoningDelta(str(piece["text"]), 0, "reasoning"))
+    made = both([*deltas, TextDelta("Yes."), Finished("stop")])
+    thinking, message = made["output"]
+    assert thinking["content"][0]["text"] == "I think."
+    assert unsealed(thinking["encrypted_content"]) == [{"reasoning_details": DETAILS}]
+    assert message["content"][0]["text"] == "Yes."
