@@ -238,6 +238,15 @@ def refuse_outdated(chat: ChatRequest) -> None:
             raise unsupported(key, "is out of date; send tools and tool_choice")
 
 
+def refuse_two_limits(chat: ChatRequest) -> None:
+    """Raise ``InvalidRequest`` for two limits of the answer that contradict each other."""
+    limits = {chat.fields.max_tokens, chat.fields.max_completion_tokens} - {None}
+    if len(limits) > 1:
+        raise wrong(
+            "max_tokens", "says something else than max_completion_tokens; send one of them", "invalid_value"
+        )
+
+
 def refuse_logprobs(chat: ChatRequest) -> None:
     """Raise ``InvalidRequest`` if log probabilities are asked for."""
     for key in ("logprobs", "top_logprobs"):

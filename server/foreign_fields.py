@@ -36,6 +36,7 @@ class Carried(msgspec.Struct, frozen=True):
     calls: frozenset[str] = frozenset()
     tools: frozenset[str] = frozenset()
     functions: frozenset[str] = frozenset()
+    own: str = ""  # its name within ``extra_content`` of a call
 
 
 def lost_fields(chat: ChatRequest, carried: Carried) -> list[str]:
@@ -50,6 +51,8 @@ def lost_fields(chat: ChatRequest, carried: Carried) -> list[str]:
         for part in _objects(turn.get("content")):
             _note_part(part, carried, lost)
         for call in calls:
+            if carried.own and _object(call.get("extra_content")).keys() == {carried.own}:
+                del call["extra_content"]
             lost.note(call, of_calls, "tool calls")
     for tool in _objects(chat.json.raw("tools")):
         if "function" not in tool:

@@ -22,6 +22,7 @@ from server.foreign import (
     read_tool,
     read_turn,
     refuse_outdated,
+    refuse_two_limits,
     shortened,
     tool_choice,
 )
@@ -113,3 +114,11 @@ def test_many_warnings_are_cut_short_and_counted() -> None:
     few = [str(at) for at in range(MOST_WARNINGS)]
     assert shortened(few) == tuple(few)
     assert shortened([*few, "a", "b"]) == (*few, "and 2 more")
+
+
+def test_two_limits_that_differ_are_refused() -> None:
+    refuse_two_limits(chat(max_tokens=5, max_completion_tokens=5))
+    refuse_two_limits(chat(max_tokens=5, max_completion_tokens=None))
+    with pytest.raises(InvalidRequest) as error:
+        refuse_two_limits(chat(max_tokens=5, max_completion_tokens=6))
+    assert refusal(error) == ("max_tokens", "invalid_value")

@@ -24,6 +24,13 @@ _REASONS = {
 }
 # Reasons of which our word does not tell everything.
 _MORE_EXACT = ("stop_sequence", "model_context_window_exceeded")
+_OF_MESSAGES = frozenset(
+    (
+        *("id", "type", "role", "model", "content", "usage", "stop_reason", "stop_sequence"),
+        *("stop_details", "container", "context_management"),
+    )
+)
+_FIELDS = msgspec.json.Decoder(dict[str, Any]).decode
 _EVENTS = frozenset(
     {
         "message_start",
@@ -106,6 +113,7 @@ class MessagesReader(ForeignReader):
                 if event.message is not None:
                     self._note(event.message.usage)
                     self._note_beside(event.message.container, None, event.message.context_management)
+                    self._note_unknown(_FIELDS(data)["message"])
                 return self._begun(())
             case "content_block_start" if bytes(event.content_block):
                 return self._begun(self._blocks.start(event.index, event.content_block))
@@ -171,6 +179,10 @@ class MessagesReader(ForeignReader):
         }
         self._beside |= {key: value for key, value in told.items() if value}
 
+    def _note_unknown(self, message: dict[str, Any]) -> None:
+        """Fields of a message that nobody knows yet."""
+        self._beside |= {key: one for key, one in message.items() if key not in _OF_MESSAGES and one}
+
     def _whole(self, body: bytes) -> Sequence[Delta]:
         try:
             message = decode_whole(body)
@@ -182,6 +194,7 @@ class MessagesReader(ForeignReader):
             raise fault_error(message.error)
         if message.type != "message":
             raise UpstreamInvalid("The upstream's answer is no message; check base_url of the channel.")
+        self._note_unknown(_FIELDS(body))
         return self._said(message)
 
     def _said(self, message: Message) -> Sequence[Delta]:

@@ -12,6 +12,9 @@ from server.anthropic_wire.events import Block, Piece, decode_block
 from server.deltas import Delta, Extra, Original, ReasoningDelta, TextDelta, ToolCallDelta
 from server.errors import UpstreamInvalid
 
+_OF_CALLS = ("type", "id", "name", "input", "cache_control")
+_DIRECT = {"type": "direct"}  # the model itself called
+
 
 class _Open(msgspec.Struct):
     """A block that has begun. ``original`` is it as it came, ``position`` that of a tool call."""
@@ -140,7 +143,13 @@ class Blocks:
         self._calls += 1
         whole = bytes(block.input).startswith(b"{")
         opened.input = [msgspec.json.format(bytes(block.input), indent=-1).decode() if whole else "{}"]
-        return ToolCallDelta(opened.position, block.id, block.name)
+        original = None
+        if beside := _beside(opened.original):
+            call = {"index": opened.position, "id": block.id, "type": "function"}
+            function = {"name": block.name, "arguments": ""}
+            call |= {"function": function, "extra_content": {"anthropic": beside}}
+            original = _chunk({"tool_calls": [call]})
+        return ToolCallDelta(opened.position, block.id, block.name, original=original)
 
     def _arguments(self, index: int, piece: str) -> Sequence[Delta]:
         block = self._open.get(index)
@@ -167,6 +176,13 @@ def _annotation(citation: dict[str, Any], place: dict[str, int]) -> dict[str, An
     named = {"file_id": citation.get("file_id") or f"document_{index}", "filename": title or source or ""}
     where = {key: value for key, value in citation.items() if key.startswith(("start_", "end_", "cited_"))}
     return {"type": "file_citation", "file_citation": {**named, "index": index, **where}}
+
+
+def _beside(call: Raw) -> dict[str, Any]:
+    """What a call says beside what all calls say: who made it, if not the model itself, and its toolset."""
+    fields = msgspec.json.decode(call, type=dict[str, Any])
+    left = {key: value for key, value in fields.items() if key not in _OF_CALLS and value is not None}
+    return left if left.get("caller") != _DIRECT else {key: left[key] for key in left if key != "caller"}
 
 
 def _value(text: str) -> Any:

@@ -30,6 +30,8 @@ Block: TypeAlias = dict[str, Any]
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 # Said in the user's place where a conversation begins with the assistant: the first turn must be the user's.
 OPENING = "Hello."
+# In ``extra_content`` of a call, what is of this service.
+OWN = "anthropic"
 _ID = re.compile(r"[a-zA-Z0-9_-]+")
 
 
@@ -121,10 +123,17 @@ def _said(message: Asked, place: int) -> list[Block]:
             "name": call.function.name,
             "input": read_arguments(call, param),
         }
-        blocks.append(_marked(made, call.cache_control))
+        blocks.append(_marked(_beside(call.extra_content) | made, call.cache_control))
     for block, after in reversed([*zip(kept, places, strict=True)]):
         blocks.insert(after if type(after) is int and after > 0 else 0, block)
     return blocks
+
+
+def _beside(extra: Raw) -> Block:
+    """What the service itself had put beside a call."""
+    fields = msgspec.json.decode(extra) if bytes(extra).startswith(b"{") else {}
+    own = fields.get(OWN)
+    return own if isinstance(own, dict) else {}
 
 
 def call_id(id: str) -> str:

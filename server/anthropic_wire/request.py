@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from server.anthropic_wire.conversation import Conversation, converse, lacks_thoughts
+from server.anthropic_wire.conversation import OWN, Conversation, converse, lacks_thoughts
 from server.anthropic_wire.models import AnthropicModel
 from server.chat import ChatRequest
 from server.errors import InvalidRequest
@@ -28,6 +28,7 @@ from server.foreign import (
     refuse_audio,
     refuse_logprobs,
     refuse_outdated,
+    refuse_two_limits,
     schema_asked,
     shortened,
     tool_choice,
@@ -53,6 +54,7 @@ _CARRIED = Carried(
     calls=frozenset(("cache_control",)),
     tools=_OF_TOOLS,
     functions=frozenset(("strict",)),
+    own=OWN,
 )
 _ONLY_JSON = "Answer with one JSON object and nothing else."
 # All that is read here, or that is between the client and us.
@@ -128,6 +130,7 @@ def messages_request(chat: ChatRequest, model: AnthropicModel, name: str) -> Nat
 def _refuse(chat: ChatRequest) -> None:
     """What cannot be had, and would be missed."""
     refuse_outdated(chat)
+    refuse_two_limits(chat)
     if chat.choices > 1:
         raise unsupported("n", "must be 1: this model gives one choice")
     refuse_logprobs(chat)

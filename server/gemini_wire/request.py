@@ -21,6 +21,7 @@ from server.foreign import (
     plain_key,
     read_tool,
     refuse_outdated,
+    refuse_two_limits,
     schema_asked,
     shortened,
     tool_choice,
@@ -84,6 +85,7 @@ def generate_request(
     out.
     """
     refuse_outdated(chat)
+    refuse_two_limits(chat)
     talk = converse(chat, signed=model.signed, instructed=model.instructed)
     warnings = list(talk.warnings)
     schemas = OpenApiSchemas() if model.schema == "openapi" else None

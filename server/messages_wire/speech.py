@@ -323,10 +323,13 @@ class Speech:
         if call is None:
             self._close(steps)
             id = delta.id or f"call_{delta.position}"
-            if (extra := self._extras.pop(delta.position, None)) is not None:
+            extra = self._extras.pop(delta.position, None)
+            own = extra.pop("anthropic", None) if isinstance(extra, dict) else None
+            if extra:
                 data = sealed([{"call": id, "extra_content": extra}])
                 self._keep({"type": "redacted_thinking", "data": data}, steps)
             block = {"type": "tool_use", "id": id, "name": delta.name or "", "input": {}}
+            block = (own if isinstance(own, dict) else {}) | block
             call = self._calls[delta.position] = _Call(self._begin(block, steps), [])
             self._call = call
         if delta.arguments:

@@ -31,6 +31,8 @@ _SAID = {
     "text": ("type", "text", "citations", "cache_control"),
     "image": ("type", "source", "cache_control"),
 }
+_SAID_OF_CALL = ("type", "id", "name", "input", "cache_control")
+_DIRECT = {"type": "direct"}  # the caller, where the model itself called
 _SAID_OF_FILE = ("type", "source", "cache_control")
 
 
@@ -153,7 +155,7 @@ def _assistant(turn: Turn, param: str) -> dict[str, Any]:
                 parts.append(_text(block, raw))
                 words += bool(block.text.strip())
         elif block.type == "tool_use":
-            calls.append(_call(block, here))
+            calls.append(_call(block, raw, here))
             words += 1
         elif block.type == "thinking" and (not block.signature or block.signature == UNSIGNED):
             thoughts.append(block.thinking)
@@ -195,7 +197,7 @@ def _unsealed(block: _Block, param: str) -> list[dict[str, Any]] | None:
         ) from None
 
 
-def _call(block: _Block, param: str) -> dict[str, Any]:
+def _call(block: _Block, raw: Raw, param: str) -> dict[str, Any]:
     for field in ("id", "name"):
         if not getattr(block, field):
             raise InvalidRequest(
@@ -206,7 +208,11 @@ def _call(block: _Block, param: str) -> dict[str, Any]:
     if not bytes(block.input).startswith(b"{"):
         raise InvalidRequest(f"{param}.input must be an object.", param=f"{param}.input", code="invalid_type")
     function = {"name": block.name, "arguments": bytes(block.input).decode()}
-    return _marked({"id": block.id, "type": "function", "function": function}, block)
+    made: dict[str, Any] = {"id": block.id, "type": "function", "function": function}
+    left = {key: one for key, one in _FIELDS.decode(raw).items() if key not in _SAID_OF_CALL}
+    if left := {key: one for key, one in left.items() if msgspec.json.decode(one) not in (None, _DIRECT)}:
+        made["extra_content"] = {"anthropic": left}
+    return _marked(made, block)
 
 
 def _user(turn: Turn, param: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

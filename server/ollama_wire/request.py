@@ -23,6 +23,7 @@ from server.foreign import (
     read_turn,
     refuse_logprobs,
     refuse_outdated,
+    refuse_two_limits,
     schema_asked,
     shortened,
     tool_choice,
@@ -96,6 +97,7 @@ def chat_request(chat: ChatRequest, settings: Ollama, name: str) -> NativeReques
 def _refuse(chat: ChatRequest) -> None:
     """What cannot be had, and would be missed."""
     refuse_outdated(chat)
+    refuse_two_limits(chat)
     if chat.choices != 1:
         raise unsupported("n", "must be 1 for this model")
     refuse_logprobs(chat)

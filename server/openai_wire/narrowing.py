@@ -16,7 +16,8 @@ from server.chat import ChatRequest
 from server.foreign import FIELDS, OWN_PART, plain_key, shortened, unsupported, wrong
 
 # None of them in the bytes: there is nothing to do.
-_MARKS = (b'"cache_control"', b'"thinking_blocks"', b'"is_error"', b'"citations"', b'"anthropic_block"')
+_OF_CALLS = (b'"cache_control"', b'"extra_content"')
+_MARKS = (b'"thinking_blocks"', b'"is_error"', b'"citations"', b'"anthropic_block"', *_OF_CALLS)
 _SHOWN = (b'"image_url"', b'"file"', b'"input_audio"')
 _TIERS_THERE = (b'"standard_only"',)
 _LEFT_OUT = {
@@ -144,9 +145,23 @@ def _turn(data: bytes, param: str, told: dict[str, None]) -> bytes:
         text = msgspec.json.decode(content, type=str)
         if "error" not in text[:100].lower():
             fields["content"] = Raw(_encode(f"Error: {text}"))
-    if b'"cache_control"' in bytes(calls := fields.get("tool_calls", Raw(b""))):
-        fields["tool_calls"] = Raw(_encode([_unmarked(_decode(call), told) for call in _decode_list(calls)]))
+    if _has(bytes(calls := fields.get("tool_calls", Raw(b""))), _OF_CALLS):
+        fields["tool_calls"] = Raw(_encode([_call(call, told) for call in _decode_list(calls)]))
     return _encode(fields)
+
+
+def _call(data: Raw, told: dict[str, None]) -> dict[str, Raw]:
+    """A call without what Anthropic alone says of one."""
+    fields = _unmarked(_decode(data), told)
+    if bytes(extra := fields.get("extra_content", Raw(b""))).startswith(b"{"):
+        beside = _decode(extra)
+        own = beside.pop("anthropic", Raw(b"{}"))
+        for key in _decode(own) if bytes(own).startswith(b"{") else ():
+            told[f"{plain_key(key)} of tool calls was left out"] = None
+        del fields["extra_content"]
+        if beside:
+            fields["extra_content"] = Raw(_encode(beside))
+    return fields
 
 
 def _part(data: Raw, param: str, told: dict[str, None]) -> Raw:

@@ -14,7 +14,15 @@ from msgspec import Raw
 
 from server.chat import ChatRequest
 from server.errors import InvalidRequest
-from server.foreign import decoded, left_out, plain_key, refuse_audio, schema_asked, shortened
+from server.foreign import (
+    decoded,
+    left_out,
+    plain_key,
+    refuse_audio,
+    refuse_two_limits,
+    schema_asked,
+    shortened,
+)
 from server.foreign_fields import Carried, lost_fields
 from server.spark.models import SparkModel
 
@@ -62,6 +70,7 @@ def parameters(
     if chat.choices > 1:
         raise InvalidRequest("Spark gives one choice; leave n out or send 1.", param="n")
     refuse_audio(chat)
+    refuse_two_limits(chat)
     made: dict[str, Any] = {} if model.domain is None else {"domain": model.domain}
     if fields.temperature is not None:
         made["temperature"] = _clamp(fields.temperature, LEAST_TEMPERATURE, model.max_temperature)

@@ -80,6 +80,10 @@ def fit(chat: ChatRequest, rules: Rules, *, ask_usage: bool) -> tuple[ChatReques
             changes[name] = None
             if not chat.has(theirs):
                 changes[theirs] = chat.json.raw(name)
+            elif chat.json.raw(theirs) != chat.json.raw(name):
+                raise InvalidRequest(
+                    f"{theirs} says something else than {name}; send one of them.", param=theirs
+                )
     for name, words in rules.words.items():
         if (word := _word(chat, name)) in words:
             changes[name] = msgspec.json.encode(words[word])

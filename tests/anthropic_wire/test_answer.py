@@ -354,3 +354,11 @@ def test_an_event_that_is_no_json_is_passed_over_and_counted() -> None:
 def test_what_was_thought_is_counted_by_the_name_that_chats_have_for_it() -> None:
     usage = usage_of({"input_tokens": 1, "output_tokens": 9, "output_tokens_details": {"thinking_tokens": 7}})
     assert json.loads(usage.raw or b"")["completion_tokens_details"] == {"reasoning_tokens": 7}
+
+
+def test_fields_of_a_message_that_nobody_knows_are_told_with_its_end() -> None:
+    reader = MessagesReader()
+    deltas = [*reader.feed(json.dumps(PLAIN | {"diagnostics": {"a": 1}}).encode()), *reader.eof()]
+    (end,) = [delta for delta in deltas if isinstance(delta, Finished)]
+    assert end.original is not None
+    assert json.loads(end.original.data)["choices"][0]["diagnostics"] == {"a": 1}

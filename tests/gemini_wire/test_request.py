@@ -60,7 +60,7 @@ def test_how_to_generate_has_a_place_of_its_own() -> None:
         "stopSequences": ["a", "b"],
         "candidateCount": 2,
     }
-    assert config(max_tokens=5, max_completion_tokens=0) == {"maxOutputTokens": 0}
+    assert config(max_completion_tokens=0) == {"maxOutputTokens": 0}
     assert config(stop="END") == {"stopSequences": ["END"]}
     assert config(temperature=None, stop=None, n=1, max_tokens=None) == {}
 

@@ -218,6 +218,19 @@ def test_a_call_of_the_legacy_form_is_a_call() -> None:
     assert call["id"].startswith("call_")
 
 
+def test_what_anthropic_puts_beside_a_call_stands_in_its_block() -> None:
+    beside = {"caller": {"type": "code_execution_20250825", "tool_id": "s"}, "type": "odd"}
+    extra = {"google": {"thought_signature": "Ej"}}
+    chunk = {"choices": [{"delta": {"tool_calls": [{"index": 0, "extra_content": {"anthropic": beside}}]}}]}
+    for more, count in (({}, 1), (extra, 2)):
+        chunk["choices"][0]["delta"]["tool_calls"][0]["extra_content"] = {"anthropic": dict(beside), **more}
+        original = Original("openai.chunk", json.dumps(chunk).encode())
+        made = both([ToolCallDelta(0, "a", "f", "{}", original=original), Finished("tool_calls")])["content"]
+        assert len(made) == count
+        call = {"type": "tool_use", "id": "a", "name": "f", "input": {}, "caller": beside["caller"]}
+        assert made[-1] == call
+
+
 def test_what_a_vendor_puts_beside_its_text_comes_sealed_and_what_nobody_knows_is_named() -> None:
     extra = {"google": {"thought_signature": "Ej"}}
     made = both([TextDelta("a"), beside(extra_content=extra, smell="tea"), Finished("stop")])

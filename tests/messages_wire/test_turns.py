@@ -38,6 +38,15 @@ def test_results_stand_before_the_words_of_their_turn_with_the_images_in_them() 
     ]
 
 
+def test_who_made_a_call_goes_along_unless_it_was_the_model_itself() -> None:
+    caller = {"type": "code_execution_20250825", "tool_id": "s"}
+    results = ("user", [{"type": "tool_result", "tool_use_id": "a"}])
+    made = turns(("user", "hi"), ("assistant", [USE | {"caller": caller}]), results)
+    assert made[1]["tool_calls"][0]["extra_content"] == {"anthropic": {"caller": caller}}
+    plain = turns(("user", "hi"), ("assistant", [USE | {"caller": {"type": "direct"}}]), results)
+    assert "extra_content" not in plain[1]["tool_calls"][0]
+
+
 def test_a_result_may_be_empty_or_an_error() -> None:
     empty = {"type": "tool_result", "tool_use_id": "a", "is_error": True}
     made = turns(("user", "hi"), ("assistant", [USE]), ("user", [empty]))

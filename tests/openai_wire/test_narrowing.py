@@ -105,6 +105,20 @@ def test_a_result_that_is_an_error_says_so(content: str, expected: str) -> None:
     assert narrow(messages=[turn | {"is_error": False}])[0]["messages"] == [turn]
 
 
+@pytest.mark.parametrize("beside", [{}, {"google": {"thought_signature": "Ej"}}])
+def test_what_anthropic_says_of_a_call_is_left_out_and_told(beside: dict[str, Any]) -> None:
+    call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    turn = {"role": "assistant", "content": None, "tool_calls": [call]}
+    own = {"caller": {"type": "code_execution_20250825"}}
+    asked = turn | {"tool_calls": [call | {"extra_content": {"anthropic": own, **beside}}]}
+    made, warnings = narrow(messages=[asked])
+    expected = call | ({"extra_content": beside} if beside else {})
+    assert made["messages"] == [turn | {"tool_calls": [expected]}]
+    assert warnings == ("caller of tool calls was left out",)
+    odd = turn | {"tool_calls": [call | {"extra_content": {"anthropic": 5}}]}
+    assert narrow(messages=[odd])[0]["messages"] == [turn]
+
+
 def test_signed_thoughts_are_for_their_own_service_alone() -> None:
     turn = {"role": "assistant", "content": "a", "reasoning_content": "b"}
     made, warnings = narrow(messages=[turn | {"thinking_blocks": [{"type": "thinking"}]}])

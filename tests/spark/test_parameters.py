@@ -44,7 +44,7 @@ def called(model: str = "spark-max", **fields: Any) -> list[dict[str, Any]]:
         ("spark-pro", {"max_tokens": 100_000}, {"max_tokens": 8192}),
         ("spark-x1", {"max_tokens": 100_000}, {"max_tokens": 65535}),
         ("spark-kjwx", {"max_tokens": 100_000}, {"max_tokens": 8192}),
-        ("spark-lite", {"max_completion_tokens": 7, "max_tokens": 9}, {"max_tokens": 7}),
+        ("spark-lite", {"max_completion_tokens": 7, "max_tokens": 7}, {"max_tokens": 7}),
         ("spark-lite", {"max_tokens": -1}, {"max_tokens": 1}),
         ("spark-lite", {"max_tokens": None, "temperature": None, "top_k": None}, {}),
         ("spark-lite", {"top_p": 0.5, "presence_penalty": 1, "seed": 1, "logit_bias": {"1": 1}}, {}),

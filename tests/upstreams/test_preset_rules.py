@@ -194,6 +194,20 @@ async def test_what_would_change_the_meaning_is_refused_unsent(
     assert sim.requests == []
 
 
+@pytest.mark.parametrize(
+    ("preset", "model"), [("mistral", "large"), ("openai", "gpt-5-mini"), ("minimax", "m")]
+)
+async def test_two_limits_that_differ_are_refused_where_one_name_is_known(
+    sim: OpenAISimulator, preset: str, model: str
+) -> None:
+    async with speaking(sim, preset, model) as upstream:
+        error = await failure(upstream, request=chat(max_tokens=5, max_completion_tokens=6))
+        assert isinstance(error, InvalidRequest)
+        assert error.param in ("max_tokens", "max_completion_tokens")
+        await answer(upstream, request=chat(max_tokens=5, max_completion_tokens=5))
+    assert len(sim.requests) == 1
+
+
 async def test_what_asks_for_nothing_goes_through(sim: OpenAISimulator) -> None:
     async with speaking(sim, "groq") as channel:
         assert await answer(channel, request=chat(n=1, logprobs=False, top_logprobs=None)) == TEXT
@@ -243,7 +257,7 @@ async def test_what_fits_goes_out_as_it_came(sim: OpenAISimulator) -> None:
 
 
 async def test_two_names_of_one_limit_are_one(sim: OpenAISimulator) -> None:
-    got = await sent(sim, "minimax", max_tokens=3, max_completion_tokens=4)
+    got = await sent(sim, "minimax", max_tokens=4, max_completion_tokens=4)
     assert got["max_completion_tokens"] == 4
     assert "max_tokens" not in got
     assert got["reasoning_split"] is True
