@@ -88,11 +88,19 @@ def _number(text: str) -> str | None:
         number = Decimal(digits)
     except InvalidOperation:
         return None
-    if abs(number.adjusted()) > 100:
-        return str(number.normalize())
-    plain = f"{number:f}"
+    if number and abs(number.adjusted()) > 100:
+        return _scientific(number)
+    plain = f"{number:f}" if number else "0"
     plain = plain.rstrip("0").rstrip(".") if "." in plain else plain
     return "0" if plain in ("-0", "") else plain.removeprefix("+")
+
+
+def _scientific(number: Decimal) -> str:
+    """All of its digits, without zeros at their end. Arithmetic would round them, and refuse large exponents."""
+    sign, digits, exponent = number.as_tuple()
+    whole = "".join(map(str, digits))
+    kept = whole.rstrip("0")
+    return f"{'-' if sign else ''}{kept}E{int(exponent) + len(whole) - len(kept)}"
 
 
 def _choice(text: str) -> str | None:

@@ -21,6 +21,13 @@ from server.strategy_settings import Vote
         ("number", "-0", "0"),
         ("number", "first 3 then 5", "5"),
         ("number", "none at all", None),
+        ("number", "1e999999999", "1E999999999"),
+        ("number", "-2.50e-999999999", "-25E-1000000000"),
+        ("number", "0e999999999", "0"),
+        ("number", "1e99999999999999999999", None),
+        ("number", "1" + "0" * 200, "1E200"),
+        ("number", "1e200", "1E200"),
+        ("number", "7" * 150, "7" * 150 + "E0"),
         ("choice", "thus\n**Answer: (B)**", "B"),
         ("choice", "The answer is C.", "C"),
         ("choice", "b", "B"),
@@ -55,7 +62,10 @@ def test_a_json_path_leads_into_the_drafts_json() -> None:
     assert value_of("no json", vote) is None
 
 
-@given(st.text(), st.sampled_from(["number", "choice", "date", "string", "json"]))
+NUMBERS = st.from_regex(r"[-+]?[0-9]{0,40}[.,]?[0-9]{1,40}([eE][-+]?[0-9]{1,25})?", fullmatch=True)
+
+
+@given(st.text() | NUMBERS, st.sampled_from(["number", "choice", "date", "string", "json"]))
 def test_any_text_has_a_value_or_none_and_never_breaks(text: str, kind: str) -> None:
     value = value_of(text, Vote(type=kind))  # type: ignore[arg-type]
     assert value is None or value

@@ -140,3 +140,10 @@ async def test_a_tie_that_is_written_from_cut_drafts_too_is_partial() -> None:
         "quorum",
         "partial",
     ]
+
+
+async def test_a_number_beyond_all_arithmetic_is_a_vote_like_others() -> None:
+    members = [Scripted("a1", says("7")), Scripted("a2", says("7")), Scripted("a3", says("1e999999999"))]
+    told = await Panel(members, strategy="vote", vote=NUMBER).ask()
+    assert told.text == "7"
+    assert told.data("decision.made").agreement == 0.6667
