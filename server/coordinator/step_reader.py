@@ -21,19 +21,28 @@ class StepReader:
     """Reads one step; ``feed`` and ``finish`` return the new pieces of title and content, in order."""
 
     def __init__(self) -> None:
-        self.title = ""
-        self.content = ""
+        self._said: dict[Field, list[str]] = {"title": [], "content": []}
         self._action = ""
         self._all: list[str] = []
         self._state: _State = "seek"
         self._key = ""
         self._escape = ""  # an escape that is not complete yet
         self._high = ""  # the first half of a character beyond the BMP
-        self._raw = ""
+        self._raw: list[str] = []
         self._depth = 0
         self._quoted = False  # within a string of a raw value
         self._found = False  # has a field of ours begun?
-        self._pieces: list[Piece] = []
+        self._pieces: list[tuple[Field, list[str]]] = []  # not yet told
+
+    @property
+    def title(self) -> str:
+        """What was told of it so far."""
+        return "".join(self._said["title"])
+
+    @property
+    def content(self) -> str:
+        """What was told of it so far."""
+        return "".join(self._said["content"])
 
     @property
     def is_last(self) -> bool:
@@ -51,12 +60,15 @@ class StepReader:
         """The text is over: what was cut counts, and a text without any object is the step."""
         if self._state == "raw":
             self._end_raw()
-        if not self.title and not self.content:
+        if not self.title and not self.content and not self._pieces:
             self._add("content", "".join(self._all).strip())
         return self._drain()
 
     def _drain(self) -> list[Piece]:
-        pieces, self._pieces = self._pieces, []
+        pieces: list[Piece] = [(field, "".join(chars)) for field, chars in self._pieces]
+        self._pieces = []
+        for field, text in pieces:
+            self._said[field].append(text)
         return pieces
 
     def _take(self, char: str) -> None:
@@ -100,7 +112,7 @@ class StepReader:
         if char == '"':
             self._state = "string"
         else:
-            self._state, self._raw, self._depth, self._quoted = "raw", "", 0, False
+            self._state, self._raw, self._depth, self._quoted = "raw", [], 0, False
             self._take_raw(char)
 
     def _take_string(self, char: str) -> None:
@@ -154,17 +166,17 @@ class StepReader:
             self._state = "after"
             self._after(char)
             return
-        if char == '"' and not self._raw.endswith("\\"):
+        if char == '"' and self._raw[-1:] != ["\\"]:
             self._quoted = not self._quoted
         elif not self._quoted:
             self._depth += (char in "[{") - (char in "]}")
-        self._raw += char
+        self._raw.append(char)
 
     def _end_raw(self) -> None:
-        raw = self._raw.strip()
+        raw = "".join(self._raw).strip()
         if raw and raw != "null":
             self._put(raw)
-        self._raw = ""
+        self._raw = []
 
     def _after(self, char: str) -> None:
         if char == '"':
@@ -183,14 +195,10 @@ class StepReader:
     def _add(self, field: Field, text: str) -> None:
         if not text:
             return
-        if field == "title":
-            self.title += text
-        else:
-            self.content += text
         if self._pieces and self._pieces[-1][0] == field:
-            self._pieces[-1] = (field, self._pieces[-1][1] + text)
+            self._pieces[-1][1].append(text)
         else:
-            self._pieces.append((field, text))
+            self._pieces.append((field, [text]))
 
 
 def same_words(text: str) -> str:

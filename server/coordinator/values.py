@@ -96,7 +96,7 @@ def _number(text: str) -> str | None:
 
 
 def _scientific(number: Decimal) -> str:
-    """All of its digits, without zeros at their end. Arithmetic would round them, and refuse large exponents."""
+    """All of its digits but zeros at their end. Arithmetic would round them, and refuse large exponents."""
     sign, digits, exponent = number.as_tuple()
     whole = "".join(map(str, digits))
     kept = whole.rstrip("0")
