@@ -102,6 +102,8 @@ class Turn(msgspec.Struct):
     cache_control: Raw = Raw()
     images: Raw = Raw()
     native_parts: Raw = Raw()
+    annotations: Raw = Raw()
+    native_citations: Raw = Raw()
 
 
 class Function(msgspec.Struct):

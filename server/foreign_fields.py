@@ -47,6 +47,8 @@ def lost_fields(chat: ChatRequest, carried: Carried) -> list[str]:
         calls = _objects(turn.get("tool_calls"))
         if _is_signed(turn, calls, carried):
             turn.pop("reasoning_content", None)  # what is signed stands for it
+        if "native_citations" in carried.turns and bytes(turn.get("native_citations", Raw(b"[]"))) != b"[]":
+            turn.pop("annotations", None)  # which say the same
         lost.note(turn, of_turns, "messages")
         for part in _objects(turn.get("content")):
             _note_part(part, carried, lost)

@@ -175,7 +175,7 @@ def _annotation(citation: dict[str, Any], place: dict[str, int]) -> dict[str, An
     index = citation.get("document_index", citation.get("search_result_index", 0))
     named = {"file_id": citation.get("file_id") or f"document_{index}", "filename": title or source or ""}
     where = {key: value for key, value in citation.items() if key.startswith(("start_", "end_", "cited_"))}
-    return {"type": "file_citation", "file_citation": {**named, "index": index, **where}}
+    return {"type": "file_citation", "file_citation": {**named, "index": index, **where, **place}}
 
 
 def _beside(call: Raw) -> dict[str, Any]:

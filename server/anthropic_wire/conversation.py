@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec import Raw
 
+from server.anthropic_wire.citations import cited
 from server.chat import ChatRequest
 from server.foreign import (
     AFTER,
@@ -32,6 +33,7 @@ IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 OPENING = "Hello."
 # In ``extra_content`` of a call, what is of this service.
 OWN = "anthropic"
+_NONE = (b"", b"null", b"[]")
 _ID = re.compile(r"[a-zA-Z0-9_-]+")
 
 
@@ -72,7 +74,7 @@ def converse(chat: ChatRequest) -> Conversation:
         elif message.role == "user":
             _add(turns, "user", _parts(message, place), place)
         elif message.role == "assistant":
-            _add(turns, "assistant", _said(message, place), place)
+            _add(turns, "assistant", _said(message, place, warnings), place)
         elif message.role == "tool":
             _add(turns, "user", [_result(message, place)], place)
         else:
@@ -101,7 +103,7 @@ def _add(turns: list[Turn], role: str, blocks: list[Block], place: int) -> None:
         content.sort(key=lambda block: block["type"] != "tool_result")
 
 
-def _said(message: Asked, place: int) -> list[Block]:
+def _said(message: Asked, place: int, warnings: list[str]) -> list[Block]:
     """An assistant's turn: thoughts, then text, then calls; thoughts between those where it is told so."""
     kept: list[Block] = [
         {key: value for key, value in block.items() if key != "index"}  # which is ours, for clients that join
@@ -114,7 +116,13 @@ def _said(message: Asked, place: int) -> list[Block]:
                 f"messages[{place}].thinking_blocks[{at}].type", "is missing", "missing_required_parameter"
             )
         block["type"] = msgspec.json.decode(block["type"])
-    blocks = _parts(message, place)
+    if bytes(message.native_citations) in _NONE:
+        blocks = _parts(message, place)
+    elif (text := _lone_text(message.content)) is not None:
+        blocks = cited(text, message.native_citations, message.annotations, f"messages[{place}]")
+    else:
+        blocks = _parts(message, place)
+        warnings.append("native_citations of messages was left out: their text has several parts")
     for at, call in enumerate(message.tool_calls or ()):
         param = f"messages[{place}].tool_calls[{at}]"
         made: Block = {
@@ -134,6 +142,13 @@ def _beside(extra: Raw) -> Block:
     fields = msgspec.json.decode(extra) if bytes(extra).startswith(b"{") else {}
     own = fields.get(OWN)
     return own if isinstance(own, dict) else {}
+
+
+def _lone_text(content: str | list[Part] | None) -> str | None:
+    """The text of a turn that is one."""
+    if isinstance(content, list) and len(content) == 1 and content[0].type == "text":
+        return content[0].text
+    return content if isinstance(content, str) else None
 
 
 def call_id(id: str) -> str:

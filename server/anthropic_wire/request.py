@@ -48,7 +48,7 @@ _OF_TOOLS = frozenset(
     ("cache_control", "input_examples", "defer_loading", "eager_input_streaming", "allowed_callers")
 )
 _CARRIED = Carried(
-    turns=frozenset(("thinking_blocks", "is_error", "cache_control")),
+    turns=frozenset(("thinking_blocks", "is_error", "cache_control", "native_citations")),
     parts=frozenset(("cache_control", "citations", "anthropic_block")),
     files=frozenset(("filename",)),
     calls=frozenset(("cache_control",)),

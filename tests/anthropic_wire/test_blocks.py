@@ -152,10 +152,11 @@ def test_where_a_text_comes_from_is_told_when_it_has_ended_with_its_place(at_onc
         "start_page_number": 3,
         "end_page_number": 4,
         "cited_text": "§ 1",
+        **place,
     }
     assert found == {
         "type": "file_citation",
-        "file_citation": {"file_id": "document_2", "filename": "shelf 7", "index": 2},
+        "file_citation": {"file_id": "document_2", "filename": "shelf 7", "index": 2, **place},
     }
 
 

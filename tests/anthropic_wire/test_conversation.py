@@ -24,6 +24,31 @@ def test_the_sources_of_an_assistants_text_go_back_to_it() -> None:
     assert body["messages"][2]["content"] == [{"type": "text", "text": "a"}]
 
 
+def test_the_citations_that_a_client_of_chats_sends_back_go_with_their_words() -> None:
+    native = {"type": "page_location", "document_index": 0}
+    place = {"file_id": "document_0", "start_index": 3, "end_index": 6}
+    said = {
+        "role": "assistant",
+        "content": "So it is",
+        "native_citations": [{"index": 0, **native}],
+        "annotations": [{"index": 0, "type": "file_citation", "file_citation": place}],
+    }
+    body, warnings = request(user("q"), said, user("r"))
+    assert body["messages"][1]["content"] == [
+        {"type": "text", "text": "So "},
+        {"type": "text", "text": "it ", "citations": [native]},
+        {"type": "text", "text": "is"},
+    ]
+    assert warnings == ()
+    body, warnings = request(user("q"), said | {"native_citations": []}, user("r"))
+    assert warnings == ("annotations of messages was left out",)
+    parts = [{"type": "text", "text": text} for text in ("So ", "it is")]
+    assert request(user("q"), said | {"content": parts[1:]})[0]["messages"][1]["content"][1]["citations"]
+    body, warnings = request(user("q"), said | {"content": parts}, user("r"))
+    assert body["messages"][1]["content"] == parts
+    assert warnings == ("native_citations of messages was left out: their text has several parts",)
+
+
 def system(text: str) -> dict[str, Any]:
     return {"role": "system", "content": text}
 

@@ -296,6 +296,13 @@ CHATS: tuple[Probe, ...] = (
         anthropic=("messages.1.content.0.signature", "s"),
     ),
     _turns(
+        "native_citations",
+        HI,
+        _assistant(native_citations=[{"type": "char_location", "index": 0}]),
+        HI,
+        anthropic=("messages.1.content.0.citations.0.type", "char_location"),
+    ),
+    _turns(
         "tool_calls",
         HI,
         _assistant(tool_calls=[_CALL]),
