@@ -76,6 +76,8 @@ _KNOWN = frozenset(
     }
 )
 _KNOWN_MESSAGE = frozenset({"role", "content", "thinking", "tool_calls", "images"})
+# Why an answer ends; of any other reason nobody knows what it means, so it is told, and taken for the first.
+_REASONS = ("stop", "length", "load", "unload", None)
 _NOTHING = (b"null", b"[]", b"{}", b'""')
 
 
@@ -184,6 +186,8 @@ class OllamaReader:
         self._unknown |= _unknown(data)
         if line.done:
             self.done = True
+            if line.done_reason not in _REASONS:
+                self._unknown["done_reason"] = line.done_reason
             self._last = ("length" if line.done_reason == "length" else "stop", _figures(data))
         return deltas
 

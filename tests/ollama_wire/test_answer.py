@@ -119,6 +119,15 @@ def test_without_figures_there_is_no_usage() -> None:
     assert cached.usage.prompt_tokens == 0
 
 
+def test_a_reason_that_nobody_knows_is_told_in_its_own_word() -> None:
+    *_, told, finished = read(line(content="Hi"), line(done=True, done_reason="odd"))
+    assert finished == Finished("stop")
+    assert isinstance(told, Extra)
+    assert told.original is not None
+    delta = json.loads(told.original.data)["choices"][0]["delta"]
+    assert delta == {"native_fields": {"done_reason": "odd"}}
+
+
 def test_figures_that_are_none_are_left_out() -> None:
     deltas = read(line(content="Hi"), line(done=True, eval_count=True, prompt_eval_count=-1))
     assert deltas[-1] == Finished("stop")
