@@ -41,6 +41,8 @@ _READ = frozenset(
 )
 # What of a tool is said by OpenAI's; further fields stand beside it, by their own names.
 _OF_TOOLS = frozenset(("name", "type", "description", "input_schema", "strict"))
+# The vendor's word for it, by which its own clients know that they have to send the whole conversation.
+_NO_THREADS = {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _BOM = b"\xef\xbb\xbf"
 
@@ -118,6 +120,13 @@ def parse_messages(body: bytes, *, beta: str = "", need_model: bool = True, to_c
         raise _missing("model", "Name a model; GET /v1/models lists them.")
     if not asked.messages:
         raise _missing("messages", "Send at least one message.")
+    if json.raw("thread") not in (None, b"null"):
+        raise InvalidRequest(
+            "thread: no conversation is held here; send all of it, without thread.",
+            param="thread",
+            code="unsupported_parameter",
+            details=_NO_THREADS,
+        )
     if asked.max_tokens is None and not to_count:
         raise _missing("max_tokens", "Say how long the answer may be.")
     if asked.max_tokens is not None and asked.max_tokens < 1:

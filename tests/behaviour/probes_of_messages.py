@@ -52,6 +52,7 @@ def _result(
 
 
 MESSAGES: tuple[Probe, ...] = (
+    _own("thread", {"type": "create"}),
     _kept("cache_control", _MARK),
     _kept("container", "c1"),
     *(
@@ -66,7 +67,6 @@ MESSAGES: tuple[Probe, ...] = (
             "inference_geo": "eu",
             "mcp_servers": [{"type": "url", "url": "https://a", "name": "a"}],
             "speed": "fast",
-            "thread": {"id": "a"},
             "user_profile_id": "a",
             "workspace_id": "a",
         }.items()

@@ -82,6 +82,29 @@ async def test_an_agents_loop_of_tools_closes(name: str, stream: bool) -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("name", KINDS)
+async def test_the_vendors_own_runner_of_tools_closes_its_loop(name: str, stream: bool) -> None:
+    heard: list[str] = []
+
+    @anthropic.beta_async_tool
+    async def get_weather(city: str) -> str:
+        """The weather of a city."""
+        heard.append(city)
+        return "fine"
+
+    async with asking(name) as (client, kind):
+        model = "spark-ultra" if name == "spark" else kind.model
+        kind.say(text="" if name == "spark" else "I look.", tools=CALLS[:1])
+        kind.say(text="Sunny.")
+        asked: Any = {"model": model, "max_tokens": 100, "tools": [get_weather], "messages": ASKED}
+        runner: Any = client.beta.messages.tool_runner(stream=stream, **asked)
+        last = await runner.until_done()
+        assert [block.text for block in last.content if block.type == "text"] == ["Sunny."]
+        assert heard == ["Paris – 巴黎 🎶"]
+        await kind.nothing_left()
+
+
+@pytest.mark.parametrize("stream", [True, False])
 async def test_signed_thoughts_go_out_and_come_back_unchanged(stream: bool) -> None:
     async with asking("anthropic") as (client, kind):
         thinking = {"type": "enabled", "budget_tokens": 1024}

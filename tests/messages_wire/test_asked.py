@@ -31,6 +31,17 @@ def chat(**fields: Any) -> dict[str, Any]:
     return made
 
 
+def test_a_conversation_that_is_to_be_held_is_refused_in_the_vendors_own_words() -> None:
+    asked = {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}]}
+    body = json.dumps(asked | {"thread": {"type": "create"}}).encode()
+    with pytest.raises(InvalidRequest) as refused:
+        parse_messages(body)
+    assert refused.value.param == "thread"
+    assert refused.value.details is not None
+    assert refused.value.details["error_code"] == "thread_unsupported_request"
+    parse_messages(json.dumps(asked | {"thread": None}).encode())
+
+
 def test_the_plain_fields_are_a_chats() -> None:
     assert chat(
         system="Be brief.",
