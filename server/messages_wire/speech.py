@@ -25,6 +25,7 @@ from server.deltas import (
     UsageDelta,
 )
 from server.errors import UpstreamInvalid
+from server.foreign_answer import figure
 from server.messages_wire.beside import UNSIGNED, citation_of, image_block
 from server.openai_wire import Details, Kept, LeftOut, kept_in, sealed
 
@@ -364,23 +365,24 @@ class Speech:
 
 
 def usage_fields(usage: Usage) -> dict[str, Any]:
-    """The figures as Anthropic counts them: what was read from a cache is not among ``input_tokens``.
+    """The figures as Anthropic counts them: what a cache gave or took is not among ``input_tokens``.
 
     The service's own object, where the answer came from there.
     """
-    cached = 0
+    cached = written = 0
     if usage.raw is not None:
         raw = msgspec.json.decode(usage.raw)
         native = raw.get("native_usage")
         if isinstance(native, dict) and "input_tokens" in native:
             return {"input_tokens": 0, "output_tokens": 0} | native
         details = raw.get("prompt_tokens_details")
-        found = details.get("cached_tokens") if isinstance(details, dict) else None
-        cached = found if isinstance(found, int) else 0
-    cached = min(max(cached, 0), usage.prompt_tokens)
+        details = details if isinstance(details, dict) else {}
+        cached, written = figure(details, "cached_tokens"), figure(details, "cache_write_tokens")
+    cached = min(cached, usage.prompt_tokens)
+    written = min(written, usage.prompt_tokens - cached)
     fields: dict[str, Any] = {
-        "input_tokens": usage.prompt_tokens - cached,
-        "cache_creation_input_tokens": 0,
+        "input_tokens": usage.prompt_tokens - cached - written,
+        "cache_creation_input_tokens": written,
         "cache_read_input_tokens": cached,
         "output_tokens": usage.completion_tokens,
     }

@@ -392,3 +392,11 @@ def test_openrouters_thoughts_are_blocks_of_thinking_and_what_is_signed_is_seale
     assert (thinking["type"], thinking["thinking"], text["text"]) == ("thinking", "I think.", "Yes.")
     assert unsealed(kept["data"]) == [{"reasoning_details": DETAILS}]
     assert "antiphon" not in made
+
+
+def test_what_a_cache_gave_or_took_is_not_among_the_input() -> None:
+    details = {"cached_tokens": 4, "cache_write_tokens": 3}
+    usage = Usage(9, 2, 11, raw=json.dumps({"prompt_tokens_details": details}).encode())
+    told = both([TextDelta("a"), Finished("stop"), UsageDelta(usage)])["usage"]
+    assert (told["input_tokens"], told["cache_read_input_tokens"]) == (2, 4)
+    assert told["cache_creation_input_tokens"] == 3
