@@ -322,7 +322,9 @@ class RoutedModel(Abilities):
             if probe:
                 health.abandoned(now)  # another had more time
             return
-        change = health.failed(error, lane.health, now, probe=probe, cooldown_s=state.settings.cooldown_s)
+        run = "" if call.run is None else call.run.id
+        cooldown_s = state.settings.cooldown_s
+        change = health.failed(error, lane.health, now, probe=probe, cooldown_s=cooldown_s, run=run)
         until = health.avoided_until
         if self._sick_until < until < math.inf:
             self._sick_until = until

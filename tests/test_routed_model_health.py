@@ -24,7 +24,9 @@ from server.errors import (
 )
 from server.routing.channel import ChannelState
 from server.routing.health import NoRoom
+from server.run_log import Runs
 from server.settings import Channel, Timeouts
+from server.settings import Runs as RunsSettings
 from server.upstreams.base import Call
 from tests.channels import (
     Listener,
@@ -40,6 +42,7 @@ from tests.channels import (
     says,
     until,
 )
+from tests.run_clock import ANN
 
 TWO = {"failures": 2, "open_s": 30}
 DOWN: Script = [UpstreamUnreachable("down")]
@@ -85,6 +88,19 @@ async def test_a_channel_that_fails_again_and_again_is_left_alone() -> None:
     for _ in range(10):
         assert await answer(routed) == "hello"
     assert asked(a, b) == [3, 10]
+
+
+async def test_one_run_whose_calls_fail_together_does_not_shut_a_channel_for_all() -> None:
+    a = channel("a", DOWN, breaker={"failures": 5})
+    routed, runs = model(a), Runs(RunsSettings())
+    for number in range(1, 4):
+        run = runs.start(model="m", principal=ANN)
+        calls = [failure(routed, Call(run=run)) for _ in range(6)]
+        errors = await asyncio.gather(*calls)
+        if number < 3:
+            assert a.health.of("m").breaker.state == "closed"
+            assert {type(error) for error in errors} == {UpstreamUnreachable}
+    assert a.health.of("m").breaker.state == "open", "the third run's first failure is the fifth"
 
 
 async def test_when_all_are_open_the_client_hears_at_once_for_how_long() -> None:

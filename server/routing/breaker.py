@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Literal, TypeAlias
 
 from server.settings import Breaker as BreakerSettings
@@ -12,6 +13,9 @@ State: TypeAlias = Literal["closed", "open", "half_open"]
 # A probe that has said nothing for so long keeps others away no more, where nobody else can be asked: it may
 # be a question that is answered after minutes, and must not shut a model for as long. (seconds)
 SILENT_S = 10.0
+# So many failures of one run count: a call's and its second try's. A run may make a dozen calls at once, and
+# one bad moment of one client must not shut a channel for all.
+OF_ONE_RUN = 2
 
 
 class Breaker:
@@ -20,7 +24,7 @@ class Breaker:
     It opens on so many failures in a row, or on a share of failures among the last calls. A probe that fails
     opens it for twice as long. ``until`` is the time up to which no call may begin: 0 when closed, infinity
     while a probe is under way. ``failures`` counts those in a row. A further probe may ``begin`` beside
-    one that is ``silent``.
+    one that is ``silent``. The calls of one run, as those of its judges, count for ``OF_ONE_RUN`` at most.
     """
 
     __slots__ = (
@@ -28,6 +32,7 @@ class Breaker:
         "_calls_before",
         "_failed",
         "_failed_before",
+        "_failed_runs",
         "_probe_at",
         "_turn_at",
         "failures",
@@ -46,6 +51,7 @@ class Breaker:
         # Calls of this half of the window and of the one before: enough to know the share roughly.
         self._calls = self._failed = self._calls_before = self._failed_before = 0
         self._turn_at = self._probe_at = 0.0
+        self._failed_runs: Counter[str] = Counter()  # of the failures in a row, how many are of each run
 
     def begin(self, now: float) -> bool:
         """A call begins, at or after ``until``, or beside a silent probe. Is it the probe?"""
@@ -73,10 +79,12 @@ class Breaker:
                 self._turn(now)
             self._calls += 1
 
-    def failed(self, now: float, *, probe: bool = False) -> bool:
-        """A call failed by the upstream's fault. Did that open the breaker?"""
+    def failed(self, now: float, *, probe: bool = False, run: str = "") -> bool:
+        """A call, one of ``run``'s if that is named, failed by the upstream's fault. Did that open it?"""
         if self.state == "open" or (self.state == "half_open" and not probe):
             return False  # it began before the opening, and tells nothing new
+        if run and self.settings.failures and not self._tells(run) and not probe:
+            return False
         self.failures += 1
         if now >= self._turn_at:
             self._turn(now)
@@ -86,6 +94,15 @@ class Breaker:
         if not (trial or self._too_many()):
             return False
         self._open(now)
+        return True
+
+    def _tells(self, run: str) -> bool:
+        """Does another failure of this run tell more than those before?"""
+        if not self.failures:
+            self._failed_runs.clear()  # there was a success
+        if self._failed_runs[run] >= OF_ONE_RUN:
+            return False
+        self._failed_runs[run] += 1
         return True
 
     def abandoned(self, now: float) -> None:
@@ -101,6 +118,7 @@ class Breaker:
         self.state = "open"
         self.until = now + open_s
         self._calls = self._failed = self._calls_before = self._failed_before = 0
+        self._failed_runs.clear()
 
     def _too_many(self) -> bool:
         settings = self.settings

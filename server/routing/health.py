@@ -145,11 +145,18 @@ class Health:
             log.info("channel %s: answers calls of %s again", key.label, self.model)
 
     def failed(
-        self, error: ServerError, key: KeyHealth, now: float, *, probe: bool, cooldown_s: float
+        self,
+        error: ServerError,
+        key: KeyHealth,
+        now: float,
+        *,
+        probe: bool,
+        cooldown_s: float,
+        run: str = "",
     ) -> Change | None:
         """Keep in mind what a failed attempt tells; what has changed is returned.
 
-        ``cooldown_s``: so long a 429 that names no time lets others come first.
+        ``cooldown_s``: so long a 429 that names no time lets others come first. ``run`` made the call.
         """
         change: Change | None = None
         self.last_code = error.code
@@ -163,7 +170,7 @@ class Health:
             if probe:
                 self.breaker.abandoned(now)
         elif is_fault(error):
-            if self.breaker.failed(now, probe=probe):
+            if self.breaker.failed(now, probe=probe, run=run):
                 change = "open"
                 log.warning(
                     "channel %s: no calls of %s for %.0f s, since the last %d failed; the cause now: %s",

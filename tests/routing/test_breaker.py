@@ -27,6 +27,34 @@ def test_it_opens_after_so_many_failures_in_a_row() -> None:
     assert (breaker.state, breaker.until) == ("open", 11)
 
 
+def test_of_one_run_two_failures_count() -> None:
+    breaker = Breaker(Settings(failures=3, rate=0.1, min_calls=4))
+    assert not any(breaker.failed(1, run="a") for _ in range(12))
+    assert breaker.failures == 2
+    assert breaker.failed(1, run="b")
+
+
+def test_after_a_success_the_same_run_counts_anew() -> None:
+    breaker = Breaker(Settings(failures=3))
+    for _ in range(2):
+        assert not any(breaker.failed(1, run="a") for _ in range(3))
+        assert breaker.failures == 2
+        breaker.succeeded(1)
+        assert breaker.failures == 0
+
+
+def test_a_run_may_open_it_where_two_in_a_row_are_enough() -> None:
+    breaker = Breaker(Settings(failures=2))
+    assert [breaker.failed(1, run="a") for _ in range(2)] == [False, True]
+
+
+def test_calls_of_no_run_and_a_breaker_by_share_alone_count_each() -> None:
+    breaker = Breaker(Settings(failures=3))
+    assert [breaker.failed(1) for _ in range(3)] == [False, False, True]
+    share = Breaker(Settings(failures=0, rate=0.5, min_calls=4))
+    assert [share.failed(1, run="a") for _ in range(4)] == [False, False, False, True]
+
+
 def test_a_success_between_failures_begins_the_row_anew() -> None:
     breaker = Breaker(Settings(failures=3))
     for _ in range(5):
