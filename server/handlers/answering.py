@@ -27,7 +27,7 @@ from server.handlers.overriding import check_right
 from server.handlers.streaming import EventStream
 from server.handlers.telling import antiphon_field, attempts_told, drafts_told, warnings_told
 from server.kept_stream import KeptStream
-from server.openai_wire import ChunkEncoder, results_apart
+from server.openai_wire import ChunkEncoder, narrowed, results_apart
 from server.run_log import Run
 from server.strategy_settings import StatusMode
 from server.upstreams.base import Call, Upstream
@@ -61,6 +61,7 @@ def begin(
     upstream = router.choose(chat.model, principal) if own is None else router.lend(chat.model, principal)
     depth = _depth(request, upstream)
     if chat.wide and isinstance(upstream, Combination) and not upstream.relays:
+        narrowed(chat)  # raises for what one service alone can do: not all of its calls go there
         chat, moved = results_apart(chat)  # what a turn shows decides who is asked
         warnings += moved
     settings = upstream.settings if isinstance(upstream, Combination) else None

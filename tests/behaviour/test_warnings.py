@@ -130,6 +130,35 @@ async def test_without_a_usage_chunk_the_last_chunk_of_a_combinations_stream_tel
         assert "antiphon" not in plain[-1]
 
 
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"mcp_servers": [{"type": "url", "url": "https://a", "name": "a"}]}, "mcp_servers"),
+        ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools[0].type"),
+        (
+            {
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [
+                            {"type": "document", "source": {"type": "url", "url": "https://a/b.pdf"}}
+                        ],
+                    }
+                ]
+            },
+            "messages[0].content",
+        ),
+    ],
+)
+async def test_what_one_service_alone_can_do_no_combination_begins(
+    fields: dict[str, Any], param: str
+) -> None:
+    async with panel() as server:
+        answer = await post(server, ask("panel", max_tokens=9) | fields, path="/v1/messages")
+        assert answer.status == 400
+        assert answer.json()["error"]["param"] == param
+
+
 async def test_a_combination_within_another_tells_it_too() -> None:
     async with panel() as server:
         answer = await post(server, ask("outer", logit_bias={"1": 2}))

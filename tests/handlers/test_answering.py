@@ -58,11 +58,12 @@ async def test_only_chats_are_carried_out_in_the_background(path: str) -> None:
 @pytest.mark.parametrize("stream", [True, False])
 async def test_what_was_left_out_at_the_door_is_told_with_what_the_upstream_adapted(stream: bool) -> None:
     async with kind_of("anthropic") as kind:
-        asked = ASKED["/v1/messages"] | {"model": kind.model, "stream": stream, "inference_geo": "eu"}
+        asked = ASKED["/v1/responses"] | {"model": kind.model, "stream": stream, "truncation": "auto"}
         asked["temperature"] = 2
-        answer = await post(kind.server, asked, path="/v1/messages")
-        told = answer.headers["x-antiphon-warnings"]
-        assert told == "inference_geo was left out; temperature was lowered to 1"
+        answer = await post(kind.server, asked, path="/v1/responses")
+        door, upstream = answer.headers["x-antiphon-warnings"].split("; ")
+        assert door == "truncation was left out: nothing is cut from the input"
+        assert upstream == "temperature was lowered to 1"
 
 
 @pytest.mark.parametrize("path", PATHS)
