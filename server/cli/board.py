@@ -29,6 +29,7 @@ class Watched:
     def __init__(self, view: RunView, now: float) -> None:
         self.view = view
         self.failures: list[tuple[str, str]] = []  # lane, what went wrong
+        self.lost = False  # will its end never be heard?
         self.thinking: set[str] = set()  # lanes whose first token was reasoning
         self._heard_at = now
         self._seen: dict[str, tuple[int, int]] = {}  # lane → elapsed_ms and tokens, when first seen writing
@@ -76,7 +77,7 @@ class Watched:
         view = self.view
         if view.timings and view.timings.get("total_ms") is not None:
             return int(view.timings["total_ms"])
-        if not view.elapsed_ms or view.ended:
+        if not view.elapsed_ms or view.ended or self.lost:
             return view.elapsed_ms or None
         return view.elapsed_ms + max(0, int((now - self._heard_at) * 1000))
 
@@ -117,7 +118,10 @@ class Board:
         for told in snapshots:
             view = RunView.from_snapshot(told)
             self._add(view.id, Watched(view, now))
-        return [run for id, run in before.items() if id not in self.runs]
+        lost = [run for id, run in before.items() if id not in self.runs]
+        for run in lost:
+            run.lost = True
+        return lost
 
     def hear(self, event: Event, now: float) -> Watched | None:
         """Take an event; returns the run that it is of, None for one that is not followed."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from server.cli.event_lines import event_line
 from server.cli.lanes import clean_json, clean_lines
+from server.cli.terminal import make_do
 from server.coordinator.replaying import BadRecording, Replayed, replay
 from server.deltas import TextDelta
 from server.events import encode
@@ -31,8 +32,7 @@ def run(options: argparse.Namespace) -> int:
     except BadRecording as error:
         print(f"{options.file}: {error}", file=sys.stderr)
         return 2
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")  # a terminal without UTF-8 gets question marks
+    make_do()
     for event in told.run.events_after(0):
         print(clean_json(encode(event).decode()) if options.json else event_line(event))
     if told.error is not None:

@@ -20,6 +20,7 @@ from server.cli.board import MAX_RUNS, Board, Watched
 from server.cli.event_lines import event_line, snapshot_line
 from server.cli.lanes import clean, clean_json, render_run, render_screen
 from server.cli.refusals import CannotWatch
+from server.cli.terminal import make_do
 from server.cli.watching import Happened, Notice, Snapshot, StatusClient
 from server.events import Event
 from server.run_check import RunChecker
@@ -50,8 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Watch until Ctrl-C, or the end of the run that was asked for: then 0 if that went well, else 1."""
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")  # a terminal without UTF-8 gets question marks
+    make_do()
     console = Console(highlight=False, markup=False, emoji=False)
     try:
         return asyncio.run(watch(options, console))

@@ -127,6 +127,26 @@ def test_no_width_is_too_narrow_or_too_wide(width: int) -> None:
     assert all(len(line) <= width for line in seen(picture, width))
 
 
+def test_where_it_is_narrow_models_keep_their_names_and_figures_go() -> None:
+    lines = seen(render_run(watched(drafting()[:9]), 0.0), 44)
+    assert any("deepseek" in line and "m1" in line for line in lines)
+    assert any("spark-max" in line and "writing" in line for line in lines)
+    assert {len(line) for line in lines} == {44}
+
+
+def test_more_lanes_than_lines_are_counted_and_those_that_write_are_shown() -> None:
+    run = watched(drafting())
+    lines = seen(render_screen([run], 0.0, height=9, status="waiting"), 80)
+    assert len(lines) == 7
+    assert words(lines[2]).startswith("⠋ m2 spark-max writing")
+    assert words(lines[4]) == "… 2 more: 1 finished, 1 pending"
+    assert lines[-1] == "waiting"
+
+
+def test_a_status_leaves_room_for_what_a_terminal_echoes() -> None:
+    assert len(seen(render_screen([], 0.0, height=9, status="x" * 99), 80)[-1]) <= 77
+
+
 def test_wide_characters_keep_the_frame_straight() -> None:
     members = [{"id": "m1", "model": "模型" * 40, "weight": 1}]
     lines = seen(render_run(watched([created(members=members)]), 0.0))
