@@ -65,9 +65,11 @@ export function newRunId() {
 }
 
 // Starts a run, and stays until it has ended: a client that leaves would end it. Asked for as a stream, since only
-// then every upstream tells its text as it comes; the answer itself is not kept here, it comes as events.
-export async function start(id, model, prompt) {
-  const body = { model, stream: true, messages: [{ role: "user", content: prompt }] };
+// then every upstream tells its text as it comes; the answer itself is not kept here, it comes as events. A run that
+// `stays` goes on in the background, whoever leaves; it cannot be a stream.
+export async function start(id, model, prompt, stays) {
+  const how = stays ? { antiphon: { background: true } } : { stream: true };
+  const body = { model, ...how, messages: [{ role: "user", content: prompt }] };
   const response = await call("chat/completions", { method: "POST", body, headers: { "x-run-id": id } });
   const reader = response.body.getReader();
   while (!(await reader.read()).done);

@@ -92,6 +92,7 @@ const act = {
     if (open) requestAnimationFrame(() => laneButton(open)?.focus());
   },
   command: (run, verb, member) => session.command(run, verb, member),
+  stays: (stays) => change((now) => ({ ...now, stays })),
   ask: (model, prompt) => session.ask(model, prompt),
   replay: (id) => session.replay(id),
   speed: (speed) => change((now) => ({ ...now, replay: { ...now.replay, speed } })),
@@ -110,6 +111,7 @@ class Page extends Component {
         ? html`<main class="lone"><${KeyForm} t=${t} wrong=${state.keyWrong} act=${act} /></main>`
         : html`<main>
             <${Ask} t=${t} models=${state.models} model=${state.model} asked=${state.asked} error=${state.askError}
+              stays=${state.stays} mayStay=${state.mayStay}
               ready=${phase === "live"} act=${act} />
             <${Notes} t=${t} notes=${state.notes} act=${act} />
             <section class="runs" aria-labelledby="runs-title">

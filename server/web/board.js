@@ -29,6 +29,8 @@ export function initial(settings) {
     models: [],
     model: "",
     prompts: {}, // id → what this page asked; no event tells of it
+    stays: false, // is what is asked to go on when the page is closed?
+    mayStay: true, // until the server says that this key may not
     asked: 0, // requests of this page that are under way
     askError: null, // {told (what the server said, or null), prompt}
     notes: [], // {id, kind, detail}

@@ -218,9 +218,10 @@ export class Session {
     });
     this.read(mine, false, { wait: true });
     try {
-      await api.start(mine, model, prompt);
+      await api.start(mine, model, prompt, this.now().stays);
     } catch (error) {
       const told = error instanceof api.Refused ? error.message : null;
+      if (error.code === "background_not_allowed") this.change((now) => ({ ...now, stays: false, mayStay: false }));
       // A run that began tells its own end.
       if (!this.now().runs[mine]) {
         if (this.now().open?.run === mine) this.close();

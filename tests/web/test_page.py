@@ -152,6 +152,20 @@ async def test_a_prompt_starts_a_run_whose_answer_is_read_at_once() -> None:
         await expect(seen.reader.locator(".reasoning .text")).to_have_text("Light and air.")
 
 
+async def test_a_run_that_is_to_go_on_outlives_its_page() -> None:
+    async with house(slow=NEVER_ENDS) as server:
+        async with visit(server.url) as seen:
+            await seen.is_live()
+            await seen.page.get_by_label("Go on when this page is closed").check()
+            await seen.ask("panel")
+            await expect(seen.lane("slow")).to_have_attribute("data-state", "writing")
+            await seen.page.goto("about:blank")
+        async with visit(server.url) as seen:
+            await expect(seen.run()).to_have_attribute("data-status", "in_progress")
+            await seen.run().get_by_role("button", name="Cancel").click()
+            await expect(seen.run()).to_have_attribute("data-status", "cancelled")
+
+
 async def test_who_wins_a_race_is_read_whoever_was_read_before() -> None:
     async with AsyncExitStack() as stack:
         mute = await stack.enter_async_context(OpenAISimulator(default=Script(stall_after=0)))

@@ -8,11 +8,11 @@ from pathlib import Path
 from playwright.async_api import WebSocketRoute, expect
 
 from server.auth import Principal
-from server.settings import Runs, Settings
+from server.settings import Access, AccessKey, Runs, Settings
 from server.simulators.openai import OpenAISimulator
 from server.simulators.script import Script
 from tests.behaviour.program import program
-from tests.behaviour.running import QUIET
+from tests.behaviour.running import QUIET, antiphon, channel
 from tests.scripted_runs import KEYS, M1, M2, Site, site
 from tests.scripted_runs import Script as Told
 from tests.web.browser import LOST_LINE, PATIENCE_S, Visit, visit
@@ -157,6 +157,25 @@ async def test_a_key_is_asked_for_and_kept_for_the_tab_alone() -> None:
         await seen.button("Forget the key").click()
         await expect(field).to_be_focused()
         assert await seen.page.evaluate("sessionStorage.length") == 0
+
+
+async def test_a_key_that_may_have_no_runs_in_the_background_is_told_so_and_asked_no_more() -> None:
+    keys = Access(keys=(AccessKey(name="ann", key="key-of-ann", background=False),))
+    async with (
+        OpenAISimulator() as sim,
+        antiphon(Settings(access=keys, channels=(channel(sim),), logging=QUIET)) as server,
+        visit(server.url, "403") as seen,
+    ):
+        await seen.page.locator("#key").fill("key-of-ann")
+        await seen.button("Watch").click()
+        await seen.is_live()
+        await seen.page.get_by_label("Go on when this page is closed").check()
+        await seen.ask("m", "Why?")
+        await expect(seen.page.locator(".ask .why")).to_contain_text("background")
+        await expect(seen.page.get_by_label("Prompt")).to_have_value("Why?")
+        await expect(seen.page.get_by_label("Go on when this page is closed")).to_have_count(0)
+        await seen.button("Ask").click()
+        await expect(seen.run()).to_have_attribute("data-status", "completed")
 
 
 async def test_an_admin_sees_the_runs_of_all_keys() -> None:

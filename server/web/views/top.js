@@ -45,7 +45,7 @@ export class Notes extends Still {
   }
 }
 
-// props: t, models, model, asked, error, ready, act
+// props: t, models, model, asked, error, stays, mayStay, ready, act
 export class Ask extends Still {
   prompt = createRef();
 
@@ -68,7 +68,7 @@ export class Ask extends Still {
     if (error && error !== before.error && !this.prompt.current.value) this.prompt.current.value = error.prompt;
   }
 
-  render({ t, models, model, asked, error, ready, act }) {
+  render({ t, models, model, asked, error, stays, mayStay, ready, act }) {
     const many = asked >= MAX_ASKED;
     const hint = many ? t("asking_many") : asked > 0 ? t("leaving_ends") : "";
     const why = error && (error.told ?? t("note_unreachable"));
@@ -81,6 +81,9 @@ export class Ask extends Still {
           ${models.length ? models.map((id) => html`<option key=${id} value=${id}>${id}</option>`) : html`<option>${t("no_models")}</option>`}
         </select>
         <button class="primary" type="submit" title=${t("ask_title")} disabled=${!ready || !model || many}>${t("ask")}</button>
+        ${mayStay && html`<label class="stays hint" title=${t("stays_title")}>
+          <input type="checkbox" checked=${stays} onChange=${(event) => act.stays(event.target.checked)} />${t("stays")}
+        </label>`}
       </div>
       <p class=${why ? "why" : "hint"} role="status">${why || hint}</p>
     </form>`;
