@@ -24,13 +24,15 @@ _DATA_URI = re.compile(r"data:(?P<type>[\w.+-]+/[\w.+-]+)?(?:;[^;,]*)*?;base64,"
 
 
 AFTER = "antiphon_after"
-"""In a block of thoughts that comes back: behind so many texts and calls of its turn it stood."""
-
-
+"""The field of a block of thoughts that tells how many texts and calls of its turn stood before it."""
 FIELDS = "anthropic_fields"
 """The field of a wide chat that holds those fields of a Messages request which have no name here."""
 OWN_PART = "anthropic_block"
 """The type of a part that is nothing but a block of a Messages request, as it came."""
+SCHEMA = "response_format.json_schema.schema"
+"""Where the schema of an answer stands."""
+OWN_EXTRA = "anthropic"
+"""What is Anthropic's own within the ``extra_content`` of a call."""
 SERVICE_TIERS = (b'"auto"', b'"standard_only"')
 """Anthropic's, as JSON."""
 
@@ -135,7 +137,6 @@ class NativeRequest(msgspec.Struct, frozen=True):
 _TURN = msgspec.json.Decoder(Turn)
 _TOOL = msgspec.json.Decoder(Tool)
 _KIND = msgspec.json.Decoder(_Kind)
-_NO_FORMAT = "response_format.json_schema.schema"
 _OBJECT = msgspec.json.Decoder(dict[str, Raw])
 
 
@@ -275,7 +276,7 @@ def schema_asked(chat: ChatRequest) -> dict[str, Any] | None:
     given = asked.get("json_schema")
     schema = given.get("schema") if isinstance(given, dict) else None
     if not isinstance(schema, dict):
-        raise wrong(_NO_FORMAT, "is missing; it is an object", "missing_required_parameter")
+        raise wrong(SCHEMA, "is missing; it is an object", "missing_required_parameter")
     told = given.get("description")
     return {"description": told} | schema if isinstance(told, str) else schema
 

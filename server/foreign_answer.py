@@ -6,7 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from server.deltas import Delta
+import msgspec
+
+from server.deltas import Delta, Extra, Original
 from server.errors import ServerError, UpstreamInvalid
 from server.sse import EventTooLarge, SSEDecoder
 
@@ -111,6 +113,20 @@ class ForeignReader(ABC):
             return ()  # half an event: the stream was cut within it
         finally:
             self.garbage = garbage
+
+
+def extra(delta: dict[str, Any], index: int = 0) -> Extra:
+    """What has a name in no delta, as fields of the ``delta`` in a chat's chunk, of choice ``index``.
+
+    Objects in lists have an ``index`` of their own: clients that join the pieces of a stream want one.
+    """
+    return Extra(chunk_of(delta, index))
+
+
+def chunk_of(delta: dict[str, Any], index: int = 0, **choice: Any) -> Original:
+    """A chunk of a chat whose one choice has this ``delta`` and, beside it, the fields ``choice``."""
+    whole = {"index": index, "delta": delta, "finish_reason": None} | choice
+    return Original("openai.chunk", msgspec.json.encode({"choices": [whole]}))
 
 
 def nothing_but_garbage() -> UpstreamInvalid:

@@ -46,9 +46,7 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True):
     rules: Rules = Rules()
     models: dict[str, Rules] = {}  # regular expression of the vendor's names → its rules; the first counts
     finish: dict[str, str] = {}  # the vendor's finish reasons → OpenAI's
-    stops_at_calls: bool = (
-        False  # its finish reason is stop where tools were called, which is no end of a turn
-    )
+    stops_at_calls: bool = False  # it says stop where tools were called, which is no end of a turn
     codes: dict[str, Meaning] = {}  # codes or types of errors
     phrases: dict[str, Meaning] = {}  # within the words of an error
     timeouts: TimeoutsPatch = TimeoutsPatch()

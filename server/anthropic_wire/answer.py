@@ -7,12 +7,12 @@ from typing import Any
 
 import msgspec
 
-from server.anthropic_wire.blocks import Blocks, extra
+from server.anthropic_wire.blocks import Blocks
 from server.anthropic_wire.errors import Fault, fault_error
 from server.anthropic_wire.events import Event, Message, decode_event, decode_kind, decode_whole
 from server.deltas import Delta, Finished, Opening, Original, Usage, UsageDelta
 from server.errors import UpstreamCut, UpstreamEmpty, UpstreamInvalid
-from server.foreign_answer import ForeignReader, figure, nothing_but_garbage
+from server.foreign_answer import ForeignReader, extra, figure, nothing_but_garbage
 
 _REASONS = {
     "end_turn": "stop",

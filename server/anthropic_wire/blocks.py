@@ -9,8 +9,10 @@ import msgspec
 from msgspec import Raw
 
 from server.anthropic_wire.events import Block, Piece, decode_block
-from server.deltas import Delta, Extra, Original, ReasoningDelta, TextDelta, ToolCallDelta
+from server.deltas import Delta, ReasoningDelta, TextDelta, ToolCallDelta
 from server.errors import UpstreamInvalid
+from server.foreign import OWN_EXTRA
+from server.foreign_answer import chunk_of, extra
 
 _OF_CALLS = ("type", "id", "name", "input", "cache_control")
 _DIRECT = {"type": "direct"}  # the model itself called
@@ -124,7 +126,7 @@ class Blocks:
         if block is None or not block.begins:
             return [TextDelta(text)]
         block.begins = False
-        return [TextDelta(text, original=_chunk({"content": text, "native_block": True}))]
+        return [TextDelta(text, original=chunk_of({"content": text, "native_block": True}))]
 
     def _cited(self, block: _Open) -> Sequence[Delta]:
         """Where a text comes from: as OpenAI's annotations, and in the service's own words."""
@@ -147,8 +149,8 @@ class Blocks:
         if beside := _beside(opened.original):
             call = {"index": opened.position, "id": block.id, "type": "function"}
             function = {"name": block.name, "arguments": ""}
-            call |= {"function": function, "extra_content": {"anthropic": beside}}
-            original = _chunk({"tool_calls": [call]})
+            call |= {"function": function, "extra_content": {OWN_EXTRA: beside}}
+            original = chunk_of({"tool_calls": [call]})
         return ToolCallDelta(opened.position, block.id, block.name, original=original)
 
     def _arguments(self, index: int, piece: str) -> Sequence[Delta]:
@@ -191,16 +193,3 @@ def _value(text: str) -> Any:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):
         return text
-
-
-def extra(delta: dict[str, Any]) -> Delta:
-    """What has a name in no delta, as fields of a chat's.
-
-    Objects in lists have an ``index``: clients that join the pieces of a stream want one.
-    """
-    return Extra(_chunk(delta))
-
-
-def _chunk(delta: dict[str, Any]) -> Original:
-    chunk = {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
-    return Original("openai.chunk", msgspec.json.encode(chunk))

@@ -14,6 +14,7 @@ from server.anthropic_wire.citations import cited
 from server.chat import ChatRequest
 from server.foreign import (
     AFTER,
+    OWN_EXTRA,
     File,
     Part,
     answered_twice,
@@ -31,8 +32,6 @@ Block: TypeAlias = dict[str, Any]
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 # Said in the user's place where a conversation begins with the assistant: the first turn must be the user's.
 OPENING = "Hello."
-# In ``extra_content`` of a call, what is of this service.
-OWN = "anthropic"
 _NONE = (b"", b"null", b"[]")
 _ID = re.compile(r"[a-zA-Z0-9_-]+")
 
@@ -140,7 +139,7 @@ def _said(message: Asked, place: int, warnings: list[str]) -> list[Block]:
 def _beside(extra: Raw) -> Block:
     """What the service itself had put beside a call."""
     fields = msgspec.json.decode(extra) if bytes(extra).startswith(b"{") else {}
-    own = fields.get(OWN)
+    own = fields.get(OWN_EXTRA)
     return own if isinstance(own, dict) else {}
 
 

@@ -51,7 +51,7 @@ def anthropic_error(status: int, body: bytes, *, wait_s: float | None = None) ->
 
 
 def limit_reset(headers: Mapping[str, str], *, now: Callable[[], float]) -> float | None:
-    """Seconds until the last of the limits that are used up is there again; None if none is told to be.
+    """Seconds until every limit that is used up has been reset; None where none is said to be used up.
 
     It stands in for a ``Retry-After`` that is missing. ``now`` gives the Unix time. Source: the vendor's page
     on rate limits (``anthropic-ratelimit-…-remaining`` and ``-reset``, the latter as RFC 3339).
@@ -87,13 +87,13 @@ def _error(fault: Fault, status: int) -> ServerError:
     if fault.type == "authentication_error" and status < 500:
         return bad_credentials(status)
     if status in (400, 413, 422):
-        return _refused(fault, said, status)
+        return _refused(said, status)
     if status == 404 and "model" in words:
         return refused(404, said, "model_not_found")
     return by_status(status, said)
 
 
-def _refused(fault: Fault, said: str, status: int) -> ServerError:
+def _refused(said: str, status: int) -> ServerError:
     code = None
     if "prompt is too long" in said.lower():
         code = "context_length_exceeded"

@@ -12,12 +12,13 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from server.anthropic_wire.conversation import OWN, Conversation, converse, lacks_thoughts
+from server.anthropic_wire.conversation import Conversation, converse, lacks_thoughts
 from server.anthropic_wire.models import AnthropicModel
 from server.chat import ChatRequest
 from server.errors import InvalidRequest
 from server.foreign import (
     FIELDS,
+    OWN_EXTRA,
     SERVICE_TIERS,
     NativeRequest,
     decoded,
@@ -54,7 +55,7 @@ _CARRIED = Carried(
     calls=frozenset(("cache_control",)),
     tools=_OF_TOOLS,
     functions=frozenset(("strict",)),
-    own=OWN,
+    own=OWN_EXTRA,
 )
 _ONLY_JSON = "Answer with one JSON object and nothing else."
 # All that is read here, or that is between the client and us.

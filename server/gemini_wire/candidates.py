@@ -15,12 +15,12 @@ from server.deltas import (
     Extra,
     Finished,
     Opening,
-    Original,
     ReasoningDelta,
     TextDelta,
     ToolCallDelta,
 )
 from server.errors import UpstreamCut, UpstreamInvalid
+from server.foreign_answer import chunk_of, extra
 from server.gemini_wire.events import (
     CANDIDATE,
     Blob,
@@ -129,7 +129,7 @@ class Candidates:
                 raise UpstreamCut("The upstream's answer was cut off before its end; try again.")
             deltas += _told_at_the_end(index, choice)
             if choice.signature:
-                deltas.append(_extra(index, {"extra_content": _signed(choice.signature)}))
+                deltas.append(extra({"extra_content": _signed(choice.signature)}, index))
             deltas.append(_finished(index, choice.reason, called=bool(choice.calls)))
         return deltas
 
@@ -184,7 +184,7 @@ class Candidates:
             head = {"id": f"audio_{self._answer_id}_{index}", "format": blob.mime_type, "expires_at": 0}
             piece = {**head, **piece, "transcript": ""}
         choice.sounds += 1
-        return _extra(index, {"audio": piece})
+        return extra({"audio": piece}, index)
 
     def _call(self, choice: _Choice, index: int, call: FunctionCall, signature: str | None) -> Delta:
         position = len(choice.calls)
@@ -202,7 +202,7 @@ class Candidates:
             "function": {"name": call.name, "arguments": arguments},
             "extra_content": _signed(signature),
         }
-        original = _chunk(index, {"tool_calls": [said]})
+        original = chunk_of({"tool_calls": [said]}, index)
         return ToolCallDelta(position, id, call.name, arguments, index, original)
 
 
@@ -229,7 +229,7 @@ class _Choice(msgspec.Struct):
         """The next object of a list; its ``index`` is for clients that join the pieces of a stream."""
         at = self.lengths.get(field, 0)
         self.lengths[field] = at + 1
-        return _extra(index, {field: [{"index": at} | value]})
+        return extra({field: [{"index": at} | value]}, index)
 
 
 def _signed(signature: str) -> dict[str, Any]:
@@ -265,12 +265,12 @@ def _told_at_the_end(index: int, choice: _Choice) -> Iterator[Delta]:
     """The end of a sound, the sources, and all that the service tells of the candidate, as it came."""
     if choice.rest:
         rest = binascii.b2a_base64(choice.rest, newline=False).decode()
-        yield _extra(index, {"audio": {"data": rest}})
+        yield extra({"audio": {"data": rest}}, index)
     if choice.metadata:
         sources = annotations_of(choice.metadata, choice.said)
         cited = {"annotations": [{"index": at} | one for at, one in enumerate(sources)]} if sources else {}
         told = {key: Raw(_format(bytes(value), indent=-1)) for key, value in choice.metadata.items()}
-        yield _extra(index, cited | {"native_metadata": told})
+        yield extra(cited | {"native_metadata": told}, index)
 
 
 def _log_probabilities(index: int, told: Probabilities) -> list[Delta]:
@@ -282,21 +282,12 @@ def _log_probabilities(index: int, told: Probabilities) -> list[Delta]:
         for at, token in enumerate(chosen)
     ]
     logprobs = {"content": content, "refusal": None}
-    return [Extra(_chunk(index, {}, logprobs=logprobs))] if content else []
+    return [Extra(chunk_of({}, index, logprobs=logprobs))] if content else []
 
 
 def _token(token: Token) -> dict[str, Any]:
     said = token.token
     return {"token": said, "logprob": token.log_probability, "bytes": [*said.encode(errors="replace")]}
-
-
-def _extra(index: int, delta: dict[str, Any]) -> Delta:
-    return Extra(_chunk(index, delta))
-
-
-def _chunk(index: int, delta: dict[str, Any], **choice: Any) -> Original:
-    whole = {"index": index, "delta": delta, "finish_reason": None} | choice
-    return Original("openai.chunk", msgspec.json.encode({"choices": [whole]}))
 
 
 def _finished(index: int, native: str, *, called: bool) -> Finished:
@@ -306,5 +297,5 @@ def _finished(index: int, native: str, *, called: bool) -> Finished:
         reason = "tool_calls"
     if native in ("STOP", "MAX_TOKENS"):
         return Finished(reason, index)
-    original = _chunk(index, {}, finish_reason=reason, native_finish_reason=native)
+    original = chunk_of({}, index, finish_reason=reason, native_finish_reason=native)
     return Finished(reason, index, original)

@@ -14,6 +14,7 @@ from msgspec import Raw
 
 from server.chat import ChatRequest
 from server.foreign import (
+    SCHEMA,
     Function,
     NativeRequest,
     decoded,
@@ -188,8 +189,7 @@ def _put_format(chat: ChatRequest, schemas: OpenApiSchemas | None, generation: d
         if schemas is None:
             generation["responseJsonSchema"] = schema
         else:
-            param = "response_format.json_schema.schema"
-            generation["responseSchema"] = schemas.convert(schema, param)
+            generation["responseSchema"] = schemas.convert(schema, SCHEMA)
     elif kind == "text":
         return
     elif kind != "json_object":

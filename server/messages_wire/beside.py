@@ -1,4 +1,4 @@
-"""What a message has no block for, or one that only Anthropic's own answers fill, from the forms of chats."""
+"""Pictures and sources of a chat's answer, in the forms of a message that come nearest."""
 
 from __future__ import annotations
 

@@ -25,6 +25,7 @@ from server.deltas import (
     UsageDelta,
 )
 from server.errors import UpstreamInvalid
+from server.foreign import OWN_EXTRA
 from server.foreign_answer import figure
 from server.messages_wire.beside import UNSIGNED, citation_of, image_block
 from server.openai_wire import Details, Kept, LeftOut, kept_in, sealed
@@ -217,17 +218,10 @@ class Speech:
                     self._note_native(original.data)
             case UsageDelta(usage):
                 self.usage = usage
-            case (
-                Extra()
-                | Opening()
-                | TextDelta()
-                | RefusalDelta()
-                | ReasoningDelta()
-                | ToolCallDelta()
-                | Finished()
-            ):
-                if isinstance(delta, Finished):
-                    self.left.note(["choices"], "but the first were left out")
+            case Finished():
+                self.left.note(["choices"], "but the first were left out")
+            case Extra() | Opening() | TextDelta() | RefusalDelta() | ReasoningDelta() | ToolCallDelta():
+                pass
             case _ as never:
                 assert_never(never)
 
@@ -325,7 +319,7 @@ class Speech:
             self._close(steps)
             id = delta.id or f"call_{delta.position}"
             extra = self._extras.pop(delta.position, None)
-            own = extra.pop("anthropic", None) if isinstance(extra, dict) else None
+            own = extra.pop(OWN_EXTRA, None) if isinstance(extra, dict) else None
             if extra:
                 data = sealed([{"call": id, "extra_content": extra}])
                 self._keep({"type": "redacted_thinking", "data": data}, steps)

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Raw
 
 from server.errors import InvalidRequest
-from server.foreign import AFTER, OWN_PART
+from server.foreign import AFTER, OWN_EXTRA, OWN_PART
 from server.messages_wire.beside import UNSIGNED
 from server.openai_wire import details_in, unsealed
 
@@ -74,7 +74,6 @@ class _Block(msgspec.Struct):
 
 _BLOCK = msgspec.json.Decoder(_Block)
 _SOURCE = msgspec.json.Decoder(_Source)
-_FIELDS = msgspec.json.Decoder(dict[str, Raw])
 _CITED = msgspec.json.Decoder(list[dict[str, Any]])
 _CONTENT = msgspec.json.Decoder(str | list[Raw] | None)
 
@@ -209,9 +208,9 @@ def _call(block: _Block, raw: Raw, param: str) -> dict[str, Any]:
         raise InvalidRequest(f"{param}.input must be an object.", param=f"{param}.input", code="invalid_type")
     function = {"name": block.name, "arguments": bytes(block.input).decode()}
     made: dict[str, Any] = {"id": block.id, "type": "function", "function": function}
-    left = {key: one for key, one in _FIELDS.decode(raw).items() if key not in _SAID_OF_CALL}
+    left = {key: one for key, one in _OBJECT.decode(raw).items() if key not in _SAID_OF_CALL}
     if left := {key: one for key, one in left.items() if msgspec.json.decode(one) not in (None, _DIRECT)}:
-        made["extra_content"] = {"anthropic": left}
+        made["extra_content"] = {OWN_EXTRA: left}
     return _marked(made, block)
 
 
@@ -346,7 +345,7 @@ def _marked(part: dict[str, Any], block: _Block, raw: Raw | None = None) -> dict
     """The part with the block's mark for a cache, and what else the part does not say of the block."""
     if raw is not None:
         said = _SAID_OF_FILE if part["type"] == "file" else _SAID.get(block.type, ())
-        left = {key: one for key, one in _FIELDS.decode(raw).items() if key not in said and _asks(key, one)}
+        left = {key: one for key, one in _OBJECT.decode(raw).items() if key not in said and _asks(key, one)}
         if left:
             part = part | {"anthropic_block": left}
     return part if bytes(block.cache_control) in _MARK else part | {"cache_control": block.cache_control}

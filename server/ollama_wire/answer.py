@@ -10,10 +10,8 @@ from msgspec import Raw
 
 from server.deltas import (
     Delta,
-    Extra,
     Finished,
     Opening,
-    Original,
     ReasoningDelta,
     TextDelta,
     ToolCallDelta,
@@ -21,7 +19,7 @@ from server.deltas import (
     UsageDelta,
 )
 from server.errors import ServerError, UpstreamCut, UpstreamEmpty, UpstreamInvalid
-from server.foreign_answer import nothing_but_garbage
+from server.foreign_answer import extra, nothing_but_garbage
 from server.ollama_wire.errors import ollama_error
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
@@ -141,7 +139,7 @@ class OllamaReader:
             raise UpstreamEmpty("The upstream answered without any content; try again later.")
         self.done = True
         if self._unknown:
-            deltas.append(_extra({"native_fields": self._unknown}))
+            deltas.append(extra({"native_fields": self._unknown}))
         deltas.append(Finished("tool_calls" if self._calls and reason == "stop" else reason))
         return [*deltas, UsageDelta(_usage(figures))] if figures else deltas
 
@@ -208,7 +206,7 @@ class OllamaReader:
                 for at, data in enumerate(message.images, self._images)
             ]
             self._images += len(pictures)
-            deltas.append(_extra({"images": pictures}))
+            deltas.append(extra({"images": pictures}))
         self._spoken |= bool(deltas)
         return deltas
 
@@ -227,11 +225,6 @@ def _unknown(data: bytes) -> dict[str, Any]:
     if bytes(message := fields.get("message", Raw(b"null"))).startswith(b"{"):
         more |= {key: value for key, value in _OBJECT.decode(message).items() if key not in _KNOWN_MESSAGE}
     return {key: msgspec.json.decode(value) for key, value in more.items() if bytes(value) not in _NOTHING}
-
-
-def _extra(delta: dict[str, Any]) -> Delta:
-    chunk = {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
-    return Extra(Original("openai.chunk", msgspec.json.encode(chunk)))
 
 
 def _figures(data: bytes) -> dict[str, int]:

@@ -166,9 +166,8 @@ class ChunkDecoder:
             data = without_usage(data)
         if not chunk.choices:
             return self._without_choices(chunk, data)
-        if (
-            len(chunk.choices) > MAX_INDEX + 1
-        ):  # each is mended within the whole chunk: the time is its square
+        # Each is mended within the whole chunk: the time that takes grows with the square of their number.
+        if len(chunk.choices) > MAX_INDEX + 1:
             raise UpstreamInvalid("The upstream's chunk holds far too many choices.")
         if broken := BROKEN.intersection(choice.finish_reason or "" for choice in chunk.choices):
             raise UpstreamError(f"The upstream broke its answer off ({min(broken)}); try again.")

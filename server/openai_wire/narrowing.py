@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Raw
 
 from server.chat import ChatRequest
-from server.foreign import FIELDS, OWN_PART, plain_key, shortened, unsupported, wrong
+from server.foreign import FIELDS, OWN_EXTRA, OWN_PART, plain_key, shortened, unsupported, wrong
 
 # None of them in the bytes: there is nothing to do.
 _OF_CALLS = (b'"cache_control"', b'"extra_content"')
@@ -155,7 +155,7 @@ def _call(data: Raw, told: dict[str, None]) -> dict[str, Raw]:
     fields = _unmarked(_decode(data), told)
     if bytes(extra := fields.get("extra_content", Raw(b""))).startswith(b"{"):
         beside = _decode(extra)
-        own = beside.pop("anthropic", Raw(b"{}"))
+        own = beside.pop(OWN_EXTRA, Raw(b"{}"))
         for key in _decode(own) if bytes(own).startswith(b"{") else ():
             told[f"{plain_key(key)} of tool calls was left out"] = None
         del fields["extra_content"]

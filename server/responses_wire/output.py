@@ -108,17 +108,10 @@ class Output:
                 self.reason = reason
             case UsageDelta(usage):
                 self.usage = usage
-            case (
-                Extra()
-                | Opening()
-                | TextDelta()
-                | RefusalDelta()
-                | ReasoningDelta()
-                | ToolCallDelta()
-                | Finished()
-            ):
-                if isinstance(delta, Finished):
-                    self.left.note(["choices"], "but the first were left out")
+            case Finished():
+                self.left.note(["choices"], "but the first were left out")
+            case Extra() | Opening() | TextDelta() | RefusalDelta() | ReasoningDelta() | ToolCallDelta():
+                pass
             case _ as never:
                 assert_never(never)
 

@@ -35,18 +35,19 @@ class Item:
         self.call_id = ""
         self.name = ""
         self.parts: list[str] = []  # of a message: output_text, refusal
-        self.pieces: list[
-            list[str]
-        ] = []  # of each part; a call has one, of its arguments; a picture its data
+        # Of each part; a call has one, of its arguments, and a picture one, of its data.
+        self.pieces: list[list[str]] = []
         self.sources: dict[int, list[dict[str, Any]]] = {}  # of each part
         self.blocks: list[dict[str, Any]] = []  # signed thoughts, and what stands beside calls
         self.fields: dict[str, Any] | None = None  # when it has ended
 
     def text(self, part: int = 0) -> str:
+        """All of one part by now; "" if none has begun."""
         return "".join(self.pieces[part]) if self.pieces else ""
 
 
 def part_of(kind: str, text: str, sources: list[dict[str, Any]]) -> dict[str, Any]:
+    """A part of a message: ``output_text`` or ``refusal``."""
     if kind == "refusal":
         return {"type": kind, "refusal": text}
     return {"type": kind, "text": text, "annotations": list(sources), "logprobs": []}
@@ -78,6 +79,7 @@ def picture_of(uri: str) -> tuple[str, str] | None:
 
 
 def is_whole(arguments: str) -> bool:
+    """Are they JSON from end to end?"""
     try:
         msgspec.json.decode(arguments)
     except (msgspec.DecodeError, RecursionError):

@@ -1,4 +1,4 @@
-"""Where in a client's own request that is, which a chat made of it calls by another name."""
+"""The names of a chat's fields → those of the request that it was made of: errors speak of the latter."""
 
 from __future__ import annotations
 

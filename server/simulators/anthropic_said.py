@@ -53,9 +53,7 @@ class AnthropicScript(Script, frozen=True, kw_only=True, forbid_unknown_fields=T
     signature: str = "EqSim=="  # of the thoughts; "": none
     stop_reason: str | None = None  # None: by ``finish``
     blocks: tuple[dict[str, Any], ...] = ()  # whole blocks before the text, of the service's own tools
-    citations: tuple[
-        dict[str, Any], ...
-    ] = ()  # of a second block of text, which holds all but the first word
+    citations: tuple[dict[str, Any], ...] = ()  # of a second block of text: all but the first word
     stop_details: dict[str, Any] | None = None
     container: dict[str, Any] | None = None
     odd: dict[str, Any] | None = None  # an event of a type that nobody knows, behind the blocks

@@ -46,9 +46,8 @@ class GeminiScript(Script, frozen=True, kw_only=True, forbid_unknown_fields=True
     block: str | None = None  # the prompt is blocked for this reason, with status 200
     finish_reason: str | None = None  # None: by ``finish``
     parts: tuple[dict[str, Any], ...] = ()  # further parts behind the text, as they are
-    metadata: dict[str, Any] = msgspec.field(
-        default_factory=dict
-    )  # further fields of the candidate, where it ends
+    # Further fields of the candidate, where it ends.
+    metadata: dict[str, Any] = msgspec.field(default_factory=dict)
     cached: int = 0  # tokens
     draws: bool = True  # where an image is asked for
     retry_delay: str | None = None  # of the RetryInfo in an error, such as "34s"

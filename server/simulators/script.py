@@ -156,13 +156,8 @@ class BadScript(ValueError):
     """A script that cannot be read; the text says where it is wrong."""
 
 
-def read_script(data: bytes | str) -> Script:
-    """The script that a JSON object spells. Raises BadScript."""
-    return read_script_as(data, Script)
-
-
-def read_script_as(data: bytes | str, kind: type[S]) -> S:
-    """The same for scripts of another kind. Raises BadScript."""
+def read_script(data: bytes | str, kind: type[S]) -> S:
+    """The script of this kind that a JSON object spells. Raises BadScript."""
     try:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeError) as error:
@@ -173,7 +168,7 @@ def read_scripts(data: bytes | str, kind: type[S]) -> list[S]:
     """The scripts that a JSON object, or an array of them, spells. Raises BadScript."""
     listed = data.lstrip()[:1] in ("[", b"[")
     try:
-        return msgspec.json.decode(data, type=list[kind]) if listed else [read_script_as(data, kind)]  # type: ignore[valid-type]
+        return msgspec.json.decode(data, type=list[kind]) if listed else [read_script(data, kind)]  # type: ignore[valid-type]
     except (msgspec.DecodeError, UnicodeError) as error:
         raise BadScript(f"a simulator script is a JSON object of known fields: {error}") from error
 
@@ -189,7 +184,7 @@ def script_in_message(text: str) -> Script | None:
 def script_in_message_as(text: str, kind: type[S]) -> S | None:
     """The same for scripts of another kind. Raises BadScript."""
     found = MESSAGE_LINE.search(text)
-    return None if found is None else read_script_as(found[1], kind)
+    return None if found is None else read_script(found[1], kind)
 
 
 _NAME = re.compile(r"(?:[^@]*/)?sim((?:-[a-z][0-9]*)*)(?:@.*)?", re.DOTALL)

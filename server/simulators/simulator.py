@@ -24,7 +24,7 @@ from server.simulators.script import (
     BadScript,
     Script,
     field_help,
-    read_script_as,
+    read_script,
     read_scripts,
     script_in_message_as,
 )
@@ -240,7 +240,7 @@ class Simulator(ABC, Generic[S]):
         if (queued := self._queued(route, model)) is not None:
             return queued
         header = record.header("x-sim")
-        return None if header is None else read_script_as(header, self.scripts)
+        return None if header is None else read_script(header, self.scripts)
 
     def _script_for(self, record: RecordedRequest, route: str, model: str, last_user: str) -> S:
         """The script of one request: of the queue, the header, the last user message, or the default.

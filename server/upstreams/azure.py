@@ -30,7 +30,7 @@ class AzureUpstream(OpenAIUpstream):
 
     def __init__(self, channel: Channel, client: HttpClient, uploader: Uploader) -> None:
         self._doors = AzureDoors(channel)
-        self._targets_of = 0  # the token that they carry
+        self._targets_token = 0  # the number of the token in them
         super().__init__(channel, client, surfaces=_AzureSurfaces(channel, client, uploader, self._doors))
         self._by_deployment: dict[tuple[str, int], Target] = {}  # and by how deep a call is
 
@@ -51,9 +51,9 @@ class AzureUpstream(OpenAIUpstream):
         return self._door(deployment, depth)
 
     def _door(self, deployment: str, depth: int) -> Target:
-        if self._targets_of != self._doors.turn:
+        if self._targets_token != self._doors.token_number:
             self._by_deployment.clear()
-            self._targets_of = self._doors.turn
+            self._targets_token = self._doors.token_number
         door = self._by_deployment.get((deployment, depth))
         if door is None:
             headers = dict(self._doors.headers())
@@ -70,7 +70,7 @@ class _AzureSurfaces(SurfaceUpstream):
     def __init__(self, channel: Channel, client: HttpClient, uploader: Uploader, doors: AzureDoors) -> None:
         super().__init__(channel, client, uploader)
         self._doors = doors
-        self._targets_of = 0  # the token that they carry
+        self._targets_token = 0  # the number of the token in them
 
     def target(self, request: SurfaceRequest, theirs: str) -> Target | Awaitable[Target]:
         """See ``SurfaceUpstream``."""
@@ -91,9 +91,9 @@ class _AzureSurfaces(SurfaceUpstream):
         return self._door(request, theirs)
 
     def _door(self, request: SurfaceRequest, theirs: str) -> Target:
-        if self._targets_of != self._doors.turn:
+        if self._targets_token != self._doors.token_number:
             self._targets.clear()
-            self._targets_of = self._doors.turn
+            self._targets_token = self._doors.token_number
         url = self._doors.url(theirs, request.path)
         known = self._targets.get(place := str(url))
         if known is None:

@@ -17,8 +17,8 @@ from server.upstreams.exchange import secrets_of
 class AzureDoors:
     """One channel's: a key of its own, or a token of Entra that is had anew now and then.
 
-    ``secrets`` are the key and the last tokens, which may stand in no error. ``turn`` counts the tokens, so
-    that what was made with an older one is known.
+    ``secrets`` are the key and the last tokens, which may stand in no error. ``token_number`` goes
+    up with each new token, so that what was made with an older one is known.
     """
 
     def __init__(self, channel: Channel) -> None:
@@ -31,7 +31,7 @@ class AzureDoors:
         self._loop = asyncio.get_running_loop()
         self._key = channel.api_key or ""
         self.secrets = secrets_of(channel)
-        self.turn = 0
+        self.token_number = 0
 
     @property
     def locked(self) -> bool:
@@ -46,7 +46,7 @@ class AzureDoors:
         if token != self._key:
             self._key = token
             self.secrets = (token, *self.secrets)[:4]  # the last ones too: they may still be spoken of
-            self.turn += 1
+            self.token_number += 1
 
     def heed(self, error: ServerError) -> None:
         """A token that is refused is not used again."""

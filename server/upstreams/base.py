@@ -144,21 +144,20 @@ class Call:
     """How one call is to be carried out: limits and who listens. One object for each call.
 
     ``timeouts`` gives the clocks at a channel, from what is said of them there; None means the channel's own.
-    ``deadline`` (event loop time, seconds) is the end of the time
-    that the caller has; no attempt begins that could not end before it. ``attempts`` is the number of tries
-    in all, None the model's own. ``avoid`` names channels that are not asked. ``run`` is the run that it
-    belongs to, ``depth`` how many combinations it is within. ``channel`` and ``attempts_made`` tell where the
-    last attempt went, ``tried`` which attempts have failed: channel and code of each. ``answer`` is set when
-    the answer is complete, by whoever knows how it came about. ``begun`` is called once, when an answer made
-    from others has its first word of a draft: from then on a failure need be no status any more.
-    ``warnings`` are a channel and what it had to adapt in the request, in ASCII words; None: nothing.
-    ``inlined`` is the request with its images inside, once an attempt has made it: the next needs no fetch.
-    ``images`` are those that the calls of one run have in common; None: it is alone.
-    ``credentials`` are the caller's own, in place of the channel's; no further call is given them.
-    ``siblings`` are the calls beside it, if it is one of a stage. ``parts`` are the calls that were begun for
-    it, where a combination answers, each with what its run knows of it. ``caching`` says what may be done
-    with answers that are kept; None: nothing. ``resent`` counts the attempts that were made within another,
-    since the connection kept for it had been closed.
+    ``deadline`` (event loop time, seconds) is the end of the time that the caller has; no attempt begins that
+    could not end before it. ``attempts`` is the number of tries in all, None the model's own. ``avoid`` names
+    channels that are not asked. ``run`` is the run that it belongs to, ``depth`` how many combinations it is
+    within. ``channel`` and ``attempts_made`` tell where the last attempt went, ``tried`` which attempts have
+    failed: channel and code of each. ``answer`` is set when the answer is complete, by whoever knows how it
+    came about. ``begun`` is called once, when an answer made from others has its first word of a draft: from
+    then on a failure need be no status any more. ``warnings`` are a channel and what it had to adapt in the
+    request, in ASCII words; None: nothing. ``inlined`` is the request with its images inside, once an attempt
+    has made it: the next needs no fetch. ``images`` are those that the calls of one run have in common; None:
+    it is alone. ``credentials`` are the caller's own, in place of the channel's; no further call is given
+    them. ``siblings`` are the calls beside it, if it is one of a stage. ``parts`` are the calls that were
+    begun for it, where a combination answers, each with what its run knows of it. ``caching`` says what may
+    be done with answers that are kept; None: nothing. ``resent`` counts the attempts that were made within
+    another, since the connection kept for it had been closed.
     """
 
     __slots__ = (

@@ -117,7 +117,7 @@ class HttpUpstream(ABC):
                 target = await target
             answer = await exchange.begin(target, self.body(chat, call))
             spoken = False
-            waiting = 0  # bytes since the last deltas; an event that ends may be as large
+            waiting = 0  # bytes since the last deltas: the next event to end may be as large
             while not reader.done:
                 data = await answer.read()
                 if not data:

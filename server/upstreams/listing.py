@@ -30,7 +30,7 @@ from server.upstreams.ollama import ollama_target
 from server.upstreams.openai import fixed_target
 
 LISTING_S = 15.0
-# A secret of so few characters may well be a part of a model's name, and is none that had to be kept.
+# A secret as short as this may stand in a model's name by chance: such names are kept. (characters)
 LONGEST_WORD = 7
 MAX_LIST_BYTES = 8 * 1024 * 1024
 MAX_PAGES = 20

@@ -41,18 +41,26 @@ class OllamaPulls:
         the server keeps what it has of the model, and the next one goes on from there.
         """
         before = self._pulled.get(model, 0)
-        async with self._locks.setdefault(model, asyncio.Lock()):
+        clocks = Clocks(self._client.patrol, timeouts, plain=True, deadline=deadline)
+        lock = self._locks.setdefault(model, asyncio.Lock())
+        try:
+            async with asyncio.timeout_at(clocks.head_by):  # a pull of somebody else's may have more time
+                await lock.acquire()
+        except TimeoutError:
+            raise clocks.error() from None
+        try:
             if self._pulled.get(model, 0) != before:
                 return
             log.info("channel %s: pulls the model %s", self._channel, model)
             began = monotonic()
-            await self._carry_out(model, timeouts, deadline)
+            await self._carry_out(model, timeouts.connect_s, clocks)
             self._pulled[model] = before + 1
             log.info("channel %s: has pulled %s in %.0f s", self._channel, model, monotonic() - began)
+        finally:
+            lock.release()
 
-    async def _carry_out(self, model: str, timeouts: Timeouts, deadline: float | None) -> None:
-        clocks = Clocks(self._client.patrol, timeouts, plain=True, deadline=deadline)
-        exchange = Exchange(self._client, timeouts.connect_s, clocks, ollama_error)
+    async def _carry_out(self, model: str, connect_s: float, clocks: Clocks) -> None:
+        exchange = Exchange(self._client, connect_s, clocks, ollama_error)
         try:
             body = msgspec.json.encode({"model": model, "stream": True})
             await _read(await exchange.begin(self._target, body))

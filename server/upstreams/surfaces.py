@@ -8,7 +8,7 @@ real status or go to another channel. All else (audio, events) flows through.
 from __future__ import annotations
 
 import asyncio
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import TypeAlias
@@ -39,7 +39,7 @@ _NO_SUCH_PATH = (404, 405, 501)
 BYTES = "application/octet-stream"
 # An object with one of these may tell of an error though it came with a 200.
 _TOLD = ("error", "base_resp", "code", "error_code")
-# To put so much into other words would hold up everybody else.
+# A larger answer is put into OpenAI's words in a thread: it would hold up everybody else's calls. (bytes)
 LARGE_BYTES = 512 * 1024
 InOurWords: TypeAlias = Callable[[bytes], bytes]
 """A whole answer of another dialect → OpenAI's. Raises ``UpstreamInvalid``."""
@@ -146,7 +146,7 @@ class SurfaceUpstream:
     ) -> tuple[bytes | Upload, InOurWords | None]:
         """What is sent, and how the answer is put into OpenAI's words; None: it is in them already.
 
-        What had to be adapted is told in ``call.warnings``.
+        What had to be adapted is noted in ``call``.
         """
         return request.body(theirs), None
 
@@ -180,7 +180,7 @@ class SurfaceUpstream:
         )
 
 
-class EmbeddingsUpstream(SurfaceUpstream):
+class EmbeddingsUpstream(SurfaceUpstream, ABC):
     """The embeddings of a vendor of another dialect; a subclass puts them into it and reads its answer.
 
     ``most_texts`` is how many it takes in one request: more go in several, one after the other.

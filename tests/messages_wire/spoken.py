@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from server.deltas import Delta
+from server.messages_wire import MessageCollector, MessagesEncoder
 from tests.foreign_streams import events_of
 
 
@@ -40,3 +42,27 @@ def joined(data: bytes) -> dict[str, Any]:
     more = {key: value for key, value in delta.items() if key not in ("type", "delta")}
     whole: dict[str, Any] = message | delta["delta"] | more
     return whole
+
+
+def streamed(deltas: list[Delta], *, thoughts: bool = True, batches: int = 1) -> dict[str, Any]:
+    """The message of a stream to whose encoder so many deltas came at a time."""
+    encoder = MessagesEncoder(model="m", id="msg_1", request_id="req_1", thoughts=thoughts)
+    sent = b"".join(
+        encoder.encode(deltas[at : at + batches]) for at in range(0, len(deltas), batches)
+    ) + encoder.finish(None)
+    return joined(sent)
+
+
+def whole(deltas: list[Delta], *, thoughts: bool = True) -> dict[str, Any]:
+    """The message of a plain answer."""
+    collector = MessageCollector(model="m", id="msg_1", thoughts=thoughts)
+    collector.add(deltas)
+    made: dict[str, Any] = json.loads(collector.encode())
+    return made
+
+
+def both(deltas: list[Delta], *, thoughts: bool = True) -> dict[str, Any]:
+    """The message, which is the same in both forms."""
+    made = whole(deltas, thoughts=thoughts)
+    assert streamed(deltas, thoughts=thoughts) == made
+    return made

@@ -85,7 +85,7 @@ def test_a_misspelled_line_is_told(text: str) -> None:
 )
 def test_what_is_no_script_is_refused(data: bytes) -> None:
     with pytest.raises(BadScript):
-        read_script(data)
+        read_script(data, Script)
 
 
 def test_scripts_come_alone_or_in_an_array() -> None:
@@ -103,7 +103,7 @@ def test_a_script_survives_its_json() -> None:
         headers={"server": None},
         cut="rst",
     )
-    assert read_script(msgspec.json.encode(script)) == script
+    assert read_script(msgspec.json.encode(script), Script) == script
 
 
 def test_words_can_be_counted() -> None:

@@ -6,18 +6,18 @@ import re
 
 import pytest
 
-from server.simulators.script import BadScript, read_script_as
+from server.simulators.script import BadScript, read_script
 from server.simulators.spark_script import HELP, Source, SparkScript
 
 
 def test_a_script_says_what_differs_from_a_plain_answer() -> None:
-    script = read_script_as('{"error_code": 10014, "error_after": 2, "soft_form": "after"}', SparkScript)
+    script = read_script('{"error_code": 10014, "error_after": 2, "soft_form": "after"}', SparkScript)
     assert script == SparkScript(error_code=10014, error_after=2, soft_form="after")
-    assert SparkScript() == read_script_as("{}", SparkScript)
+    assert SparkScript() == read_script("{}", SparkScript)
 
 
 def test_sources_are_named() -> None:
-    script = read_script_as('{"sources": [{"title": "T", "url": "https://t"}]}', SparkScript)
+    script = read_script('{"sources": [{"title": "T", "url": "https://t"}]}', SparkScript)
     assert script.sources == (Source("T", "https://t"),)
 
 
@@ -36,7 +36,7 @@ def test_sources_are_named() -> None:
 )
 def test_what_no_script_says_is_refused(wrong: str) -> None:
     with pytest.raises(BadScript):
-        read_script_as(wrong, SparkScript)
+        read_script(wrong, SparkScript)
 
 
 def test_the_helps_scripts_are_scripts() -> None:
@@ -44,4 +44,4 @@ def test_the_helps_scripts_are_scripts() -> None:
     scripts = [script for line in told for script in re.findall(r"\{(?:[^{}]|\{[^{}]*\})*\}", line)]
     assert len(scripts) >= 8
     for script in scripts:
-        read_script_as(script, SparkScript)
+        read_script(script, SparkScript)

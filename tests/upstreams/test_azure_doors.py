@@ -36,7 +36,7 @@ async def test_a_key_needs_no_unlocking() -> None:
     made = doors()
     assert (made.locked, made.headers()) == (False, {"api-key": "key-0123456789"})
     await made.unlock()
-    assert (made.turn, made.secrets) == (0, ("key-0123456789",))
+    assert (made.token_number, made.secrets) == (0, ("key-0123456789",))
 
 
 async def test_tokens_come_and_go(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ async def test_tokens_come_and_go(tmp_path: Path) -> None:
     made = doors(auth="bearer", token_file=str(file))
     before = made.locked
     await made.unlock()
-    assert (before, made.locked, made.turn, made.headers()) == (
+    assert (before, made.locked, made.token_number, made.headers()) == (
         True,
         False,
         1,
@@ -55,8 +55,8 @@ async def test_tokens_come_and_go(tmp_path: Path) -> None:
     assert not made.locked
     made.heed(UpstreamAuth("refused"))
     await made.unlock()
-    assert made.turn == 1, "it is the same token"
+    assert made.token_number == 1, "it is the same token"
     made.heed(UpstreamAuth("refused"))
     file.write_text("t1")
     await made.unlock()
-    assert (made.turn, made.secrets) == (2, ("t1", "t0", "key-0123456789"))
+    assert (made.token_number, made.secrets) == (2, ("t1", "t0", "key-0123456789"))

@@ -115,6 +115,21 @@ async def test_a_pull_ends_with_the_calls_time(sim: OllamaSimulator) -> None:
         await sim.wait_until(lambda: sim.stats()["live"] == 0)
 
 
+async def test_who_waits_for_anothers_pull_waits_no_longer_than_its_own_call_may_take(
+    sim: OllamaSimulator,
+) -> None:
+    sim.script(OllamaScript(stall_after=1), route="pull")
+    async with pulling(sim) as channel, asyncio.TaskGroup() as group:
+        patient = group.create_task(answer(channel))
+        await sim.wait_until(lambda: "/api/pull" in paths(sim))
+        limits = Timeouts(total_s=0.3)
+        async with asyncio.timeout(30):
+            error = await failure(channel, Call(timeouts=lambda said: limits))
+        assert isinstance(error, UpstreamTimeout)
+        assert paths(sim).count("/api/pull") == 1
+        patient.cancel()
+
+
 async def test_a_client_that_leaves_ends_its_pull_and_the_next_one_pulls(sim: OllamaSimulator) -> None:
     sim.script(OllamaScript(stall_after=1), route="pull")
     async with pulling(sim) as channel:
