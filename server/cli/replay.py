@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from server.cli.config_file import add_examples
 from server.cli.event_lines import event_line
 from server.cli.lanes import clean_json, clean_lines
 from server.cli.terminal import make_do
@@ -20,6 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's own options."""
     parser.add_argument("file", type=Path, help="a recording: run_….jsonl in the folder runs.record_to")
     parser.add_argument("--json", action="store_true", help="events and answer as JSON, one a line")
+    add_examples(
+        parser,
+        "replay recordings/run_5f0c7a9be1d24c6f8a3b90d17e42c6aa.jsonl",
+        "replay --json recordings/run_5f0c7a9be1d24c6f8a3b90d17e42c6aa.jsonl",
+        status="0 the run succeeded, 1 it failed, as it had then, 2 wrong usage, or no whole recording",
+    )
 
 
 def run(options: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from server.cli.config_file import add_examples
 from server.cli.features import document as features
 from server.cli.features import put_into
 from server.events.schema import events_schema
@@ -27,6 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="PAGE",
         help="of features: put the tables into this page, between their marks",
+    )
+    add_examples(
+        parser,
+        "schema events",
+        "schema features --into docs/providers.md",
+        status="0 printed, 2 wrong usage, or a page without marks",
     )
 
 

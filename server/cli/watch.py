@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.live import Live
 
 from server.cli.board import MAX_RUNS, Board, Watched
+from server.cli.config_file import add_examples
 from server.cli.event_lines import event_line, snapshot_line
 from server.cli.lanes import clean, clean_json, render_run, render_screen
 from server.cli.refusals import CannotWatch
@@ -34,7 +35,13 @@ GONE = Notice("what happened in between is gone")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's own options."""
-    parser.epilog = "Exit status: 0 well, 1 the run or the connection failed, 2 wrong usage."
+    add_examples(
+        parser,
+        "watch",
+        "watch run_5f0c7a9be1d24c6f8a3b90d17e42c6aa --text",
+        "watch --url https://models.example.org --json --once",
+        status="0 well, 1 the run or the connection failed, 2 wrong usage",
+    )
     parser.add_argument("run_id", nargs="?", metavar="RUN_ID", help="one run, from its beginning to its end")
     parser.add_argument(
         "--url", default="http://127.0.0.1:18888", help="the server's address (default: %(default)s)"
