@@ -62,6 +62,7 @@ QUICK = Sizes(votes=100, bar=2000, strategies=60, judges=30, policies=400, dead=
 
 
 def parser() -> argparse.ArgumentParser:
+    """Reads the words of the command line."""
     made = argparse.ArgumentParser(
         prog="python -m evaluation",
         description="Hold combinations against their best member, and against samples of it.",
@@ -108,11 +109,11 @@ def evaluate(lab: Lab, sizes: Sizes, *, quick: bool) -> Figures:
 def write(figures: Figures, folder: Path) -> None:
     """The page and its plot."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "evaluation.md").write_text(report(figures))
+    (folder / "evaluation.md").write_text(report(figures), encoding="utf-8")
     table = figures.strategies[0]
     title = f"Members {table.panel}, s = 0.4, n = {table.n}"
     sides = ("against the best member", "against as many samples of it")
-    (folder / PLOT).write_text(plot(title, sides, lines_of(table)))
+    (folder / PLOT).write_text(plot(title, sides, lines_of(table)), encoding="utf-8")
 
 
 def ask_models(given: argparse.Namespace, tell: Callable[[str], None]) -> RealTable:

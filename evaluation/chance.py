@@ -1,5 +1,4 @@
-"""Chance by name: the same names give the same numbers, on every machine and in whatever order they are "
-"asked."""
+"""Chance by name: the same names give the same numbers, on every machine and in any order."""
 
 from __future__ import annotations
 

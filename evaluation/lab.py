@@ -13,8 +13,7 @@ from evaluation.panels import Entry, Panel
 
 
 class Lab:
-    """``folder`` gets a file of JSON lines for each panel and entry; ``tell`` hears what is under way, in "
-    "words."""
+    """``folder`` gets a file of JSON lines for each panel and entry; ``tell`` hears what is under way."""
 
     def __init__(self, seed: str, folder: Path, tell: Callable[[str], None]) -> None:
         self.seed = seed

@@ -141,8 +141,7 @@ class _Clocks:
         self._began = self._loop.time()
 
     async def wait(self, seconds: float, clock: str) -> None:
-        """Sleep, or raise ``UpstreamTimeout`` when this clock, or that of the whole attempt, runs out "
-        "first."""
+        """Sleep. Raises ``UpstreamTimeout`` if this clock, or that of the whole attempt, runs out first."""
         ends = {clock: getattr(self._limits, f"{clock}_s")}
         if self._limits.total_s:
             ends["total"] = max(0.0, self._began + self._limits.total_s - self._loop.time())
@@ -160,8 +159,7 @@ class _Clocks:
 async def _wait_for_next(
     error: ServerError, call: Call, limits: Timeouts, attempt: int, chance: Chance
 ) -> None:
-    """Wait until the next attempt is due. Raises ``error`` where there is to be none, as a routed model "
-    "does."""
+    """Wait until the next attempt is due; where a routed model would make none, raise ``error``."""
     if not error.retryable or attempt >= (call.attempts or 1):
         raise error
     delay_s = chance.uniform() * BACKOFF_S * 2 ** (attempt - 1)

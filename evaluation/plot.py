@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
@@ -35,11 +36,10 @@ def lines_of(table: StrategyTable) -> list[Line]:
 
 
 def plot(title: str, sides: Sequence[str], lines: Sequence[Line]) -> str:
-    """The SVG: a row for each line, points with 95 % bounds, zero marked. Differences are in percent "
-    "points."""
+    """The SVG: a row for each line, points with 95 % bounds, zero marked; in percentage points."""
     lows = [bounds[1] for line in lines for bounds in line.sides]
     highs = [bounds[2] for line in lines for bounds in line.sides]
-    first, last = 5 * _floor(min(lows) * 20), 5 * -_floor(-max(highs) * 20)
+    first, last = 5 * math.floor(min(lows) * 20), 5 * math.ceil(max(highs) * 20)
     height = TOP + ROW * len(lines) + BOTTOM
 
     def x(share: float) -> float:
@@ -82,7 +82,3 @@ def _stroke(x1: float, y1: float, x2: float, y2: float, colour: str, width: floa
 
 def _dot(x: float, y: float, colour: str) -> str:
     return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>'
-
-
-def _floor(number: float) -> int:
-    return int(number // 1)

@@ -35,8 +35,7 @@ def question(number: int) -> str:
 
 
 def said(value: int, way: int) -> str:
-    """A draft that comes to this answer by a way of its own (four digits); two thirds of it count as a "
-    "draft."""
+    """A draft that comes to this answer by a way of its own (four digits), long enough to count when cut."""
     return f"{_PROSE}This was way {way:04d}.\n{value}"
 
 
@@ -53,8 +52,7 @@ _PROSE = (
 
 
 class ShownDraft(msgspec.Struct, frozen=True):
-    """A draft in a prompt. ``value`` None: it comes to no answer. ``way``: what tells it from others of its "
-    "value."""
+    """A draft in a prompt. ``value`` None: no answer. ``way`` tells it from others of the same value."""
 
     label: str
     value: int | None

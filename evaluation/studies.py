@@ -144,8 +144,7 @@ def strategy_entries(panel: Panel, weights: tuple[float, ...], *, patient: bool)
 
 
 def strategies(lab: Lab, n: int, *, faults: Faults = Faults()) -> StrategyTable:  # noqa: B008 - frozen
-    """Every strategy against each member, the best one, and as many samples of it as the strategy has "
-    "calls."""
+    """Every strategy against the best member, and against as many samples of it as the strategy has calls."""
     troubled = faults != Faults()
     name = f"{name_of(UNEQUAL)}, s 0.4, strategies{', trouble' if troubled else ''}"
     panel = Panel(name, UNEQUAL, 0.4, MEDIANS_S, faults=faults)

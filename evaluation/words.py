@@ -57,8 +57,7 @@ def rivals(cells: list[VoteCell]) -> str:
 
 
 def by_strategy(figures: Figures) -> list[str]:
-    """A paragraph for each strategy, from the first table (nothing fails) and the second (things go "
-    "wrong)."""
+    """A paragraph for each strategy, from the first table (nothing fails) and the second (much does)."""
     quiet, trouble = figures.strategies
     rows, bad = _rows(quiet), _rows(trouble)
     told = [

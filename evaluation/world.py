@@ -60,8 +60,7 @@ class World(msgspec.Struct, frozen=True):
         return Item(number, chance.normal(), truth, lure if lure != truth else lure + 1)
 
     def answer(self, item: Item, skill: Skill, sample: int) -> int:
-        """What a model says at its ``sample``-th call (from 1) about the item, when nobody else has "
-        "spoken."""
+        """What a model says of its own accord at its ``sample``-th call (from 1) about the item."""
         if (
             sample > 1
             and Chance(self.seed, "again", item.number, skill.name, sample).uniform() < skill.stubborn

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -140,14 +139,9 @@ class Out:
 
 
 @pytest.fixture
-def out(capsys: pytest.CaptureFixture[str]) -> Iterator[Out]:
-    """Standard error; the process's logging is put back afterwards."""
-    loggers = [logging.getLogger(name) for name in (None, "antiphon", "server")]
-    before = [(logger, logger.level, logger.handlers[:]) for logger in loggers]
-    yield Out(capsys)
-    for logger, level, handlers in before:
-        logger.setLevel(level)
-        logger.handlers[:] = handlers
+def out(capsys: pytest.CaptureFixture[str], logging_is_put_back: None) -> Out:
+    """Standard error."""
+    return Out(capsys)
 
 
 def failed(message: str) -> None:

@@ -231,9 +231,8 @@ class _Lanes:
         table.add_column(no_wrap=True, overflow="ellipsis", width=narrow - 1)
         table.add_column(no_wrap=True, overflow="ellipsis", ratio=3)
         table.add_column(no_wrap=True, width=10)
-        shown: list[
-            bool
-        ] = []  # of the tokens, their rate and the time to the first, as many as there is room for
+        # Of the tokens, their rate and the time to the first, as many as there is room for.
+        shown: list[bool] = []
         for width in (9, 9, 7):
             room -= width + 1
             shown.append(room >= 0 and all(shown))

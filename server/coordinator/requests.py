@@ -13,8 +13,10 @@ from server.coordinator.plan import PASSING, Plan, PlannedCall, members_call, to
 from server.coordinator.turns import join_turns, tools_as_text, turns_of, with_system, without_images
 from server.settings import Summary
 
-# What concerns the client's answer alone, or us, and never a call within a combination.
-_NOT_FOR_CALLS = ("n", "stream_options", "antiphon", "conversation_id")
+# What concerns the client's answer alone, or us: never a call within a combination.
+_NEVER_SENT = ("stream_options", "antiphon", "conversation_id")
+# Several choices come only from a call whose answer is passed on as it is.
+_NOT_FOR_CALLS = ("n", *_NEVER_SENT)
 _TOOLS = (
     "tools",
     "tool_choice",
@@ -46,7 +48,7 @@ def draft_request(
     limit = member.draft_max_tokens or plan.settings.draft_max_tokens
     passes = plan.strategy in PASSING
     gets_tools = passes or (calls and members_call(plan))
-    left_out = _NOT_FOR_CALLS[passes:] if gets_tools else None
+    left_out = (_NEVER_SENT if passes else _NOT_FOR_CALLS) if gets_tools else None
     changes = _changes(chat, call.model, wishes, force=member.force, limit=limit, left_out=left_out)
     offered = tools_field(chat) is not None
     advises = not gets_tools and (offered or plan.settings.tools == "summary")

@@ -13,7 +13,7 @@ from server.app_keys import CREDENTIALS, PRINCIPAL, RECORD, RUNS, SNAPSHOT
 from server.coordinator import answer_surface
 from server.errors import ServerError
 from server.handlers.body import read_body
-from server.handlers.telling import attempts_told
+from server.handlers.telling import adaptations, attempts_told
 from server.handlers.upload import taken_in
 from server.middlewares import Handler, send_head, takes_forms
 from server.openai_wire import error_event, model_of, parse_object
@@ -167,8 +167,7 @@ class _Passage:
         record, call = self._record, self._call
         record.usage = self._run.usage
         record.channel, record.attempts = call.channel, call.attempts_made
-        if call.warnings is not None and call.warnings[0] == call.channel:
-            record.warnings = "; ".join(call.warnings[1])
+        record.warnings = "; ".join(adaptations(call))
         names = self._request[SNAPSHOT].settings.routing.tell_channels
         if call.tried or names:
             record.tried = attempts_told(call, names=names)

@@ -25,7 +25,7 @@ def warnings_told(call: Call, own_param: Callable[[str], str]) -> list[str]:
     within a member that is a combination is ``m2/m1``.
     """
     if not call.parts:
-        return [_in_own_words(warning, own_param) for warning in _of_call(call)]
+        return [_in_own_words(warning, own_param) for warning in adaptations(call)]
     calls: dict[str, list[str]] = {}
     for id, warning in _of_parts(call, ""):
         ids = calls.setdefault(_in_own_words(warning, own_param), [])
@@ -47,12 +47,12 @@ def _of_parts(call: Call, within: str) -> Iterator[tuple[str, str]]:
         id = within + log.id
         if part.parts:
             yield from _of_parts(part, f"{id}/")
-        for warning in _of_call(part):
+        for warning in adaptations(part):
             yield id, warning
 
 
-def _of_call(call: Call) -> tuple[str, ...]:
-    """Of the attempt that counts: the last one."""
+def adaptations(call: Call) -> tuple[str, ...]:
+    """What was adapted in the request of the attempt that counts: the last one."""
     if call.warnings is None or call.warnings[0] != call.channel:
         return ()
     return call.warnings[1]

@@ -15,6 +15,7 @@ import logging
 import socket
 import struct
 from collections import deque
+from contextlib import suppress
 
 from aiohttp import HttpVersion11, web
 from websockets.frames import Frame, Opcode
@@ -113,7 +114,8 @@ def _hold_little_back(transport: asyncio.Transport) -> None:
     """
     sock = transport.get_extra_info("socket")
     if sock is not None and sock.family != getattr(socket, "AF_UNIX", None):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+        with suppress(OSError):  # a client that has just left: macOS refuses options then
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
 
 
 def _tokens(request: web.Request, name: str) -> set[str]:
@@ -282,7 +284,8 @@ class WebSocket:
         """Cut the connection; what was not read by now goes too, also from the system's buffers."""
         if (sock := self._transport.get_extra_info("socket")) is not None:
             # Else the system goes on offering megabytes to a client that does not read, for minutes.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
+            with suppress(OSError):  # a connection that is over by now holds nothing
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
         self._transport.abort()
 
     async def wait_gone(self) -> None:

@@ -102,6 +102,7 @@ def test_no_place_of_the_page_is_left_open(quick: tuple[Figures, Path]) -> None:
     assert not re.search(r"\$[a-z]|\{[a-z_]+\}", report(quick[0]))
 
 
+@pytest.mark.usefixtures("logging_is_put_back")
 def test_models_of_ones_own_are_refused_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = tmp_path / "config.yaml"
     config.write_text("channels: [{name: v, kind: openai, base_url: 'http://127.0.0.1:9', models: [big]}]\n")
@@ -112,6 +113,7 @@ def test_models_of_ones_own_are_refused_in_words(tmp_path: Path, capsys: pytest.
     assert "no such file" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("logging_is_put_back")
 def test_accuracies_of_ones_own_models_are_kept(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     # Nobody listens there: every call fails, which is an accuracy too.

@@ -9,12 +9,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from aiohttp import web
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from pytest_aiohttp.plugin import AiohttpServer
 
 from server.handlers.status import WATCHERS
+from server.handlers.websocket import WebSocket
 from server.settings import Settings
+from tests.behaviour.asking import until
 from tests.raw_http import Answer, RawClient, connect
 from tests.scripted_runs import KEYS, site
 
@@ -226,6 +230,26 @@ FRAMES = st.builds(
     masked=st.sampled_from([True, True, True, False]),
     rsv=st.sampled_from([0, 0, 0, 0x10, 0x40]),
 )
+
+
+async def test_to_cut_a_connection_that_is_over_is_no_error(aiohttp_server: AiohttpServer) -> None:
+    begun: asyncio.Future[tuple[web.Request, WebSocket]] = asyncio.get_running_loop().create_future()
+
+    async def begin(request: web.Request) -> web.StreamResponse:
+        socket = WebSocket(request, max_size=100, max_buffered=1000)
+        begun.set_result((request, socket))
+        await asyncio.Event().wait()  # cancelled when the client leaves
+        return socket.response
+
+    app = web.Application()
+    app.router.add_get("/v1/events", begin)
+    server = await aiohttp_server(app)
+    async with connect("127.0.0.1", server.port or 0) as raw, asyncio.timeout(10):
+        await raw.send(HEAD)
+        request, socket = await begun
+        raw.writer.transport.abort()
+        await until(lambda: request.transport is None)
+        socket.abort()
 
 
 @hypothesis_settings(max_examples=60, deadline=None)
