@@ -23,7 +23,8 @@ from server.config_checks import Findings, check_access, check_server, check_upl
 from server.config_combinations import check_names
 from server.config_routing import check_routing
 from server.config_types import Reader
-from server.config_yaml import MAX_FILE_BYTES, SPARK, Fault, Faults, Scalar, parse, stand_ins, substitute
+from server.config_variables import SPARK, stand_ins, substitute
+from server.config_yaml import MAX_FILE_BYTES, Fault, Faults, Scalar, parse
 from server.config_yaml import Path as KeyPath
 from server.settings import AUTO, AccessKey, Channel, Combination, Member, Settings
 

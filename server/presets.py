@@ -236,7 +236,10 @@ def preset_of(channel: Channel) -> Preset:
 
 def preset_at(base_url: str) -> str | None:
     """The preset of the vendor that answers at this address; None if it is none of them."""
-    host = urlsplit(base_url).hostname
+    try:
+        host = urlsplit(base_url).hostname
+    except ValueError:  # a bracket that is not closed: whoever checks addresses tells so
+        return None
     known = (OVERSEAS | CHINA).items()
     return next((name for name, preset in known if urlsplit(preset.base_url).hostname == host), None)
 

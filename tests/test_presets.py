@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from server.presets import PRESETS, Preset, base_url_of, preset_of, table, timeouts_of, usage_of
+from server.presets import PRESETS, Preset, base_url_of, preset_at, preset_of, table, timeouts_of, usage_of
 from server.settings import Channel, TimeoutsPatch
 
 PAGE = Path(__file__).parents[1] / "docs" / "providers.md"
@@ -46,6 +46,22 @@ def test_what_is_said_of_a_channels_clocks_is_its_own_then_its_presets_or_kinds(
     own = TimeoutsPatch(first_token_s=9, idle_s=0)
     assert timeouts_of(Channel(name="a", kind="ollama", timeouts=own)) == own
     assert timeouts_of(Channel(name="a", kind="openai")) == TimeoutsPatch(), "nobody says anything"
+
+
+@pytest.mark.parametrize(
+    ("base_url", "name"),
+    [
+        ("https://api.mistral.ai/v1", "mistral"),
+        ("https://api.mistral.ai:8443/elsewhere", "mistral"),
+        ("https://mistral.example.com/v1", None),
+        ("https://[::1/v1", None),
+        ("api.mistral.ai", None),
+    ],
+)
+def test_a_vendor_is_known_by_its_host_and_what_is_no_address_is_nobodys(
+    base_url: str, name: str | None
+) -> None:
+    assert preset_at(base_url) == name
 
 
 def test_without_a_preset_there_are_no_rules() -> None:
