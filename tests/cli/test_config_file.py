@@ -44,7 +44,7 @@ def test_channels_to_test_are_words_too_but_never_end_as_a_file_does() -> None:
 
 
 @pytest.mark.parametrize("name", ["check", "test", "doctor"])
-@pytest.mark.parametrize("way", [["nowhere.yaml"], ["--config", "nowhere.yaml"]])
+@pytest.mark.parametrize("way", [["nowhere.yaml"], ["--config", "nowhere.yaml"]], ids=["word", "option"])
 def test_a_file_that_is_not_there_is_told_whichever_way_it_was_named(
     name: str,
     way: list[str],

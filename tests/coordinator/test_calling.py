@@ -119,6 +119,7 @@ async def test_weights_decide_who_are_most_and_whose_calls_they_are() -> None:
         calls(PARIS, name="unknown"),
         calls("[" * 4000, name="now"),
     ],
+    ids=["a wrong type", "a missing field", "cut arguments", "no such tool", "absurd nesting"],
 )
 async def test_a_call_that_is_not_offered_so_is_no_draft(wrong: list[Step]) -> None:
     told = await ask(Panel([Scripted("a", wrong), Scripted("b", calls()), Scripted("c", calls())]))

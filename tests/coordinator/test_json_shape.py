@@ -76,6 +76,7 @@ def test_a_schema_that_leads_back_to_itself_fits_nothing_and_ends() -> None:
         {"minimum": "1"},
         {"pattern": 4},
     ],
+    ids=str,
 )
 def test_a_keyword_that_is_written_wrongly_says_nothing(wrong: dict[str, Any]) -> None:
     assert fits({"a": 1}, wrong)
@@ -100,6 +101,7 @@ def test_a_pattern_that_may_never_end_is_not_tried(pattern: str) -> None:
         ([1] * 10_000, {"items": {"enum": list(range(2, 10_000))}}),
         ([{}] * 10_000, {"items": {"required": ["a"] * 10_000}}),
     ],
+    ids=["patterns", "choices", "required names"],
 )
 def test_what_costs_much_at_each_place_is_given_up(value: Any, schema: dict[str, Any]) -> None:
     assert not fits(value, schema)

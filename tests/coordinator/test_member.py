@@ -163,7 +163,11 @@ async def test_a_draft_that_does_not_fit_the_schema_is_none_and_the_answer_must_
     assert told.data("run.completed").level == "best_draft"
 
 
-@pytest.mark.parametrize("text", ["[" * 5000, '{"a": ' * 3000, "\ud800", '"\\ud800"'])
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 5000, '{"a": ' * 3000, "\ud800", '"\\ud800"'],
+    ids=["deep lists", "deep objects", "half a character", "an escaped half"],
+)
 @pytest.mark.parametrize("kind", ["json_object", "json_schema"])
 async def test_garbage_under_a_format_costs_its_member_alone(kind: str, text: str) -> None:
     panel = Panel([Scripted("a", says(text)), Scripted("b", says('{"x": 1}'))])

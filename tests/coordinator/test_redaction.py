@@ -29,6 +29,7 @@ def kept(**fields: Any) -> Any:
         {"mcp": [{"type": "mcp", "headers": {"x-auth-token": "sk-1"}, "client_secret": "sk-1"}]},
         {"deep": {"keys": {"api_keys": ["none"], "access_token": ["sk-1"]}}},
     ],
+    ids=["at the top", "in the metadata", "in headers", "of a tool server", "as a list"],
 )
 def test_credentials_are_taken_out_however_deep_they_lie(fields: dict[str, Any]) -> None:
     told = kept(**fields)

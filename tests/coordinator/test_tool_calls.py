@@ -42,6 +42,7 @@ def test_pieces_of_several_calls_are_put_together_in_order() -> None:
         [ToolCallDelta(0, arguments="x" * (MAX_ARGUMENTS + 1))],
         [ToolCallDelta(place, name="now") for place in range(MAX_CALLS + 1)],
     ],
+    ids=["too long arguments", "too many calls"],
 )
 def test_calls_without_end_are_refused(batch: list[ToolCallDelta]) -> None:
     with pytest.raises(UpstreamInvalid):

@@ -116,6 +116,7 @@ async def test_a_key_picks_only_members_that_it_may_call() -> None:
         ({"qorum": 1}, None),
         ({"tools": "summary"}, None),
     ],
+    ids=str,
 )
 async def test_what_is_unknown_or_beyond_its_limit_is_refused(wish: dict[str, Any], code: str) -> None:
     async with both(settings) as (server, sim):

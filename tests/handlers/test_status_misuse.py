@@ -99,6 +99,7 @@ async def test_a_message_in_binary_is_malformed() -> None:
         ({"topic": "self", "types": ["model.*", "weather.*"]}, "invalid_value"),
         ({"topic": "self", "include": ["prompts"]}, "invalid_value"),
     ],
+    ids=str,
 )
 async def test_a_subscription_to_what_there_is_not_is_an_error_and_its_id_stays_free(
     asked: dict[str, Any], code: str
