@@ -15,7 +15,7 @@ import msgspec
 from server.chat import ChatRequest
 
 # Of a field's name in small letters, without what divides its words: its end, or all of it.
-_ENDS = ("apikey", "apisecret", "secret", "token", "password", "authorization")
+_ENDS = ("apikey", "apikeys", "secret", "secrets", "token", "password", "passwords", "authorization")
 _NAMES = frozenset({"auth", "bearer", "cookie", "credentials", "key", "passwd", "privatekey", "setcookie"})
 _DIVIDERS = str.maketrans("", "", "-_. ")
 _DATA_URI = re.compile(r"data:([\w.+-]+/[\w.+-]+)?[\w=;.+-]*,", re.ASCII | re.IGNORECASE)

@@ -27,7 +27,7 @@ def kept(**fields: Any) -> Any:
         {"metadata": {"Api-Key": "sk-1"}},
         {"extra_headers": {"Authorization": "Bearer sk-1", "X-Api-Key": "sk-1", "Cookie": "sk-1"}},
         {"mcp": [{"type": "mcp", "headers": {"x-auth-token": "sk-1"}, "client_secret": "sk-1"}]},
-        {"deep": {"keys": {"api_keys": ["none"], "access_token": ["sk-1"]}}},
+        {"deep": {"keys": {"api_keys": ["sk-1"], "access_token": ["sk-1"]}}},
     ],
     ids=["at the top", "in the metadata", "in headers", "of a tool server", "as a list"],
 )
