@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-_HELP = "configuration file (default: $ANTIPHON_CONFIG, ./conf/config.yaml, ours)"
+_HELP = "configuration file (default: $ANTIPHON_CONFIG, ./conf/config.yaml, the one in the package)"
 
 
 class _NamedOnce(argparse.Action):

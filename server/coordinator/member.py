@@ -157,7 +157,9 @@ class MemberCall:
         """Why the whole answer is none that was asked for; None if it is one."""
         if calls:
             allowed = self._tools is not None and self._tools.allow(calls)
-            return None if allowed else "The model called a tool that there is not, or with wrong arguments."
+            if not allowed:
+                return "The model called a tool that was not offered, or with wrong arguments."
+            return None
         if self._tools is not None and self._tools.needed and not self.log.refused:
             return "The model called no tool, and a call was asked for."
         if self._fits is not None and not self._fits(self.log.text):
