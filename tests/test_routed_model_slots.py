@@ -237,7 +237,7 @@ async def test_the_key_is_chosen_after_the_wait_so_a_refused_one_is_not_used_by_
     refused = ScriptedChannel("pool", [release, UpstreamAuth("no")])
     good = ScriptedChannel("pool", says("good"))
     settings = Channel("pool", "openai", ("m",), api_keys=("k1", "k2"), max_concurrency=1)
-    pool = ChannelState(settings, [good, refused])  # the second key has the first turn
+    pool = ChannelState(settings, [refused, good])  # the first key has the first turn
     routed = model(pool)
     tasks = [asyncio.create_task(answer(routed)) for _ in range(5)]
     await until(lambda: waiting(pool) == 4)
