@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from string import Template
@@ -15,13 +16,14 @@ PLOT = "evaluation.svg"
 HALF = 0.5
 NOT_ASKED = 'None were asked when this page was made; `make eval ARGS="--only real"` does that alone.'
 PAGE = Path(__file__).parent / "page.md"
+COLUMNS = 125
 
 
 def report(figures: Figures) -> str:
     """The whole page."""
     quiet, trouble = figures.strategies
     found = ((one.title, one.bound, one.found, "kept" if one.kept else "**missed**") for one in bars(figures))
-    return Template(PAGE.read_text(encoding="utf-8")).substitute(
+    page = Template(PAGE.read_text(encoding="utf-8")).substitute(
         seed=figures.seed,
         bars=_table(("promise", "bound", "found", ""), found),
         votes_n=figures.votes[0].n,
@@ -41,6 +43,17 @@ def report(figures: Figures) -> str:
         policies=_policies(figures),
         dead=_dead(figures),
         real=NOT_ASKED if figures.real is None else real_models(figures.real),
+    )
+    return "\n".join(_filled(line) for line in page.split("\n"))
+
+
+def _filled(line: str) -> str:
+    """A line of prose, or of a list, that figures have made too long; rows of tables stay as they are."""
+    if len(line) <= COLUMNS or line.startswith("|"):
+        return line
+    indent = "  " if line.startswith("- ") else ""
+    return textwrap.fill(
+        line, COLUMNS, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )
 
 

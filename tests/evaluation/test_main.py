@@ -14,7 +14,7 @@ import pytest
 from evaluation.__main__ import FIGURES, KEPT, WRONG, main, write
 from evaluation.bars import bars
 from evaluation.figures import Figures
-from evaluation.report import report
+from evaluation.report import COLUMNS, report
 from tests.evaluation.tiny import tiny
 
 ROOT = Path(__file__).parent.parent.parent
@@ -86,7 +86,7 @@ def test_the_page_in_docs_is_what_its_figures_make(tmp_path: Path) -> None:
     write(figures, tmp_path)
     for name in ("evaluation.md", "evaluation.svg"):
         assert (tmp_path / name).read_text() == (ROOT / "docs" / name).read_text(), (
-            "run python -m evaluation --render"
+            "run python -m evaluation --only page"
         )
 
 
@@ -96,6 +96,11 @@ def test_the_page_in_docs_rests_on_enough_questions() -> None:
     assert len(figures.votes) == 12
     assert min(one.n for one in figures.votes) >= 2000
     assert min(one.n for one in figures.strategies) >= 2000
+
+
+def test_only_tables_of_the_page_have_long_lines(quick: tuple[Figures, Path]) -> None:
+    prose = [line for line in report(quick[0]).split("\n") if not line.startswith("|")]
+    assert max(map(len, prose)) <= COLUMNS
 
 
 def test_no_place_of_the_page_is_left_open(quick: tuple[Figures, Path]) -> None:
